@@ -1,0 +1,24 @@
+"""Disentangled Masked Backpropagation, and the methods it is compared with, in JAX.
+
+>>> import dmbp_jax as dmbp
+>>> model = dmbp.load_model("squeezenet1_1")
+>>> x = model.spec.preprocess(dmbp.example_photo())
+>>> a = dmbp.explain(model.apply, model.params, x[None], [281], preset="fast", steps=2)
+>>> a.heatmap.shape
+(1, 224, 224)
+"""
+
+from importlib.metadata import version as _version
+
+from dmbp_jax.checks import InputError as InputError
+from dmbp_jax.data import example_photo as example_photo
+from dmbp_jax.dmbp import PRESETS as PRESETS
+from dmbp_jax.dmbp import DMBPConfig as DMBPConfig
+from dmbp_jax.experiments import explain as explain
+from dmbp_jax.ops import contrast as contrast
+from dmbp_jax.porting import Model as Model
+from dmbp_jax.porting import load_model as load_model
+from dmbp_jax.typing import Attribution as Attribution
+from dmbp_jax.typing import Scores as Scores
+
+__version__ = _version("dmbp_jax")

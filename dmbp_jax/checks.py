@@ -1,0 +1,72 @@
+"""Static checks with clear messages: ranks, shapes, names and ranges that are known before anything runs."""
+
+import difflib
+from collections.abc import Iterable
+
+import jax
+import numpy as np
+
+
+class InputError(ValueError):
+    """Bad input from the caller; the message names the thing and the remedy."""
+
+
+def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
+    """Raise `InputError` unless `value` is one of `choices`, proposing the nearest one.
+
+    >>> check_choice("preset", "papr", ["paper", "fast"])
+    Traceback (most recent call last):
+    dmbp_jax.checks.InputError: unknown preset 'papr': did you mean 'paper'? Known: fast, paper
+    """
+    known = sorted(choices)
+    if value in known:
+        return
+    near = difflib.get_close_matches(str(value), known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise InputError(f"unknown {what} {value!r}: {hint}Known: {', '.join(known)}")
+
+
+def check_images(images: jax.Array) -> None:
+    """Raise `InputError` unless `images` is floating, `(n, h, w, c)`, not empty, and (where known) finite."""
+    if images.ndim != 4:
+        hint = "; add a batch axis with image[None]" if images.ndim == 3 else ""
+        raise InputError(f"images must have shape (n, h, w, c), got {images.shape}{hint}")
+    if 0 in images.shape:
+        raise InputError(f"images must not be empty, got shape {images.shape}")
+    if not jax.numpy.issubdtype(images.dtype, jax.numpy.floating):
+        raise InputError(
+            f"images must be floating point and normalised for the network, got {images.dtype}; "
+            "use model.spec.preprocess(photo)"
+        )
+    if is_concrete(images):
+        bad = ~np.isfinite(np.asarray(images, dtype=np.float32)).all(axis=(1, 2, 3))
+        if bad.any():
+            raise InputError(f"image {int(bad.argmax())} holds values that are NaN or infinite")
+
+
+def check_targets(targets: jax.Array, count: int, classes: int) -> None:
+    """Raise `InputError` unless `targets` are `(n,)` class indices in range or `(n, classes)` finite weights."""
+    if targets.ndim == 1 and jax.numpy.issubdtype(targets.dtype, jax.numpy.integer):
+        if targets.shape[0] != count:
+            raise InputError(f"got {count} images but {targets.shape[0]} targets")
+        if is_concrete(targets):
+            values = np.asarray(targets)
+            outside = values[(values < 0) | (values >= classes)]
+            if outside.size:
+                raise InputError(
+                    f"target {int(outside[0])} is out of range: the network has classes 0 to {classes - 1}"
+                )
+        return
+    if targets.ndim == 2 and targets.shape == (count, classes):
+        if is_concrete(targets) and not np.isfinite(np.asarray(targets, np.float32)).all():
+            raise InputError("target weights hold values that are NaN or infinite")
+        return
+    raise InputError(
+        f"targets must be {count} class indices or weights of shape ({count}, {classes}), "
+        f"got shape {targets.shape} of {targets.dtype}"
+    )
+
+
+def is_concrete(array: jax.Array) -> bool:
+    """Whether the values of `array` are known now, i.e. it is not being traced by `jit` or `vmap`."""
+    return not isinstance(array, jax.core.Tracer)

@@ -1,0 +1,281 @@
+"""The command `dmbp-jax`."""
+
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import rich.console
+import rich.table
+import typer
+
+from dmbp_jax import porting
+from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.data import Preprocess, example_photo, find_photos
+from dmbp_jax.data.atomic import atomic_path, check_writable
+from dmbp_jax.dmbp import PRESETS
+from dmbp_jax.experiments import METHODS
+from dmbp_jax.experiments.photographs import (
+    Explained,
+    Photograph,
+    StepProgress,
+    explain_photographs,
+    same_size,
+)
+
+app = typer.Typer(
+    help="Which pixels speak for a class, which against it, and which do not matter?",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+weights_app = typer.Typer(help="List, fetch and port trained weights.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
+
+FIGURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".pdf", ".svg", ".webp"})
+TOP = 5
+
+
+@app.callback()
+def _root() -> None:
+    """Disentangled Masked Backpropagation, and the methods it is compared with, in JAX."""
+
+
+@app.command()
+def explain(
+    photos: Annotated[
+        list[Path] | None, typer.Argument(help="Photographs, and folders of photographs.")
+    ] = None,
+    *,
+    example: Annotated[
+        bool, typer.Option("--example", help="Explain the photograph that ships with the package.")
+    ] = False,
+    model: Annotated[str, typer.Option(help="The network.")] = "squeezenet1_1",
+    weights: Annotated[
+        str | None, typer.Option(help="A tag of `dmbp-jax weights list`, or a .safetensors file.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Class to explain: index, name, or part of a name. Default: the most likely."),
+    ] = None,
+    contrast: Annotated[
+        str | None, typer.Option(help="Explain the target minus this class.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="The attribution method.")] = "dmbp",
+    preset: Annotated[
+        str, typer.Option(help="fast: 10 steps. paper: the paper's 200 steps.")
+    ] = "fast",
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The figure; for several photographs a folder."),
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Also save the numbers: a .npz file; for several photographs a folder."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Photographs explained at once.")] = 8,
+) -> None:
+    """Explain photographs: draw which pixels speak for a class and which against it."""
+    check_choice("method", method, METHODS)
+    check_choice("preset", preset, PRESETS)
+    paths = find_photos([*(photos or []), *([example_photo()] if example else [])])
+    if not paths:
+        raise InputError("no photograph given; name one, or use --example")
+    figures = _outputs(paths, output, ".png", FIGURE_SUFFIXES)
+    arrays = None if save is None else _outputs(paths, save, ".npz", frozenset({".npz"}))
+    loaded = porting.load_model(model, weights)
+    index = None if target is None else loaded.spec.class_index(target)
+    other = None if contrast is None else loaded.spec.class_index(contrast)
+    if other is not None and other == index:
+        raise InputError(f"target and contrast are both {loaded.spec.classes[other]!r}")
+
+    console = rich.console.Console(highlight=False, markup=False, soft_wrap=True)
+    photographs, failed = _read(paths, loaded.spec.preprocess)
+    config = PRESETS[preset]
+    groups = same_size(photographs)
+    chunks = sum(math.ceil(len(group) / min(batch_size, len(group))) for group in groups)
+    progress = StepProgress(total=config.steps * chunks)
+    for group in groups:
+        with progress.shown():
+            explained = explain_photographs(
+                loaded,
+                group,
+                target=index,
+                contrast_with=other,
+                method=method,
+                batch_size=batch_size,
+                preset=preset,
+                on_step=progress,
+            )
+        for one in explained:
+            console.print(_describe(one, loaded.spec, preset))
+            _write_figure(one, loaded.spec, method, figures[one.photograph.path])
+            console.print(f"wrote {figures[one.photograph.path]}")
+            if arrays is not None:
+                _write_arrays(one, arrays[one.photograph.path])
+                console.print(f"wrote {arrays[one.photograph.path]}")
+    if failed:
+        raise InputError(
+            f"{len(failed)} of {len(paths)} photographs could not be explained:\n"
+            + "\n".join(f"  {reason}" for reason in failed)
+        )
+
+
+def _read(paths: list[Path], preprocess: Preprocess) -> tuple[list[Photograph], list[str]]:
+    """The photographs that can be read, and why the others cannot; one alone that cannot is an error."""
+    photographs, failed = [], []
+    for path in paths:
+        try:
+            photographs.append(Photograph(path, preprocess.crop_photo(path)))
+        except InputError as error:
+            if len(paths) == 1:
+                raise
+            failed.append(str(error))
+    return photographs, failed
+
+
+def _outputs(
+    paths: list[Path], given: Path | None, suffix: str, allowed: frozenset[str]
+) -> dict[Path, Path]:
+    """Where the result for each photograph goes: distinct files in a folder that can be written."""
+    if len(paths) == 1 and given is not None and not given.is_dir():
+        if given.suffix.lower() not in allowed:
+            raise InputError(f"cannot write {given}: its ending must be one of {', '.join(sorted(allowed))}")
+        chosen = {paths[0]: given}
+    else:
+        folder = Path() if given is None else given
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"several photographs need a folder to write to, but {folder} is a file")
+        chosen = {}
+        for path in paths:
+            number, candidate = 1, folder / f"{path.stem}_dmbp{suffix}"
+            while candidate in chosen.values():
+                number += 1
+                candidate = folder / f"{path.stem}-{number}_dmbp{suffix}"
+            chosen[path] = candidate
+    for path, destination in chosen.items():
+        if destination.exists() and destination.samefile(path):
+            raise InputError(f"{destination} is the photograph itself; choose another name to write to")
+        check_writable(destination)
+    return chosen
+
+
+def _describe(one: Explained, spec: porting.ModelSpec, preset: str) -> str:
+    width = max(len(spec.classes[i]) for i in _top(one))
+    lines = [f"\n{one.photograph.path}"]
+    lines += [
+        f"  {spec.classes[i]:<{width}}  {one.probabilities[i]:6.1%}  (class {i})" for i in _top(one)
+    ]
+    lines.append(f"explained: {_target_name(one, spec)}, preset {preset}")
+    if one.attribution.scores is not None:
+        y, positive, negative, nuisance = (float(score) for score in one.attribution.scores)
+        lines.append(f"y = {y:.4g}: y+ = {positive:.4g}, y- = {negative:.4g}, y~ = {nuisance:.4g}")
+    if preset == "fast":
+        lines.append("(10 steps; the paper's 200 steps: --preset paper)")
+    if not one.attribution.finite:
+        lines.append("warning: some numbers of this explanation are infinite or NaN")
+    return "\n".join(lines)
+
+
+def _top(one: Explained) -> list[int]:
+    return [int(i) for i in np.argsort(-one.probabilities, kind="stable")[:TOP]]
+
+
+def _target_name(one: Explained, spec: porting.ModelSpec) -> str:
+    name = spec.classes[one.target]
+    return name if one.contrast is None else f"{name} minus {spec.classes[one.contrast]}"
+
+
+def _write_figure(one: Explained, spec: porting.ModelSpec, method: str, path: Path) -> None:
+    from dmbp_jax.viz import draw_explanation
+
+    a = one.attribution
+    figure = draw_explanation(
+        one.photograph.rgb,
+        a.heatmap,
+        None if a.positive is None else a.positive.sum(axis=-1),
+        None if a.negative is None else a.negative.sum(axis=-1),
+        title=f"{one.photograph.path.name}: {_target_name(one, spec)} ({one.probabilities[one.target]:.0%})",
+        subtitle=f"{method}, {spec.architecture}. Red speaks for the class, blue against it.",
+    )
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary)
+
+
+def _write_arrays(one: Explained, path: Path) -> None:
+    a = one.attribution
+    parts: dict[str, Any] = {"positive": a.positive, "negative": a.negative}
+    if a.scores is not None:
+        parts |= {f"score_{name}": value for name, value in a.scores._asdict().items()}
+    with atomic_path(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            photo=one.photograph.rgb,
+            values=a.values,
+            heatmap=a.heatmap,
+            finite=a.finite,
+            logits=one.logits,
+            probabilities=one.probabilities,
+            target=one.target,
+            contrast=-1 if one.contrast is None else one.contrast,
+            **{name: part for name, part in parts.items() if part is not None},
+        )
+
+
+@weights_app.command("list")
+def list_weights() -> None:
+    """List the weights that are known, and which are here already."""
+    table = rich.table.Table("name", "classes", "licence", "here", "source", box=None)
+    for entry in porting.read_manifest().entries:
+        here = "embedded" if entry.file else "yes" if porting.find_fetched(entry) else "no"
+        table.add_row(entry.name, entry.classes, entry.licence, here, entry.source)
+    # A pipe has no width of its own, and a cut address is of no use.
+    console = rich.console.Console()
+    console.print(table, width=None if console.is_terminal else 160)
+
+
+@weights_app.command("fetch")
+def fetch_weights(
+    name: Annotated[str, typer.Argument(help="As `weights list` prints it; the tag may be left out.")],
+) -> None:
+    """Download weights into the cache, unless they are there, and check them."""
+    architecture, _, tag = name.partition(".")
+    entry = porting.read_manifest().find(architecture, tag or None)
+    path = porting.fetch(entry)
+    porting.load_model(architecture, entry.tag)
+    typer.echo(f"{entry.name}: {path}")
+
+
+@weights_app.command("port")
+def port_weights(
+    file: Annotated[Path, typer.Argument(help="A .pth of torchvision, a .pth.tar of TorchRay.")],
+    *,
+    arch: Annotated[str, typer.Option("--arch", help="The architecture that it holds.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors to write.")],
+) -> None:
+    """Turn a PyTorch checkpoint into a safetensors file that --weights takes."""
+    porting.port_checkpoint(file, arch, output)
+    typer.echo(f"wrote {output}")
+
+
+def main() -> None:
+    """Run the command; bad input ends with one message and exit code 2, never with a traceback."""
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("DMBP_JAX_TRACEBACK"):
+            raise
+        print(
+            f"internal error: {type(error).__name__}: {error}\n"
+            "Please report it; DMBP_JAX_TRACEBACK=1 shows where it happened.",
+            file=sys.stderr,
+        )
+        sys.exit(1)

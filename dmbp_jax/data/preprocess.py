@@ -1,0 +1,76 @@
+"""From a photograph to the array that a network was trained on."""
+
+import dataclasses
+import os
+from typing import Literal
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Float, UInt8
+
+from dmbp_jax.checks import InputError
+from dmbp_jax.data.decode import decode
+
+MAX_PIXELS = 2**27
+"""More than this after resizing is a mistake, not a photograph."""
+
+Photo = str | os.PathLike[str] | PIL.Image.Image | np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """Resize, crop, and normalise as one set of weights wants it.
+
+    Lengths are rounded to the nearest pixel, the crop's corner downwards; torchvision rounds the other way
+    round, which shifts some photographs by one pixel.
+
+    `image = (channels in order of rgb * scale - mean) / std`. Calling it with a photograph does all of it.
+
+    >>> Preprocess(mean=(0.5, 0.5, 0.5))(np.ones((300, 400, 3))).shape
+    (224, 224, 3)
+    """
+
+    resize: int | None = 256
+    """Length in pixels of the shorter side after (bilinear, antialiased) resizing; None keeps the size."""
+    crop: int | None = 224
+    """Side in pixels of the square that is cut from the centre; None keeps all."""
+    scale: float = 1 / 255
+    channels: Literal["RGB", "BGR"] = "RGB"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """In the network's channel order, after scaling."""
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def crop_photo(self, photo: Photo) -> UInt8[np.ndarray, "h w 3"]:
+        """The part of the photograph that the network sees, RGB, for people to look at.
+
+        Raises `InputError` for what `decode` cannot read.
+        """
+        image = decode(photo)
+        if self.resize is not None:
+            width, height = image.size
+            short = min(width, height)
+            size = (
+                max(round(self.resize * width / short), 1),
+                max(round(self.resize * height / short), 1),
+            )
+            if size[0] * size[1] > MAX_PIXELS:
+                raise InputError(
+                    f"a photograph of {width} x {height} pixels is too elongated: resizing its shorter "
+                    f"side to {self.resize} would give {size[0]} x {size[1]}; crop it first"
+                )
+            image = image.resize(size, PIL.Image.Resampling.BILINEAR)
+        if self.crop is not None:
+            left, top = ((length - self.crop) // 2 for length in image.size)
+            # Beyond the image's edge, if it is smaller than the crop, Pillow fills in black.
+            image = image.crop((left, top, left + self.crop, top + self.crop))
+        return np.asarray(image)
+
+    def normalize(self, rgb: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
+        """The network's input, float32, of a cropped photograph."""
+        ordered = rgb[..., ::-1] if self.channels == "BGR" else rgb
+        scaled = ordered * np.float32(self.scale)
+        return ((scaled - np.float32(self.mean)) / np.float32(self.std)).astype(np.float32)
+
+    def __call__(self, photo: Photo) -> Float[np.ndarray, "h w 3"]:
+        """The network's input, float32 `(h, w, 3)`, of a file, a Pillow image or an array."""
+        return self.normalize(self.crop_photo(photo))

@@ -1,0 +1,79 @@
+"""The options of DMBP and its presets."""
+
+import dataclasses
+from typing import Any, Literal, get_args
+
+from dmbp_jax.checks import InputError, check_choice
+
+MaskSites = Literal["filter", "relu", "filter_and_shortcut"]
+Objective = Literal["all", "posneg", "positive"]
+ComputeDtype = Literal["float32", "bfloat16", "float16", "float64"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DMBPConfig:
+    """Every option of DMBP; the defaults are the paper's (Section 4, "Implementation details").
+
+    Raises `InputError` for a value outside its range.
+
+    >>> DMBPConfig(steps=20).learning_rate
+    0.01
+    """
+
+    steps: int = 200
+    """Steps of RMSProp; 0 leaves the masks at their start."""
+    learning_rate: float = 0.01
+    decay: float = 0.99
+    """Of RMSProp's running mean of squares (PyTorch's `alpha`), in [0, 1)."""
+    eps: float = 1e-8
+    """Added to RMSProp's root mean square, above 0.
+
+    In deep networks the gradients of early masks fall below 1e-8; then `eps`, not the gradient, decides how
+    far these masks move, and the map depends on the scale of the logits. A smaller value (1e-20) takes that
+    away, and gives a different map.
+    """
+    start: float = 0.0
+    """The initial `theta` of every mask `sigmoid(theta)`; the paper leaves it open. 0 makes both masks 1/2."""
+    mask_sites: MaskSites = "filter"
+    """`"filter"`: after every hidden convolution or linear layer; `"relu"`: at every ReLU output;
+    `"filter_and_shortcut"`: as the first, and at the projections of shortcuts. They differ only in networks
+    with shortcuts."""
+    objective: Objective = "all"
+    """`"all"`: `y- - y+ + |y~|` (Eq. 10); `"posneg"`: `y- - y+`; `"positive"`: `-y+`."""
+    compute_dtype: ComputeDtype | None = None
+    """Of activations and cotangents; None keeps the images' dtype. Masks stay at least float32."""
+
+    def __post_init__(self) -> None:
+        check_choice("mask_sites", self.mask_sites, get_args(MaskSites))
+        check_choice("objective", self.objective, get_args(Objective))
+        if self.compute_dtype is not None:
+            check_choice("compute_dtype", self.compute_dtype, get_args(ComputeDtype))
+        for name, holds, range_ in (
+            ("steps", isinstance(self.steps, int) and self.steps >= 0, "a whole number, at least 0"),
+            ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("decay", 0 <= self.decay < 1, "in [0, 1)"),
+            ("eps", self.eps > 0, "above 0"),
+            ("start", abs(self.start) < float("inf"), "finite"),
+        ):
+            if not holds:
+                raise InputError(f"{name} must be {range_}, got {getattr(self, name)!r}")
+
+
+PRESETS: dict[str, DMBPConfig] = {
+    "paper": DMBPConfig(),
+    "fast": DMBPConfig(steps=10, learning_rate=0.1),
+}
+
+
+def configure(preset: str = "paper", **options: Any) -> DMBPConfig:
+    """A preset with single options replaced.
+
+    >>> configure("fast", steps=5)
+    DMBPConfig(steps=5, learning_rate=0.1, decay=0.99, eps=1e-08, start=0.0, mask_sites='filter', \
+objective='all', compute_dtype=None)
+    """
+    check_choice("preset", preset, PRESETS)
+    known = [field.name for field in dataclasses.fields(DMBPConfig)]
+    for name in options:
+        check_choice("option of dmbp", name, known)
+    return dataclasses.replace(PRESETS[preset], **options)

@@ -1,0 +1,130 @@
+"""`explain`: any method on a batch of images, jitted, vmapped, and in chunks if asked."""
+
+import functools
+from collections.abc import Hashable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from dmbp_jax.checks import InputError, check_choice, check_images, check_targets, is_concrete
+from dmbp_jax.experiments.methods import METHODS
+from dmbp_jax.typing import Apply, Attribution, Key, Params
+
+
+def explain(
+    apply: Apply,
+    params: Params,
+    images: npt.ArrayLike | jax.Array,
+    targets: npt.ArrayLike | jax.Array,
+    method: str = "dmbp",
+    *,
+    key: Key | None = None,
+    batch_size: int | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Attribution:
+    """Explain what a network sees in each of `images`.
+
+    Images are independent: a batch gives the same maps as its images one by one. Works inside `jax.jit` and
+    `jax.vmap`; a second call with the same `apply`, shapes and options compiles nothing.
+
+    Args:
+        apply: `apply(params, images, *, rule) -> logits`, as in `dmbp_jax.models`.
+        params: its parameters.
+        images: `(n, h, w, c)` floats, normalised as the network takes them.
+        targets: `(n,)` class indices, or `(n, classes)` weights: a contrast such as `dmbp_jax.contrast(...)`.
+        method: a name in `dmbp_jax.experiments.METHODS`.
+        key: a random key, for methods that draw; every image gets its own.
+        batch_size: images explained at once; None takes all. The chunks have one shape, so that there is one
+            compilation, a progress bar shows on a terminal, and the result lives in host memory.
+        progress: whether that bar shows.
+        **options: of the method; for `"dmbp"` see `dmbp_jax.dmbp.dmbp` and `DMBPConfig`.
+
+    Returns:
+        An `Attribution`; `finite` says per image whether all its numbers are.
+
+    Raises:
+        InputError: wrong shape or dtype, unknown method or option, target out of range; images that hold NaN,
+            unless they are being traced by `jit` or `vmap`, where `finite` tells.
+
+    >>> from dmbp_jax.models import get_architecture, init
+    >>> apply, params = get_architecture("squeezenet1_1").apply, init(jax.random.key(0), "squeezenet1_1")
+    >>> a = explain(apply, params, jnp.ones((2, 32, 32, 3)), [3, 7], steps=2)
+    >>> a.values.shape, a.scores.total.shape
+    ((2, 32, 32, 3), (2,))
+    """
+    check_choice("method", method, METHODS)
+    images, targets = jnp.asarray(images), jnp.asarray(targets)
+    check_images(images)
+    count = images.shape[0]
+    logits = jax.eval_shape(jax.jit(apply), params, images)
+    if logits.ndim != 2 or logits.shape[0] != count:
+        raise InputError(f"apply must return logits of shape ({count}, classes), got {logits.shape}")
+    check_targets(targets, count, logits.shape[1])
+    keys = None if key is None else jax.random.split(key, count)
+    run = functools.partial(
+        _explain_batch, params, apply=apply, method=method, options=_hashable(options)
+    )
+    if batch_size is None:
+        return run(images, targets, keys)
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    inputs = (images, targets, keys)
+    if all(is_concrete(leaf) for leaf in jax.tree.leaves((params, inputs))):
+        return _in_chunks(run, inputs, count, batch_size, progress=progress)
+    chunks = [
+        run(*jax.tree.map(lambda leaf, at=at: leaf[at : at + batch_size], inputs))
+        for at in range(0, count, batch_size)
+    ]
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *chunks)
+
+
+@functools.partial(jax.jit, static_argnames=("apply", "method", "options"))
+def _explain_batch(
+    params: Params,
+    images: jax.Array,
+    targets: jax.Array,
+    keys: jax.Array | None,
+    *,
+    apply: Apply,
+    method: str,
+    options: tuple[tuple[str, Hashable], ...],
+) -> Attribution:
+    def one(image: jax.Array, target: jax.Array, key: jax.Array | None) -> Attribution:
+        return METHODS[method](apply, params, image, target, key=key, **dict(options))
+
+    return jax.vmap(one)(images, targets, keys)
+
+
+def _hashable(options: dict[str, Any]) -> tuple[tuple[str, Hashable], ...]:
+    for name, value in options.items():
+        try:
+            hash(value)
+        except TypeError:
+            raise InputError(
+                f"option {name} must be a plain number, string or flag, got {type(value).__name__}"
+            ) from None
+    return tuple(sorted(options.items()))
+
+
+def _in_chunks(run: Any, inputs: Any, count: int, batch_size: int, *, progress: bool) -> Attribution:
+    """Walk the batch in chunks of one shape, the last one filled up, and collect the results on the host."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    chunks: list[Attribution] = []
+    console = Console(stderr=True)
+    shown = progress and console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
+        task = bar.add_task("explaining", total=count)
+        for at in range(0, count, batch_size):
+            index = np.minimum(np.arange(at, at + batch_size), count - 1)
+            chunk = jax.device_get(run(*jax.tree.map(lambda leaf, i=index: leaf[i], inputs)))
+            kept = min(batch_size, count - at)
+            chunks.append(jax.tree.map(lambda leaf, n=kept: leaf[:n], chunk))
+            bar.advance(task, kept)
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)  # type: ignore[no-any-return]

@@ -1,0 +1,146 @@
+"""From photographs to explained photographs: what the command does between reading and drawing."""
+
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import rich.console
+import rich.progress
+from jaxtyping import UInt8
+
+from dmbp_jax.experiments.explain import explain
+from dmbp_jax.ops import contrast
+from dmbp_jax.porting import Model
+from dmbp_jax.typing import Attribution
+
+
+class Photograph(NamedTuple):
+    """A photograph as the network sees it."""
+
+    path: Path
+    rgb: UInt8[np.ndarray, "h w 3"]
+
+
+class Explained(NamedTuple):
+    """A photograph with its prediction and explanation."""
+
+    photograph: Photograph
+    logits: np.ndarray
+    probabilities: np.ndarray
+    target: int
+    contrast: int | None
+    attribution: Attribution
+    """Without batch axis, in host memory."""
+
+
+def same_size(photographs: Sequence[Photograph]) -> list[list[Photograph]]:
+    """The photographs in groups of one size, in order of first appearance."""
+    groups: dict[tuple[int, ...], list[Photograph]] = {}
+    for photograph in photographs:
+        groups.setdefault(photograph.rgb.shape, []).append(photograph)
+    return list(groups.values())
+
+
+def explain_photographs(
+    model: Model,
+    photographs: Sequence[Photograph],
+    *,
+    target: int | None,
+    contrast_with: int | None,
+    method: str,
+    batch_size: int,
+    **options: Any,
+) -> list[Explained]:
+    """Classify and explain photographs of one size.
+
+    `target` None explains each photograph's most likely class; `contrast_with` explains the target's logit minus
+    that class's.
+    """
+    images = jnp.stack([model.spec.preprocess.normalize(p.rgb) for p in photographs])
+    classify = jax.jit(model.apply)
+    logits = np.concatenate(
+        [classify(model.params, images[i : i + 1]) for i in range(len(photographs))]
+    )
+    probabilities = np.asarray(model.spec.probabilities(jnp.asarray(logits)))
+    targets = logits.argmax(axis=1) if target is None else np.full(len(photographs), target)
+    explained = (
+        jnp.asarray(targets)
+        if contrast_with is None
+        else jnp.stack([contrast(logits.shape[1], int(t), contrast_with) for t in targets])
+    )
+    attributions = jax.device_get(
+        explain(
+            model.apply,
+            model.params,
+            images,
+            explained,
+            method,
+            batch_size=min(batch_size, len(photographs)),
+            progress=False,
+            **options,
+        )
+    )
+    return [
+        Explained(
+            photograph,
+            logits[i],
+            probabilities[i],
+            int(targets[i]),
+            contrast_with,
+            jax.tree.map(lambda leaf, i=i: leaf[i], attributions),
+        )
+        for i, photograph in enumerate(photographs)
+    ]
+
+
+class StepProgress:
+    """A progress display fed from inside a compiled loop: "compiling" until the first step, then a bar.
+
+    On a terminal a rich bar, elsewhere a line at every tenth of the way, both on standard error.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self._lock = threading.Lock()
+        self._bar: rich.progress.Progress | None = None
+
+    def __call__(self, step: Any) -> None:
+        """Count one more step; safe from any thread."""
+        del step
+        with self._lock:
+            self.done += 1
+            if self._bar is not None:
+                self._bar.update(
+                    self._bar.task_ids[0], completed=self.done, description="iterating", total=self.total
+                )
+            elif self.done * 10 // self.total > (self.done - 1) * 10 // self.total:
+                print(f"step {self.done} of {self.total}", file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the progress for the length of a `with` block."""
+        console = rich.console.Console(stderr=True)
+        if not console.is_terminal:
+            print("compiling", file=sys.stderr, flush=True)
+            yield
+            return
+        columns = (
+            rich.progress.SpinnerColumn(),
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TimeElapsedColumn(),
+        )
+        with rich.progress.Progress(*columns, console=console, transient=True) as bar:
+            bar.add_task("compiling", total=None)
+            self._bar = bar
+            yield
+            jax.effects_barrier()
+        self._bar = None

@@ -1,0 +1,12 @@
+"""Plain array operations that networks are made of. Nothing here knows of attribution."""
+
+from dmbp_jax.ops.affine import conv2d as conv2d
+from dmbp_jax.ops.affine import linear as linear
+from dmbp_jax.ops.batch_norm import BatchNorm as BatchNorm
+from dmbp_jax.ops.batch_norm import fold_batch_norm as fold_batch_norm
+from dmbp_jax.ops.pool import adaptive_avg_pool as adaptive_avg_pool
+from dmbp_jax.ops.pool import max_pool as max_pool
+from dmbp_jax.ops.pool import pool_selected as pool_selected
+from dmbp_jax.ops.pool import select_max as select_max
+from dmbp_jax.ops.target import contrast as contrast
+from dmbp_jax.ops.target import target_score as target_score

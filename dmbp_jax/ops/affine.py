@@ -1,0 +1,37 @@
+"""Convolution and linear layer, NHWC, with PyTorch's padding."""
+
+import jax
+from jaxtyping import Array, Inexact
+
+
+def conv2d(
+    x: Inexact[Array, "n h w c"],
+    kernel: Inexact[Array, "kh kw c o"],
+    bias: Inexact[Array, "o"],
+    *,
+    stride: int = 1,
+    padding: int = 0,
+) -> Inexact[Array, "n hh ww o"]:
+    """`kernel * x + bias`, zero-padded by `padding` pixels on each side.
+
+    >>> import jax.numpy as jnp
+    >>> conv2d(jnp.ones((1, 5, 5, 2)), jnp.ones((3, 3, 2, 4)), jnp.zeros(4), stride=2).shape
+    (1, 2, 2, 4)
+    """
+    if x.shape[3] != kernel.shape[2]:
+        raise ValueError(f"the layer takes {kernel.shape[2]} channels, got an input {x.shape}")
+    z = jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(stride, stride),
+        padding=((padding, padding), (padding, padding)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return z + bias[None, None, None, :]
+
+
+def linear(
+    x: Inexact[Array, "n i"], kernel: Inexact[Array, "i o"], bias: Inexact[Array, "o"]
+) -> Inexact[Array, "n o"]:
+    """`x kernel + bias`."""
+    return x @ kernel + bias[None, :]

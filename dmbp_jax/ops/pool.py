@@ -1,0 +1,90 @@
+"""Pooling with PyTorch's window rules, and max-pooling split into its choice and its linear part.
+
+At a fixed image a max-pool is linear: it copies one input per window. `select_max` finds which one,
+`pool_selected` copies it, also from an input other than the one that was chosen on.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Inexact, UInt8
+
+from dmbp_jax.typing import Window
+
+
+def max_pool(x: Inexact[Array, "n h w c"], window: Window) -> Inexact[Array, "n hh ww c"]:
+    """The maximum over each window; its gradient goes to the first maximum, row by row, as PyTorch's does."""
+    pad_h, pad_w = (_extent(size, window)[1] for size in x.shape[1:3])
+    return jax.lax.reduce_window(
+        x,
+        -jnp.inf,
+        jax.lax.max,
+        window_dimensions=(1, window.size, window.size, 1),
+        window_strides=(1, window.stride, window.stride, 1),
+        padding=((0, 0), pad_h, pad_w, (0, 0)),
+    )
+
+
+def select_max(x: Inexact[Array, "n h w c"], window: Window) -> UInt8[Array, "n hh ww c"]:
+    """Which element of each window (row by row from 0) is its first maximum."""
+    elements = jnp.stack(_windows(x, window, fill=-jnp.inf))
+    return jnp.argmax(elements, axis=0).astype(jnp.uint8)
+
+
+def pool_selected(
+    x: Inexact[Array, "n h w c"], selection: UInt8[Array, "n hh ww c"], window: Window
+) -> Inexact[Array, "n hh ww c"]:
+    """The selected element of each window: linear in `x`, and equal to `max_pool(x)` for `x`'s own selection."""
+    elements = _windows(x, window, fill=0.0)
+    chosen = jnp.zeros_like(elements[0])
+    for index, element in enumerate(elements):
+        chosen = jnp.where(selection == index, element, chosen)
+    return chosen
+
+
+def adaptive_avg_pool(x: Inexact[Array, "n h w c"], size: int) -> Inexact[Array, "n size size c"]:
+    """The mean over `size x size` bins, bin `i` spanning `floor(i h / size)` to `ceil((i + 1) h / size)`.
+
+    As `torch.nn.AdaptiveAvgPool2d`: bins overlap or repeat where `size` does not divide the input.
+
+    >>> adaptive_avg_pool(jnp.arange(9.0).reshape(1, 3, 3, 1), 1).item()
+    4.0
+    """
+    rows, columns = (jnp.asarray(_bins(extent, size), x.dtype) for extent in x.shape[1:3])
+    return jnp.einsum("ih,nhwc,jw->nijc", rows, x, columns)
+
+
+def _bins(extent: int, size: int) -> np.ndarray:
+    weights = np.zeros((size, extent))
+    for i in range(size):
+        start, stop = i * extent // size, -((-(i + 1) * extent) // size)
+        weights[i, start:stop] = 1 / (stop - start)
+    return weights
+
+
+def _extent(size: int, window: Window) -> tuple[int, tuple[int, int]]:
+    """How many windows fit along an axis, and the padding before and after it that they need."""
+    span = size + 2 * window.padding - window.size
+    if span < 0 and not (window.ceil_mode and span > -window.stride):
+        raise ValueError(
+            f"the image is too small for this network: a {window.size}-pixel pooling window "
+            f"meets a map of {size} pixels; use larger images"
+        )
+    count = (-(-span // window.stride) if window.ceil_mode else span // window.stride) + 1
+    # PyTorch drops a last window that would start beyond the input.
+    if window.ceil_mode and (count - 1) * window.stride >= size + window.padding:
+        count -= 1
+    after = (count - 1) * window.stride + window.size - size - window.padding
+    return count, (window.padding, max(after, 0))
+
+
+def _windows(x: Array, window: Window, *, fill: float) -> list[Array]:
+    """Per position within a window, row by row, that element of every window: `(n, hh, ww, c)` each."""
+    (rows, pad_h), (columns, pad_w) = (_extent(size, window) for size in x.shape[1:3])
+    padded = jnp.pad(x, ((0, 0), pad_h, pad_w, (0, 0)), constant_values=fill)
+    last_row, last_column = ((count - 1) * window.stride + 1 for count in (rows, columns))
+    return [
+        padded[:, i : i + last_row : window.stride, j : j + last_column : window.stride]
+        for i in range(window.size)
+        for j in range(window.size)
+    ]

@@ -1,0 +1,11 @@
+"""From checkpoints to parameters: the manifest, the hub, torchvision's and TorchRay's files."""
+
+from dmbp_jax.porting.fetch import fetch as fetch
+from dmbp_jax.porting.fetch import find_fetched as find_fetched
+from dmbp_jax.porting.load import Model as Model
+from dmbp_jax.porting.load import load_model as load_model
+from dmbp_jax.porting.manifest import Manifest as Manifest
+from dmbp_jax.porting.manifest import WeightsEntry as WeightsEntry
+from dmbp_jax.porting.manifest import read_manifest as read_manifest
+from dmbp_jax.porting.port import port_checkpoint as port_checkpoint
+from dmbp_jax.porting.spec import ModelSpec as ModelSpec

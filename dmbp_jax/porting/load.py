@@ -1,0 +1,74 @@
+"""`load_model`: a network, its parameters, and what is known about them."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dmbp_jax.checks import InputError
+from dmbp_jax.data import Preprocess
+from dmbp_jax.models import get_architecture
+from dmbp_jax.porting.fetch import fetch
+from dmbp_jax.porting.files import read_safetensors
+from dmbp_jax.porting.manifest import WeightsEntry, read_manifest
+from dmbp_jax.porting.names import from_timm
+from dmbp_jax.porting.spec import ModelSpec
+from dmbp_jax.porting.state_dict import check_state_dict, to_params
+from dmbp_jax.typing import Apply, Params
+
+
+class Model(NamedTuple):
+    """A trained network: `model.apply(model.params, images)` are its logits."""
+
+    apply: Apply
+    params: Params
+    spec: ModelSpec
+
+
+def load_model(name: str, weights: str | Path | None = None) -> Model:
+    """A trained network by name.
+
+    Args:
+        name: an architecture, such as `"squeezenet1_1"` (embedded weights) or `"resnet50"` (fetched on first use).
+        weights: a tag of the manifest, or the path of a `.safetensors` file with torchvision's, timm's or
+            `dmbp-jax weights port`'s tensors. Default: the manifest's first entry for that architecture.
+
+    Raises:
+        InputError: unknown name or tag; a file that is missing, damaged or of another architecture; weights that
+            cannot be fetched.
+
+    >>> model = load_model("squeezenet1_1")
+    >>> model.spec.classes[281]
+    'tabby'
+    """
+    architecture = get_architecture(name)
+    manifest = read_manifest()
+    entry = manifest.find(name)
+    if weights is not None and Path(weights).suffix == ".safetensors":
+        path, tag, source = Path(weights), Path(weights).stem, str(weights)
+    else:
+        entry = manifest.find(name, None if weights is None else str(weights))
+        path, tag, source = fetch(entry), entry.tag, entry.source
+    state, written_for = read_safetensors(path)
+    if written_for not in (None, name):
+        raise InputError(f"{path} holds weights of {written_for}, not of {name}")
+    state = from_timm(state)
+    layers = check_state_dict(state, architecture, str(path))
+    count = layers[-1].weight[0]
+    names = manifest.classes[entry.classes]
+    return Model(
+        architecture.apply,
+        jax.tree.map(jnp.asarray, to_params(state, layers, str(path))),
+        ModelSpec(
+            architecture=name,
+            tag=tag,
+            # A checkpoint of the user's own may have other classes than those of the manifest.
+            classes=names if len(names) == count else tuple(f"class {i}" for i in range(count)),
+            preprocess=manifest.preprocess[entry.preprocess],
+            input_size=entry.input_size,
+            output=entry.output,
+            licence=entry.licence if source == entry.source else "unknown",
+            source=source,
+        ),
+    )

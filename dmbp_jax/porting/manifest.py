@@ -1,0 +1,94 @@
+"""`weights/manifest.toml`: which weights there are, where they come from, what they expect."""
+
+import dataclasses
+import functools
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.data import Preprocess
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightsEntry:
+    """One trained set of weights of one architecture."""
+
+    architecture: str
+    tag: str
+    licence: str
+    classes: str
+    """The key of a list of class names."""
+    preprocess: str
+    """The key of a preprocessing."""
+    input_size: int
+    output: Literal["softmax", "sigmoid"]
+    """How logits become probabilities."""
+    file: str | None = None
+    """In the folder `weights/`: embedded, nothing to fetch."""
+    hub: str | None = None
+    """A Hugging Face repository with a `model.safetensors`."""
+    checkpoint: str | None = None
+    """The address of a PyTorch checkpoint, which is ported after download."""
+    sha256: str | None = None
+    """Of `file`, or of `checkpoint` (there its first digits, as in the file's name)."""
+
+    @property
+    def name(self) -> str:
+        """`architecture.tag`, as timm writes it."""
+        return f"{self.architecture}.{self.tag}"
+
+    @property
+    def source(self) -> str:
+        """Where the weights come from, for people."""
+        return self.file or self.hub or self.checkpoint or "nowhere"
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The manifest, read."""
+
+    entries: tuple[WeightsEntry, ...]
+    classes: dict[str, tuple[str, ...]]
+    preprocess: dict[str, Preprocess]
+
+    def find(self, architecture: str, tag: str | None = None) -> WeightsEntry:
+        """The entry of an architecture with that tag, by default its first.
+
+        Raises `InputError` if there is none, naming the tags that there are.
+        """
+        found = [entry for entry in self.entries if entry.architecture == architecture]
+        if not found:
+            raise InputError(f"the manifest has no weights for {architecture!r}")
+        if tag is None:
+            return found[0]
+        check_choice(f"weights of {architecture}", tag, [entry.tag for entry in found])
+        return next(entry for entry in found if entry.tag == tag)
+
+
+def weights_folder() -> Path:
+    """The folder `weights/`: inside the package when installed, beside it in a checkout."""
+    installed = Path(__file__).parents[1] / "weights"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "weights"
+
+
+@functools.cache
+def read_manifest() -> Manifest:
+    """The manifest that ships with the package.
+
+    >>> read_manifest().find("squeezenet1_1").tag
+    'caffe'
+    """
+    folder = weights_folder()
+    content = tomllib.loads((folder / "manifest.toml").read_text("utf-8"))
+    return Manifest(
+        entries=tuple(WeightsEntry(**entry) for entry in content["weights"]),
+        classes={
+            key: tuple((folder / name).read_text("utf-8").splitlines())
+            for key, name in content["classes"].items()
+        },
+        preprocess={
+            key: Preprocess(**{k: tuple(v) if isinstance(v, list) else v for k, v in one.items()})
+            for key, one in content["preprocess"].items()
+        },
+    )

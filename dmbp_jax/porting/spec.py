@@ -1,0 +1,64 @@
+"""What a loaded model knows about itself: classes, preprocessing, output."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+from jaxtyping import Array, Float
+
+from dmbp_jax.checks import InputError
+from dmbp_jax.data import Preprocess
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Facts about one set of weights."""
+
+    architecture: str
+    tag: str
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    input_size: int
+    """Side in pixels of the images that the network was trained on."""
+    output: Literal["softmax", "sigmoid"]
+    licence: str
+    source: str
+
+    def probabilities(self, logits: Float[Array, "n k"]) -> Float[Array, "n k"]:
+        """What the network's own output activation makes of its logits."""
+        return jax.nn.softmax(logits) if self.output == "softmax" else jax.nn.sigmoid(logits)
+
+    def class_index(self, text: str) -> int:
+        """The class that `text` means: an index, a name, or a part of exactly one name.
+
+        Case and underscores do not matter. Raises `InputError` for an index out of range and an unknown name,
+        and lists the candidates when there are several.
+
+        >>> import dmbp_jax
+        >>> spec = dmbp_jax.load_model("squeezenet1_1").spec
+        >>> spec.class_index("tabby"), spec.class_index("Great_White")
+        (281, 2)
+        """
+        if text.lstrip("-").isdigit():
+            index = int(text)
+            if not 0 <= index < len(self.classes):
+                raise InputError(
+                    f"target {index} is out of range: the network has classes 0 to {len(self.classes) - 1}"
+                )
+            return index
+        wanted = _plain(text)
+        names = [_plain(name) for name in self.classes]
+        found = [i for i, name in enumerate(names) if name == wanted]
+        found = found or [i for i, name in enumerate(names) if wanted and wanted in name]
+        if not found:
+            raise InputError(f"no class of {self.architecture} is named like {text!r}")
+        if len(found) > 1:
+            listed = "\n".join(f"  {i:>4}  {self.classes[i]}" for i in found)
+            raise InputError(
+                f"{text!r} fits {len(found)} classes; choose one by its number or full name:\n{listed}"
+            )
+        return found[0]
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.lower().replace("_", " ").split())

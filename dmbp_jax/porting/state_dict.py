@@ -1,0 +1,98 @@
+"""State dicts in torchvision's names and layout, checked tensor by tensor and made into parameters."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import unflatten_dict
+
+from dmbp_jax.checks import InputError
+from dmbp_jax.models import Architecture, LayerShape
+from dmbp_jax.ops import BatchNorm, fold_batch_norm
+
+StateDict = Mapping[str, np.ndarray]
+_NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
+
+
+def to_params(state: StateDict, layers: Sequence[LayerShape], source: str) -> dict[str, Any]:
+    """The parameters in a checked state dict: batch-norm folded, kernels HWIO, float32 NumPy, nested dicts.
+
+    Raises `InputError` that names `source` and the layer, if folding gives a number that is not finite.
+    """
+    flat: dict[tuple[str, ...], np.ndarray] = {}
+    for layer in layers:
+        kernel, bias = _convert(layer, state)
+        for name, tensor in (("kernel", kernel), ("bias", bias)):
+            if not np.isfinite(tensor).all():
+                raise InputError(f"{source}: folding {layer.batch_norm} into {layer.name} is not finite")
+            flat[(*layer.name.split("."), name)] = tensor
+    return unflatten_dict(flat)  # type: ignore[no-any-return]
+
+
+def check_state_dict(
+    state: StateDict, architecture: Architecture, source: str
+) -> Sequence[LayerShape]:
+    """The layers of the architecture, with as many classes as `state` has.
+
+    Raises `InputError` that names `source` and the tensor, if one is missing, surplus, misshapen, of another kind
+    than floating point, or not finite.
+    """
+    last = tuple(architecture.layout(1))[-1].name
+    classes = state[f"{last}.weight"].shape[0] if f"{last}.weight" in state else 1
+    layers = tuple(architecture.layout(classes))
+    expected = {name: shape for layer in layers for name, shape in _tensors(layer)}
+    what = f"{source}, as {architecture.name}"
+    missing = [name for name in expected if name not in state]
+    if missing:
+        raise InputError(f"{what}: tensor {missing[0]} is missing{_more(missing)}")
+    # PyTorch counts batches beside every batch-norm; the count plays no part in inference.
+    surplus = [k for k in state if k not in expected and not k.endswith(".num_batches_tracked")]
+    if surplus:
+        raise InputError(f"{what}: tensor {surplus[0]} does not belong there{_more(surplus)}")
+    for name, shape in expected.items():
+        tensor = state[name]
+        if tensor.shape != shape:
+            raise InputError(f"{what}: tensor {name} must have shape {shape}, got {tensor.shape}")
+        if not np.issubdtype(tensor.dtype, np.floating):
+            raise InputError(f"{what}: tensor {name} must be floating point, got {tensor.dtype}")
+        if not np.isfinite(tensor).all():
+            raise InputError(f"{what}: tensor {name} holds values that are NaN or infinite")
+    return layers
+
+
+def _tensors(layer: LayerShape) -> list[tuple[str, tuple[int, ...]]]:
+    width = (layer.weight[0],)
+    tensors: list[tuple[str, tuple[int, ...]]] = [(f"{layer.name}.weight", layer.weight)]
+    if layer.bias:
+        tensors.append((f"{layer.name}.bias", width))
+    if layer.batch_norm is not None:
+        tensors += [(f"{layer.batch_norm}.{name}", width) for name in _NORM_TENSORS]
+    return tensors
+
+
+def _convert(layer: LayerShape, state: StateDict) -> tuple[np.ndarray, np.ndarray]:
+    weight = state[f"{layer.name}.weight"].astype(np.float32)
+    bias = (
+        state[f"{layer.name}.bias"].astype(np.float32)
+        if layer.bias
+        else np.zeros(layer.weight[0], np.float32)
+    )
+    if weight.ndim == 4:
+        kernel = weight.transpose(2, 3, 1, 0)
+    elif layer.grid is not None:
+        # PyTorch flattens channels first, this package channels last.
+        out, inner = weight.shape
+        channels = inner // layer.grid**2
+        maps = weight.reshape(out, channels, layer.grid, layer.grid)
+        kernel = maps.transpose(2, 3, 1, 0).reshape(math.prod(maps.shape[1:]), out)
+    else:
+        kernel = weight.T
+    if layer.batch_norm is not None:
+        scale, offset, mean, variance = (state[f"{layer.batch_norm}.{n}"] for n in _NORM_TENSORS)
+        kernel, bias = fold_batch_norm(kernel, bias, BatchNorm(scale, offset, mean, variance))
+    return np.ascontiguousarray(kernel), bias
+
+
+def _more(names: list[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""

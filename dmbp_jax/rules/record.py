@@ -1,0 +1,98 @@
+"""A ReLU network is linear at each image: find its sites, and record the gates that make it so.
+
+A recorder lives inside one traced call; what leaves that call is plain data.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+from jaxtyping import Array, Bool, Inexact, UInt8
+
+from dmbp_jax import ops
+from dmbp_jax.typing import Apply, Image, Role, Window
+
+
+class Site(NamedTuple):
+    """A place in a network where a rule is asked."""
+
+    name: str
+    kind: Literal["relu", "max_pool", "affine"]
+    shape: tuple[int, ...]
+    """Of the site's output, without the batch axis."""
+    role: Role | None = None
+    """Of an affine site."""
+
+
+class Linearization(NamedTuple):
+    """The gates of a network at one image; with them frozen the network is an affine map.
+
+    Arrays keep a batch axis of one, as the network sees them.
+    """
+
+    gates: dict[str, Bool[Array, "1 *shape"]]
+    """ReLU sites: where the pre-activation is above zero, `g = 1[z > 0]`."""
+    selections: dict[str, UInt8[Array, "1 h w c"]]
+    """Max-pool sites: which element of each window is its first maximum."""
+
+
+class _Recorder:
+    """The plain rule, taking notes."""
+
+    def __init__(self) -> None:
+        self.sites: dict[str, Site] = {}
+        self.gates: dict[str, Array] = {}
+        self.selections: dict[str, Array] = {}
+
+    def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
+        self._note(Site(site, "relu", z.shape[1:]))
+        gate = z > 0
+        self.gates[site] = gate
+        return jax.numpy.where(gate, z, 0)
+
+    def max_pool(
+        self, site: str, h: Inexact[Array, "n h w c"], window: Window
+    ) -> Inexact[Array, "n hh ww c"]:
+        selection = ops.select_max(h, window)
+        self._note(Site(site, "max_pool", selection.shape[1:]))
+        self.selections[site] = selection
+        return ops.pool_selected(h, selection, window)
+
+    def affine(
+        self, site: str, z: Inexact[Array, "n *shape"], role: Role
+    ) -> Inexact[Array, "n *shape"]:
+        self._note(Site(site, "affine", z.shape[1:], role))
+        return z
+
+    def _note(self, site: Site) -> None:
+        if site.name in self.sites:
+            raise ValueError(f"the network uses the site name {site.name!r} twice; names must be unique")
+        self.sites[site.name] = site
+
+
+def linearize(
+    apply: Apply, params: Any, image: Image
+) -> tuple[Inexact[Array, "k"], Linearization]:
+    """The logits of one image, and the gates at which the network is linear there.
+
+    >>> import jax.numpy as jnp
+    >>> def apply(params, images, *, rule):
+    ...     return rule.relu("relu", images.mean(axis=(1, 2)))
+    >>> logits, at = linearize(apply, {}, jnp.ones((2, 2, 3)))
+    >>> at.gates["relu"].tolist()
+    [[True, True, True]]
+    """
+    recorder = _Recorder()
+    logits = apply(params, image[None], rule=recorder)
+    return logits[0], Linearization(recorder.gates, recorder.selections)
+
+
+def find_sites(apply: Apply, params: Any, image: Image) -> tuple[Site, ...]:
+    """Every site of a network, in the order of its forward pass; nothing is computed.
+
+    `image` may be a `jax.ShapeDtypeStruct`.
+    """
+    recorder = _Recorder()
+    record: Callable[[Any, Any], Array] = lambda p, x: apply(p, x[None], rule=recorder)  # noqa: E731
+    jax.eval_shape(record, params, image)
+    return tuple(recorder.sites.values())

@@ -1,0 +1,100 @@
+"""The words that all rooms share: array aliases, the `Rule` and `Apply` protocols, the result.
+
+Images are NHWC, float, already normalised the way the network expects. Dimension names:
+`n` images, `h` rows, `w` columns, `c` channels, `k` classes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+
+from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, Shaped
+
+Image: TypeAlias = Float[Array, "h w c"]
+Images: TypeAlias = Float[Array, "n h w c"]
+Logits: TypeAlias = Float[Array, "n k"]
+Target: TypeAlias = Int[Array, ""] | Float[Array, "k"]
+Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
+Params: TypeAlias = Mapping[str, Any]
+"""Nested dicts of arrays, by torchvision's module names: `params["layer1"]["0"]["conv1"]["kernel"]`."""
+
+Role: TypeAlias = Literal["filter", "shortcut", "class"]
+"""What an affine site is for: a hidden filter, the projection of a shortcut, or the class layer."""
+
+
+class Window(NamedTuple):
+    """A pooling window, in pixels, with PyTorch's meaning of every field."""
+
+    size: int
+    stride: int
+    padding: int = 0
+    ceil_mode: bool = False
+
+
+class Rule(Protocol):
+    """What happens at each site of a network; see `dmbp_jax.rules`.
+
+    A network calls the rule once per site and pass, with the site's name. All arrays carry a batch axis.
+    """
+
+    def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
+        """The activation of the pre-activation `z`."""
+
+    def max_pool(
+        self, site: str, h: Inexact[Array, "n h w c"], window: Window
+    ) -> Inexact[Array, "n hh ww c"]:
+        """The maximum of `h` over each window."""
+
+    def affine(
+        self, site: str, z: Inexact[Array, "n *shape"], role: Role
+    ) -> Inexact[Array, "n *shape"]:
+        """The output `z` of an affine layer, handed back as it is unless the rule taps it."""
+
+
+class Apply(Protocol):
+    """A network as a pure function."""
+
+    def __call__(self, params: Any, images: Array, /, *, rule: Rule = ...) -> Array:
+        """Logits `(n, k)` of images `(n, h, w, c)`."""
+
+
+class Scores(NamedTuple):
+    """How the explained logit `y` divides (Eq. 14): `total = positive + negative + nuisance`.
+
+    Scalars for one image, `(n,)` for a batch, one axis more in a history.
+    """
+
+    total: Float[Array, "..."]
+    positive: Float[Array, "..."]
+    negative: Float[Array, "..."]
+    nuisance: Float[Array, "..."]
+
+
+class Attribution(NamedTuple):
+    """An explanation: what each input value contributes to the explained output.
+
+    Shapes are given for a batch; a single-image method returns the same without the leading `n`.
+    """
+
+    values: Float[Array, "..."]
+    """Attribution of every input value, `(n, h, w, c)`; the unit is the logit's."""
+    finite: Bool[Array, "..."]
+    """Per image: False if any number of the explanation is infinite or not a number, `(n,)`."""
+    scores: Scores | None = None
+    """The logit and its parts, each `(n,)`."""
+    positive: Float[Array, "..."] | None = None
+    """DMBP: the part that the positive branch contributes, `(n, h, w, c)`."""
+    negative: Float[Array, "..."] | None = None
+    """DMBP: the part that the negative branch contributes, `(n, h, w, c)`."""
+    masks: dict[str, Float[Array, "..."]] | None = None
+    """DMBP, on request: the positive branch's mask of every masked site, `(n, *site shape)`."""
+    history: Scores | None = None
+    """DMBP, on request: the scores before each step and after the last, `(n, steps + 1)`."""
+
+    @property
+    def heatmap(self) -> Float[Array, "..."]:
+        """The sum over channels, `(n, h, w)`: above zero speaks for the target, below against it."""
+        return self.values.sum(axis=-1)
+
+
+Method: TypeAlias = Callable[..., Attribution]
+"""`method(apply, params, image, target, *, key=None, **options) -> Attribution` for one image."""

@@ -1,0 +1,48 @@
+"""Heat maps as colours: red speaks for the target, blue against it, white does not matter."""
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float, UInt8
+
+PERCENTILE = 99.5
+
+
+def symmetric_limit(
+    heatmap: npt.NDArray[np.floating], percentile: float = PERCENTILE
+) -> float:
+    """The magnitude at which colours saturate: a percentile of `|heatmap|`, so that single pixels do not rule.
+
+    Above 0, also for a map of zeros and one that is not finite.
+
+    >>> symmetric_limit(np.asarray([[0.0, -2.0]]), 100)
+    2.0
+    """
+    magnitudes = np.abs(heatmap[np.isfinite(heatmap)])
+    limit = float(np.percentile(magnitudes, percentile)) if magnitudes.size else 0.0
+    return limit or float(magnitudes.max(initial=0.0)) or 1.0
+
+
+def color_heatmap(
+    heatmap: Float[np.ndarray, "h w"], limit: float | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The map in blue, white and red on a scale from `-limit` to `limit`; what is not finite is grey.
+
+    >>> color_heatmap(np.asarray([[-1.0, 0.0, 1.0]]), 1.0)[0].tolist()
+    [[0, 0, 76], [255, 253, 253], [127, 0, 0]]
+    """
+    scaled = heatmap / (symmetric_limit(heatmap) if limit is None else limit)
+    colors = matplotlib.colormaps["seismic"].with_extremes(bad="grey")
+    return colors(np.ma.masked_invalid((scaled + 1) / 2), bytes=True)[..., :3]  # type: ignore[no-any-return]
+
+
+def blend(
+    photo: UInt8[np.ndarray, "h w 3"],
+    heatmap: Float[np.ndarray, "h w"],
+    limit: float | None = None,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The map's colours over the photograph in grey, the more opaque the larger the magnitude."""
+    limit = symmetric_limit(heatmap) if limit is None else limit
+    weight = np.clip(np.abs(np.nan_to_num(heatmap)) / limit, 0, 1)[..., None]
+    grey = np.repeat(photo.mean(axis=-1, keepdims=True), 3, axis=-1) * 0.6 + 255 * 0.4
+    return np.round((1 - weight) * grey + weight * color_heatmap(heatmap, limit)).astype(np.uint8)
