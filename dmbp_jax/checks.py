@@ -27,7 +27,7 @@ def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
 
 
 def check_images(images: jax.Array) -> None:
-    """Raise `InputError` unless `images` is floating, `(n, h, w, c)`, not empty, and (where known) finite."""
+    """Raise `InputError` unless `images` are floating, `(n, h, w, c)`, not empty, and finite where known."""
     if images.ndim != 4:
         hint = "; add a batch axis with image[None]" if images.ndim == 3 else ""
         raise InputError(f"images must have shape (n, h, w, c), got {images.shape}{hint}")
@@ -45,7 +45,7 @@ def check_images(images: jax.Array) -> None:
 
 
 def check_targets(targets: jax.Array, count: int, classes: int) -> None:
-    """Raise `InputError` unless `targets` are `(n,)` class indices in range or `(n, classes)` finite weights."""
+    """Raise `InputError` unless `targets` are `(n,)` indices in range or `(n, classes)` finite weights."""
     if targets.ndim == 1 and jax.numpy.issubdtype(targets.dtype, jax.numpy.integer):
         if targets.shape[0] != count:
             raise InputError(f"got {count} images but {targets.shape[0]} targets")

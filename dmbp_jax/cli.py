@@ -1,5 +1,6 @@
 """The command `dmbp-jax`."""
 
+import io
 import math
 import os
 import sys
@@ -60,13 +61,9 @@ def explain(
         str | None,
         typer.Option(help="Class to explain: index, name, or part of a name. Default: the most likely."),
     ] = None,
-    contrast: Annotated[
-        str | None, typer.Option(help="Explain the target minus this class.")
-    ] = None,
+    contrast: Annotated[str | None, typer.Option(help="Explain the target minus this class.")] = None,
     method: Annotated[str, typer.Option(help="The attribution method.")] = "dmbp",
-    preset: Annotated[
-        str, typer.Option(help="fast: 10 steps. paper: the paper's 200 steps.")
-    ] = "fast",
+    preset: Annotated[str, typer.Option(help="fast: 10 steps. paper: the paper's 200 steps.")] = "fast",
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="The figure; for several photographs a folder."),
@@ -91,7 +88,7 @@ def explain(
     if other is not None and other == index:
         raise InputError(f"target and contrast are both {loaded.spec.classes[other]!r}")
 
-    console = rich.console.Console(highlight=False, markup=False, soft_wrap=True)
+    console = rich.console.Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     photographs, failed = _read(paths, loaded.spec.preprocess)
     config = PRESETS[preset]
     groups = same_size(photographs)
@@ -136,9 +133,7 @@ def _read(paths: list[Path], preprocess: Preprocess) -> tuple[list[Photograph], 
     return photographs, failed
 
 
-def _outputs(
-    paths: list[Path], given: Path | None, suffix: str, allowed: frozenset[str]
-) -> dict[Path, Path]:
+def _outputs(paths: list[Path], given: Path | None, suffix: str, allowed: frozenset[str]) -> dict[Path, Path]:
     """Where the result for each photograph goes: distinct files in a folder that can be written."""
     if len(paths) == 1 and given is not None and not given.is_dir():
         if given.suffix.lower() not in allowed:
@@ -146,8 +141,9 @@ def _outputs(
         chosen = {paths[0]: given}
     else:
         folder = Path() if given is None else given
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"several photographs need a folder to write to, but {folder} is a file")
+        # Nobody means a folder by "out.png".
+        if not folder.is_dir() and (folder.exists() or folder.suffix.lower() in allowed):
+            raise InputError(f"several photographs need a folder to write to, but {folder} names a file")
         chosen = {}
         for path in paths:
             number, candidate = 1, folder / f"{path.stem}_dmbp{suffix}"
@@ -155,19 +151,23 @@ def _outputs(
                 number += 1
                 candidate = folder / f"{path.stem}-{number}_dmbp{suffix}"
             chosen[path] = candidate
-    for path, destination in chosen.items():
-        if destination.exists() and destination.samefile(path):
-            raise InputError(f"{destination} is the photograph itself; choose another name to write to")
+    given_files = {_file_id(path) for path in paths}
+    for destination in chosen.values():
+        if destination.exists() and _file_id(destination) in given_files:
+            raise InputError(f"{destination} is itself to be explained; choose another name to write to")
         check_writable(destination)
     return chosen
+
+
+def _file_id(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _describe(one: Explained, spec: porting.ModelSpec, preset: str) -> str:
     width = max(len(spec.classes[i]) for i in _top(one))
     lines = [f"\n{one.photograph.path}"]
-    lines += [
-        f"  {spec.classes[i]:<{width}}  {one.probabilities[i]:6.1%}  (class {i})" for i in _top(one)
-    ]
+    lines += [f"  {spec.classes[i]:<{width}}  {one.probabilities[i]:6.1%}  (class {i})" for i in _top(one)]
     lines.append(f"explained: {_target_name(one, spec)}, preset {preset}")
     if one.attribution.scores is not None:
         y, positive, negative, nuisance = (float(score) for score in one.attribution.scores)
@@ -192,12 +192,17 @@ def _write_figure(one: Explained, spec: porting.ModelSpec, method: str, path: Pa
     from dmbp_jax.viz import draw_explanation
 
     a = one.attribution
+    parts = {}
+    if a.positive is not None and a.negative is not None and a.scores is not None:
+        parts[f"positive part, y+ = {a.scores.positive:.3g}"] = a.positive.sum(axis=-1)
+        parts[f"negative part, y- = {a.scores.negative:.3g}"] = a.negative.sum(axis=-1)
+    maps = {name: np.asarray(part) for name, part in parts.items()}
+    name, probability = _target_name(one, spec), one.probabilities[one.target]
     figure = draw_explanation(
         one.photograph.rgb,
-        a.heatmap,
-        None if a.positive is None else a.positive.sum(axis=-1),
-        None if a.negative is None else a.negative.sum(axis=-1),
-        title=f"{one.photograph.path.name}: {_target_name(one, spec)} ({one.probabilities[one.target]:.0%})",
+        np.asarray(a.heatmap),
+        maps,
+        title=f"{one.photograph.path.name}: {name} ({probability:.0%})",
         subtitle=f"{method}, {spec.architecture}. Red speaks for the class, blue against it.",
     )
     with atomic_path(path) as temporary:
@@ -209,9 +214,10 @@ def _write_arrays(one: Explained, path: Path) -> None:
     parts: dict[str, Any] = {"positive": a.positive, "negative": a.negative}
     if a.scores is not None:
         parts |= {f"score_{name}": value for name, value in a.scores._asdict().items()}
-    with atomic_path(path) as temporary:
+    # An open file, since NumPy appends ".npz" to names that do not end so, such as "a.NPZ".
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
-            temporary,
+            file,
             photo=one.photograph.rgb,
             values=a.values,
             heatmap=a.heatmap,
@@ -227,13 +233,14 @@ def _write_arrays(one: Explained, path: Path) -> None:
 @weights_app.command("list")
 def list_weights() -> None:
     """List the weights that are known, and which are here already."""
-    table = rich.table.Table("name", "classes", "licence", "here", "source", box=None)
+    headers = ("name", "classes", "licence", "here", "source")
+    table = rich.table.Table(*(rich.table.Column(h, overflow="fold") for h in headers), box=None)
     for entry in porting.read_manifest().entries:
         here = "embedded" if entry.file else "yes" if porting.find_fetched(entry) else "no"
         table.add_row(entry.name, entry.classes, entry.licence, here, entry.source)
     # A pipe has no width of its own, and a cut address is of no use.
-    console = rich.console.Console()
-    console.print(table, width=None if console.is_terminal else 160)
+    width = None if sys.stdout.isatty() else 160
+    rich.console.Console(width=width).print(table)
 
 
 @weights_app.command("fetch")
@@ -262,6 +269,10 @@ def port_weights(
 
 def main() -> None:
     """Run the command; bad input ends with one message and exit code 2, never with a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file's name may hold bytes that are no text.
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except InputError as error:
@@ -273,6 +284,10 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("DMBP_JAX_TRACEBACK"):
             raise
+        if isinstance(error, OSError) and error.errno is not None:
+            # A full disk, a missing permission or a name that is too long is not ours to mend.
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
         print(
             f"internal error: {type(error).__name__}: {error}\n"
             "Please report it; DMBP_JAX_TRACEBACK=1 shows where it happened.",

@@ -5,8 +5,9 @@ Images are NHWC, float, already normalised the way the network expects. Dimensio
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, Shaped
 
 Image: TypeAlias = Float[Array, "h w c"]
@@ -30,6 +31,7 @@ class Window(NamedTuple):
     ceil_mode: bool = False
 
 
+@runtime_checkable
 class Rule(Protocol):
     """What happens at each site of a network; see `dmbp_jax.rules`.
 
@@ -44,12 +46,11 @@ class Rule(Protocol):
     ) -> Inexact[Array, "n hh ww c"]:
         """The maximum of `h` over each window."""
 
-    def affine(
-        self, site: str, z: Inexact[Array, "n *shape"], role: Role
-    ) -> Inexact[Array, "n *shape"]:
+    def affine(self, site: str, z: Inexact[Array, "n *shape"], role: Role) -> Inexact[Array, "n *shape"]:
         """The output `z` of an affine layer, handed back as it is unless the rule taps it."""
 
 
+@runtime_checkable
 class Apply(Protocol):
     """A network as a pure function."""
 
@@ -91,7 +92,7 @@ class Attribution(NamedTuple):
     """DMBP, on request: the scores before each step and after the last, `(n, steps + 1)`."""
 
     @property
-    def heatmap(self) -> Float[Array, "..."]:
+    def heatmap(self) -> Float[Array | np.ndarray, "..."]:
         """The sum over channels, `(n, h, w)`: above zero speaks for the target, below against it."""
         return self.values.sum(axis=-1)
 

@@ -42,7 +42,8 @@ def check_writable(path: Path) -> None:
     """Raise `InputError` now, rather than after long work, if `path` could not be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        # Named as in `atomic_path`, since names have a greatest length.
+        with tempfile.NamedTemporaryFile(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent):
             pass
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None

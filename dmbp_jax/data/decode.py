@@ -1,6 +1,7 @@
 """A photograph, whatever file it comes in, as an RGB image of 8 bits."""
 
 import os
+import tokenize
 import warnings
 from pathlib import Path
 
@@ -10,9 +11,7 @@ import PIL.ImageOps
 
 from dmbp_jax.checks import InputError
 
-PHOTO_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy"}
-)
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy"})
 
 
 def decode(photo: str | os.PathLike[str] | PIL.Image.Image | np.ndarray) -> PIL.Image.Image:
@@ -21,8 +20,8 @@ def decode(photo: str | os.PathLike[str] | PIL.Image.Image | np.ndarray) -> PIL.
     Converted, not refused: EXIF rotation is applied, transparency is laid on white, CMYK, greyscale and
     palettes become RGB, 16 bits are scaled to 8. Arrays are uint8, uint16, or floats in [0, 1].
 
-    Raises `InputError` that names the file if it is missing, empty, truncated or not an image, and for arrays of
-    another shape, range or dtype, or with NaN.
+    Raises `InputError` that names the file if it is missing, empty, truncated or not an image, and for arrays
+    of another shape, range or dtype, or with NaN.
 
     >>> decode(np.zeros((4, 6), np.uint16)).size
     (6, 4)
@@ -30,7 +29,7 @@ def decode(photo: str | os.PathLike[str] | PIL.Image.Image | np.ndarray) -> PIL.
     if isinstance(photo, np.ndarray):
         return _from_array(photo, "the array")
     if isinstance(photo, PIL.Image.Image):
-        return _to_rgb(photo)
+        return _to_rgb(photo, "the image")
     path = Path(photo)
     try:
         size = path.stat().st_size
@@ -38,17 +37,19 @@ def decode(photo: str | os.PathLike[str] | PIL.Image.Image | np.ndarray) -> PIL.
             raise InputError(f"{path} is a folder, not a photograph")
         if size == 0:
             raise InputError(f"{path} is empty (0 bytes)")
-        if path.suffix.lower() == ".npy":
-            return _from_array(np.load(path, allow_pickle=False), str(path))
-        with warnings.catch_warnings(), PIL.Image.open(path) as image:
-            warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-            image.load()
-            return _to_rgb(image)
-    except FileNotFoundError:
+        with warnings.catch_warnings():
+            # Pillow warns of damaged metadata, which is no matter here, and of sizes that large phones have.
+            warnings.simplefilter("ignore")
+            if path.suffix.lower() == ".npy":
+                return _from_array(_read_npy(path), str(path))
+            with PIL.Image.open(path) as image:
+                image.load()
+                return _to_rgb(image, str(path))
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"no such file: {path}") from None
     except PIL.UnidentifiedImageError:
         raise InputError(f"{path} is not an image that Pillow can read") from None
-    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+    except PIL.Image.DecompressionBombError as error:
         raise InputError(f"{path} is too large to decode safely: {error}") from None
     except InputError:
         raise
@@ -57,10 +58,22 @@ def decode(photo: str | os.PathLike[str] | PIL.Image.Image | np.ndarray) -> PIL.
         raise InputError(f"{path} is damaged or truncated: {error}") from None
 
 
-def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+def _read_npy(path: Path) -> np.ndarray:
+    # `np.load` would also take an archive of arrays, whatever its name.
+    with path.open("rb") as file:
+        try:
+            return np.lib.format.read_array(file, allow_pickle=False)
+        except (TypeError, OverflowError, MemoryError, tokenize.TokenError) as error:
+            # A damaged header, which NumPy evaluates: a shape beyond any memory, among others.
+            raise ValueError(error) from None
+
+
+def _to_rgb(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
     image = PIL.ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image)
+        if not np.isfinite(values).all():
+            raise InputError(f"{name} holds values that are NaN or infinite")
         top = 65535.0 if image.mode.startswith("I") else max(float(values.max(initial=0)), 1.0)
         return PIL.Image.fromarray(_to_byte(values / top)).convert("RGB")
     if image.has_transparency_data:
@@ -75,7 +88,7 @@ def _from_array(values: np.ndarray, name: str) -> PIL.Image.Image:
         raise InputError(f"{name} must have shape (h, w) or (h, w, 3), got {values.shape}")
     if values.size == 0:
         raise InputError(f"{name} is empty, its shape is {values.shape}")
-    if values.dtype == np.uint16:
+    if values.dtype.type == np.uint16:
         values = values / 65535.0
     if np.issubdtype(values.dtype, np.floating):
         if not np.isfinite(values).all():
@@ -88,7 +101,7 @@ def _from_array(values: np.ndarray, name: str) -> PIL.Image.Image:
         values = _to_byte(values)
     if values.dtype != np.uint8:
         raise InputError(f"{name} must be uint8, uint16 or float, got {values.dtype}")
-    return _to_rgb(PIL.Image.fromarray(values))
+    return _to_rgb(PIL.Image.fromarray(values), name)
 
 
 def _to_byte(values: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from dmbp_jax.data.decode import PHOTO_SUFFIXES
 
 
 def find_photos(paths: Iterable[Path]) -> list[Path]:
-    """Files as they are, and the photographs in folders, sorted by name and not recursively.
+    """Files as they are, and the photographs in folders, sorted by name and not recursively; each once.
 
     Raises `InputError` for a path that does not exist and for a folder without photographs.
     """
@@ -16,9 +16,7 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             inside = sorted(
-                file
-                for file in path.iterdir()
-                if file.is_file() and file.suffix.lower() in PHOTO_SUFFIXES
+                file for file in path.iterdir() if file.is_file() and file.suffix.lower() in PHOTO_SUFFIXES
             )
             if not inside:
                 raise InputError(f"the folder {path} holds no photographs")
@@ -27,4 +25,4 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
             found.append(path)
         else:
             raise InputError(f"no such file or folder: {path}")
-    return found
+    return list(dict.fromkeys(found))

@@ -54,8 +54,9 @@ class Preprocess:
                 max(round(self.resize * height / short), 1),
             )
             if size[0] * size[1] > MAX_PIXELS:
+                name = f"{photo}: " if isinstance(photo, str | os.PathLike) else ""
                 raise InputError(
-                    f"a photograph of {width} x {height} pixels is too elongated: resizing its shorter "
+                    f"{name}a photograph of {width} x {height} pixels is too elongated: resizing its shorter "
                     f"side to {self.resize} would give {size[0]} x {size[1]}; crop it first"
                 )
             image = image.resize(size, PIL.Image.Resampling.BILINEAR)
@@ -68,8 +69,8 @@ class Preprocess:
     def normalize(self, rgb: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
         """The network's input, float32, of a cropped photograph."""
         ordered = rgb[..., ::-1] if self.channels == "BGR" else rgb
-        scaled = ordered * np.float32(self.scale)
-        return ((scaled - np.float32(self.mean)) / np.float32(self.std)).astype(np.float32)
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+        return (ordered * np.float32(self.scale) - mean) / std
 
     def __call__(self, photo: Photo) -> Float[np.ndarray, "h w 3"]:
         """The network's input, float32 `(h, w, 3)`, of a file, a Pillow image or an array."""

@@ -33,7 +33,7 @@ class DMBPConfig:
     away, and gives a different map.
     """
     start: float = 0.0
-    """The initial `theta` of every mask `sigmoid(theta)`; the paper leaves it open. 0 makes both masks 1/2."""
+    """The initial `theta` of every mask `sigmoid(theta)`; the paper leaves it open. 0: both masks are 1/2."""
     mask_sites: MaskSites = "filter"
     """`"filter"`: after every hidden convolution or linear layer; `"relu"`: at every ReLU output;
     `"filter_and_shortcut"`: as the first, and at the projections of shortcuts. They differ only in networks

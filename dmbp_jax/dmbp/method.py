@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dmbp_jax.dmbp.config import DMBPConfig, configure
+from dmbp_jax.dmbp.config import configure
 from dmbp_jax.dmbp.mask_sites import masked_sites
 from dmbp_jax.dmbp.optimize import optimize
-from dmbp_jax.rules import Masked, find_sites, linearize
 from dmbp_jax.ops import target_score
+from dmbp_jax.rules import Masked, find_sites, linearize
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Scores, Target
 
 Thetas = dict[str, Float[Array, "..."]]
@@ -34,9 +34,9 @@ def dmbp(
 ) -> Attribution:
     """Split the linear map of a ReLU network at `image` into a positive, a negative and a nuisance part.
 
-    One mask per activation, `m+ = sigmoid(theta)` and `m- = 1 - m+`, is learned by minimising `y- - y+ + |y~|`
-    (Eq. 10), where `y+` and `y-` are the target's score under masked backpropagation and
-    `y~ = y - y+ - y-`. The attribution is `(dF+/dx + dF-/dx) * x` (Eq. 7).
+    One mask per activation, `m+ = sigmoid(theta)` and `m- = 1 - m+`, is learned by minimising
+    `y- - y+ + |y~|` (Eq. 10), where `y+` and `y-` are the target's score under masked backpropagation
+    (Eq. 14) and `y~ = y - y+ - y-`. The attribution is `(dF+/dx + dF-/dx) * x` (Eq. 7).
 
     Args:
         apply: the network.
@@ -66,7 +66,7 @@ def dmbp(
     config = configure(preset, **options)
     masked = masked_sites(find_sites(apply, params, image), config.mask_sites)
     dtype = image.dtype if config.compute_dtype is None else jnp.dtype(config.compute_dtype)
-    mask_dtype = jnp.promote_types(image.dtype, jnp.float32)
+    mask_dtype = image.dtype if jnp.finfo(image.dtype).bits >= 32 else jnp.dtype(jnp.float32)
     params, x = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (params, image))
 
     logits, linearization = linearize(apply, params, x)
@@ -112,4 +112,4 @@ def split(thetas: Thetas) -> tuple[Thetas, Thetas]:
 
 
 def _append(history: Scores, last: Scores) -> Scores:
-    return jax.tree.map(lambda steps, end: jnp.append(steps, end), history, last)
+    return jax.tree.map(jnp.append, history, last)

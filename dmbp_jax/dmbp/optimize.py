@@ -50,7 +50,5 @@ def optimize(
             jax.debug.callback(on_step, index + 1)
         return (thetas, state), scores
 
-    (thetas, _), history = jax.lax.scan(
-        step, (start, rmsprop.init(start)), jnp.arange(config.steps)
-    )
+    (thetas, _), history = jax.lax.scan(step, (start, rmsprop.init(start)), jnp.arange(config.steps))
     return thetas, history

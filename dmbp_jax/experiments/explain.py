@@ -65,9 +65,7 @@ def explain(
         raise InputError(f"apply must return logits of shape ({count}, classes), got {logits.shape}")
     check_targets(targets, count, logits.shape[1])
     keys = None if key is None else jax.random.split(key, count)
-    run = functools.partial(
-        _explain_batch, params, apply=apply, method=method, options=_hashable(options)
-    )
+    run = functools.partial(_explain_batch, params, apply=apply, method=method, options=_hashable(options))
     if batch_size is None:
         return run(images, targets, keys)
     if batch_size < 1:
@@ -127,4 +125,4 @@ def _in_chunks(run: Any, inputs: Any, count: int, batch_size: int, *, progress: 
             kept = min(batch_size, count - at)
             chunks.append(jax.tree.map(lambda leaf, n=kept: leaf[:n], chunk))
             bar.advance(task, kept)
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)  # type: ignore[no-any-return]
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)

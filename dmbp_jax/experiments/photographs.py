@@ -14,6 +14,7 @@ import rich.console
 import rich.progress
 from jaxtyping import UInt8
 
+from dmbp_jax.checks import InputError
 from dmbp_jax.experiments.explain import explain
 from dmbp_jax.ops import contrast
 from dmbp_jax.porting import Model
@@ -59,16 +60,22 @@ def explain_photographs(
 ) -> list[Explained]:
     """Classify and explain photographs of one size.
 
-    `target` None explains each photograph's most likely class; `contrast_with` explains the target's logit minus
-    that class's.
+    `target` None explains each photograph's most likely class; `contrast_with` explains the target's logit
+    minus that class's.
+
+    Raises `InputError` that names the photograph whose target is the class to contrast it with.
     """
     images = jnp.stack([model.spec.preprocess.normalize(p.rgb) for p in photographs])
     classify = jax.jit(model.apply)
-    logits = np.concatenate(
-        [classify(model.params, images[i : i + 1]) for i in range(len(photographs))]
-    )
+    logits = np.concatenate([classify(model.params, images[i : i + 1]) for i in range(len(photographs))])
     probabilities = np.asarray(model.spec.probabilities(jnp.asarray(logits)))
     targets = logits.argmax(axis=1) if target is None else np.full(len(photographs), target)
+    for photograph, one in zip(photographs, targets, strict=True):
+        if one == contrast_with:
+            raise InputError(
+                f"{photograph.path}: its most likely class, {model.spec.classes[one]!r}, is the one to "
+                "contrast with; name another target"
+            )
     explained = (
         jnp.asarray(targets)
         if contrast_with is None

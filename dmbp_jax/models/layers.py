@@ -12,16 +12,17 @@ from dmbp_jax.typing import Params, Role, Rule, Window
 class Layers(NamedTuple):
     """A network's parameters and the rule of the pass; each method is one layer at one site.
 
-    A site bears torchvision's name of the module (`"layer1.0.conv1"`), which is also the path to its parameters.
+    A site bears torchvision's name of the module (`"layer1.0.conv1"`), which is also the path to its
+    parameters.
     """
 
     params: Params
     rule: Rule
 
-    def __contains__(self, site: object) -> bool:
-        """Whether the network has a layer of this name."""
+    def has(self, site: str) -> bool:
+        """Whether the parameters have a layer of this name."""
         try:
-            self._at(str(site))
+            self._at(site)
         except KeyError:
             return False
         return True
@@ -40,9 +41,7 @@ class Layers(NamedTuple):
         z = ops.conv2d(x, layer["kernel"], layer["bias"], stride=stride, padding=padding)
         return self.rule.affine(site, z, role)
 
-    def linear(
-        self, site: str, x: Inexact[Array, "n i"], *, role: Role = "filter"
-    ) -> Inexact[Array, "n o"]:
+    def linear(self, site: str, x: Inexact[Array, "n i"], *, role: Role = "filter") -> Inexact[Array, "n o"]:
         """A fully connected layer with its bias."""
         layer = self._at(site)
         return self.rule.affine(site, ops.linear(x, layer["kernel"], layer["bias"]), role)

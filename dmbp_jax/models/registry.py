@@ -3,10 +3,10 @@
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import jax
-
 from flax.traverse_util import unflatten_dict
 
 from dmbp_jax.checks import check_choice
@@ -24,35 +24,15 @@ class Architecture(NamedTuple):
     """`layout(classes)`: the affine layers of the network with that many classes."""
 
 
-def _resnet(
-    name: str, blocks: tuple[int, int, int, int], *, bottleneck: bool, caffe: bool = False
+def _architecture(
+    name: str, network: ModuleType, *, stem: tuple[int, int] | None = None, **options: Any
 ) -> Architecture:
-    options = {"blocks": blocks, "bottleneck": bottleneck, "caffe": caffe}
+    """A network's `apply` and `layout` with their options filled in; `stem` is the layout's alone."""
+    shape = options if stem is None else {"stem": stem, **options}
     return Architecture(
         name,
-        functools.partial(resnet.apply, **options),
-        functools.partial(resnet.layout, **options),
-    )
-
-
-def _vgg(
-    name: str,
-    depths: tuple[int, int, int, int, int],
-    *,
-    batch_norm: bool = False,
-    caffe: bool = False,
-) -> Architecture:
-    options = {"depths": depths, "batch_norm": batch_norm, "caffe": caffe}
-    return Architecture(
-        name, functools.partial(vgg.apply, **options), functools.partial(vgg.layout, **options)
-    )
-
-
-def _squeezenet(name: str, stem: tuple[int, int], pool_after: tuple[int, ...]) -> Architecture:
-    return Architecture(
-        name,
-        functools.partial(squeezenet.apply, pool_after=pool_after),
-        functools.partial(squeezenet.layout, stem=stem, pool_after=pool_after),
+        functools.partial(network.apply, **options),
+        functools.partial(network.layout, **shape),
     )
 
 
@@ -66,18 +46,21 @@ _VGG_DEPTHS = {
 ARCHITECTURES: dict[str, Architecture] = {
     architecture.name: architecture
     for architecture in (
-        _resnet("resnet18", (2, 2, 2, 2), bottleneck=False),
-        _resnet("resnet34", (3, 4, 6, 3), bottleneck=False),
-        _resnet("resnet50", (3, 4, 6, 3), bottleneck=True),
-        _resnet("resnet101", (3, 4, 23, 3), bottleneck=True),
-        _resnet("resnet152", (3, 8, 36, 3), bottleneck=True),
-        _resnet("resnet50_caffe", (3, 4, 6, 3), bottleneck=True, caffe=True),
-        *(_vgg(name, depths) for name, depths in _VGG_DEPTHS.items()),
-        *(_vgg(f"{name}_bn", depths, batch_norm=True) for name, depths in _VGG_DEPTHS.items()),
-        _vgg("vgg16_caffe", _VGG_DEPTHS["vgg16"], caffe=True),
-        _squeezenet("squeezenet1_0", (96, 7), pool_after=(2, 6)),
-        _squeezenet("squeezenet1_1", (64, 3), pool_after=(1, 3)),
-        Architecture("alexnet", alexnet.apply, alexnet.layout),
+        _architecture("resnet18", resnet, blocks=(2, 2, 2, 2), bottleneck=False),
+        _architecture("resnet34", resnet, blocks=(3, 4, 6, 3), bottleneck=False),
+        _architecture("resnet50", resnet, blocks=(3, 4, 6, 3), bottleneck=True),
+        _architecture("resnet101", resnet, blocks=(3, 4, 23, 3), bottleneck=True),
+        _architecture("resnet152", resnet, blocks=(3, 8, 36, 3), bottleneck=True),
+        _architecture("resnet50_caffe", resnet, blocks=(3, 4, 6, 3), bottleneck=True, caffe=True),
+        *(_architecture(name, vgg, depths=depths) for name, depths in _VGG_DEPTHS.items()),
+        *(
+            _architecture(f"{name}_bn", vgg, depths=depths, batch_norm=True)
+            for name, depths in _VGG_DEPTHS.items()
+        ),
+        _architecture("vgg16_caffe", vgg, depths=_VGG_DEPTHS["vgg16"], caffe=True),
+        _architecture("squeezenet1_0", squeezenet, stem=(96, 7), pool_after=(2, 6)),
+        _architecture("squeezenet1_1", squeezenet, stem=(64, 3), pool_after=(1, 3)),
+        _architecture("alexnet", alexnet),
     )
 }
 
@@ -114,4 +97,4 @@ def init_layout(key: Key, layers: tuple[LayerShape, ...]) -> Params:
         kernel_key, bias_key = jax.random.split(layer_key)
         flat[(*path, "kernel")] = jax.random.normal(kernel_key, shape) * (2 / fan_in) ** 0.5
         flat[(*path, "bias")] = jax.random.normal(bias_key, (out,)) * 0.1
-    return unflatten_dict(flat)  # type: ignore[no-any-return]
+    return unflatten_dict(flat)

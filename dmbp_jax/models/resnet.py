@@ -36,11 +36,7 @@ def apply(
         for index in range(count):
             stride = 2 if stage > 1 and index == 0 else 1
             name = f"layer{stage}.{index}"
-            h = (
-                _bottleneck(net, name, h, stride, caffe)
-                if bottleneck
-                else _basic_block(net, name, h, stride)
-            )
+            h = _bottleneck(net, name, h, stride, caffe) if bottleneck else _basic_block(net, name, h, stride)
     pooled = adaptive_avg_pool(h, 1)[:, 0, 0]
     return net.linear("fc", pooled, role="class")
 
@@ -48,9 +44,7 @@ def apply(
 def _basic_block(
     net: Layers, name: str, x: Inexact[Array, "n h w c"], stride: int
 ) -> Inexact[Array, "n hh ww o"]:
-    h = net.relu(
-        f"{name}.relu1", net.conv(f"{name}.conv1", x, stride=stride, padding=1)
-    )
+    h = net.relu(f"{name}.relu1", net.conv(f"{name}.conv1", x, stride=stride, padding=1))
     h = net.conv(f"{name}.conv2", h, padding=1)
     return net.relu(f"{name}.relu2", h + _shortcut(net, name, x, stride))
 
@@ -69,7 +63,7 @@ def _shortcut(
     net: Layers, name: str, x: Inexact[Array, "n h w c"], stride: int
 ) -> Inexact[Array, "n hh ww o"]:
     projection = f"{name}.downsample.0"
-    return net.conv(projection, x, stride=stride, role="shortcut") if projection in net else x
+    return net.conv(projection, x, stride=stride, role="shortcut") if net.has(projection) else x
 
 
 def layout(
@@ -88,9 +82,7 @@ def layout(
                 else [(width, inner, 3, 3), (outer, width, 3, 3)]
             )
             for number, shape in enumerate(shapes, start=1):
-                yield LayerShape(
-                    f"{name}.conv{number}", shape, bias=False, batch_norm=f"{name}.bn{number}"
-                )
+                yield LayerShape(f"{name}.conv{number}", shape, bias=False, batch_norm=f"{name}.bn{number}")
             if index == 0 and (stage > 1 or inner != outer):
                 yield LayerShape(
                     f"{name}.downsample.0",

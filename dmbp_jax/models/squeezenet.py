@@ -16,9 +16,7 @@ FIRES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 25
 """Squeezed and expanded width of the eight fire modules; each has two expansions."""
 
 
-def apply(
-    params: Params, images: Images, *, rule: Rule = PLAIN, pool_after: tuple[int, ...]
-) -> Logits:
+def apply(params: Params, images: Images, *, rule: Rule = PLAIN, pool_after: tuple[int, ...]) -> Logits:
     """Logits of a SqueezeNet that max-pools after its first convolution and after the fires `pool_after`.
 
     The class scores are a convolution with a ReLU behind it, averaged: there is no linear class layer.
@@ -40,15 +38,11 @@ def apply(
 def _fire(net: Layers, name: str, x: Inexact[Array, "n h w c"]) -> Inexact[Array, "n h w o"]:
     h = net.relu(f"{name}.squeeze_activation", net.conv(f"{name}.squeeze", x))
     one = net.relu(f"{name}.expand1x1_activation", net.conv(f"{name}.expand1x1", h))
-    three = net.relu(
-        f"{name}.expand3x3_activation", net.conv(f"{name}.expand3x3", h, padding=1)
-    )
+    three = net.relu(f"{name}.expand3x3_activation", net.conv(f"{name}.expand3x3", h, padding=1))
     return jnp.concatenate([one, three], axis=-1)
 
 
-def layout(
-    classes: int, *, stem: tuple[int, int], pool_after: tuple[int, ...]
-) -> Iterator[LayerShape]:
+def layout(classes: int, *, stem: tuple[int, int], pool_after: tuple[int, ...]) -> Iterator[LayerShape]:
     """The affine layers, as torchvision's checkpoints name and shape them; `stem`: width and kernel size."""
     width, size = stem
     yield LayerShape("features.0", (width, 3, size, size))

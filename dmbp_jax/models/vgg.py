@@ -26,8 +26,8 @@ def apply(
 ) -> Logits:
     """Logits of a VGG with `depths` convolutions in its five stages.
 
-    `batch_norm` only shifts torchvision's numbering of the layers, since it is folded; `caffe`: the pools are in
-    ceil mode.
+    `batch_norm` only shifts torchvision's numbering of the layers, since it is folded; `caffe`: the pools
+    are in ceil mode.
     """
     net = Layers(params, rule)
     h = features(params, images, rule=rule, depths=depths, batch_norm=batch_norm, caffe=caffe)
@@ -45,7 +45,7 @@ def features(
     depths: tuple[int, int, int, int, int],
     batch_norm: bool = False,
     caffe: bool = False,
-) -> Inexact[Array, "n hh ww c"]:
+) -> Inexact[Array, "n hh ww o"]:
     """The map after the fifth pool, 1/32 of the image's size, without the classifier."""
     net = Layers(params, rule)
     pool = Window(size=2, stride=2, ceil_mode=caffe)

@@ -6,7 +6,7 @@ from jaxtyping import Array, Inexact
 
 def conv2d(
     x: Inexact[Array, "n h w c"],
-    kernel: Inexact[Array, "kh kw c o"],
+    kernel: Inexact[Array, "kh kw i o"],
     bias: Inexact[Array, "o"],
     *,
     stride: int = 1,

@@ -34,7 +34,7 @@ def select_max(x: Inexact[Array, "n h w c"], window: Window) -> UInt8[Array, "n 
 def pool_selected(
     x: Inexact[Array, "n h w c"], selection: UInt8[Array, "n hh ww c"], window: Window
 ) -> Inexact[Array, "n hh ww c"]:
-    """The selected element of each window: linear in `x`, and equal to `max_pool(x)` for `x`'s own selection."""
+    """The selected element of each window: linear in `x`; `max_pool(x)` for `x`'s own selection."""
     elements = _windows(x, window, fill=0.0)
     chosen = jnp.zeros_like(elements[0])
     for index, element in enumerate(elements):

@@ -1,11 +1,14 @@
 """Fetching weights on demand: the hub's safetensors, or a published checkpoint that is then ported."""
 
+import contextlib
+import http.client
 import os
 import re
 import tempfile
 from pathlib import Path
 
 from dmbp_jax.checks import InputError
+from dmbp_jax.data.atomic import check_writable
 from dmbp_jax.porting.files import check_sha256
 from dmbp_jax.porting.manifest import WeightsEntry, weights_folder
 from dmbp_jax.porting.port import port_checkpoint
@@ -41,9 +44,9 @@ def find_fetched(entry: WeightsEntry) -> Path | None:
 def fetch(entry: WeightsEntry) -> Path:
     """The safetensors file of an entry, downloaded if need be and checked.
 
-    Hub files come with a progress bar and resume; `HF_ENDPOINT` and `HF_HUB_OFFLINE` are respected. Checkpoints
-    need PyTorch (`pip install 'dmbp_jax[port]'`). Files appear whole or not at all, also when several
-    processes fetch the same one.
+    Hub files come with a progress bar and resume; `HF_ENDPOINT` and `HF_HUB_OFFLINE` are respected.
+    Checkpoints need PyTorch (`pip install 'dmbp_jax[port]'`). Files appear whole or not at all, also when
+    several processes fetch the same one.
 
     Raises `InputError` if it cannot be had or its hash is wrong.
     """
@@ -52,10 +55,17 @@ def fetch(entry: WeightsEntry) -> Path:
         path = _fetch_from_hub(entry.hub) if entry.hub else _fetch_checkpoint(entry)
     if entry.file is not None and entry.sha256 is not None:
         check_sha256(path, entry.sha256)
-    # The hub's cache names a large file's content by its SHA-256.
-    blob = path.resolve().name
+    # The hub's cache names a large file's content by its SHA-256. Behind that name may stand one more link,
+    # to a store whose names are other hashes.
+    blob = path.readlink().name if path.is_symlink() else ""
     if re.fullmatch(r"[0-9a-f]{64}", blob):
-        check_sha256(path.resolve(), blob)
+        try:
+            check_sha256(path, blob)
+        except InputError:
+            # As long as it is there, the hub's client would not fetch it again.
+            with contextlib.suppress(OSError):
+                path.resolve().unlink()
+            raise
     return path
 
 
@@ -90,13 +100,13 @@ def _fetch_checkpoint(entry: WeightsEntry) -> Path:
             f"{entry.name} is published as a PyTorch checkpoint, and reading it needs PyTorch; "
             "install it with: pip install 'dmbp_jax[port]'"
         ) from None
-    cache_folder().mkdir(parents=True, exist_ok=True)
+    check_writable(_ported(entry))
     # Every process downloads into a folder of its own, so that none reads or removes another's file.
     with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
         downloaded = Path(folder) / entry.checkpoint.rpartition("/")[2]
         try:
             torch.hub.download_url_to_file(entry.checkpoint, str(downloaded), entry.sha256)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
             raise InputError(f"could not fetch {entry.checkpoint}: {error}") from None
         port_checkpoint(downloaded, entry.architecture, _ported(entry))
     return _ported(entry)

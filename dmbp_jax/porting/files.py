@@ -1,6 +1,7 @@
 """Weight files: reading, writing whole or not at all, and checking what was read."""
 
 import hashlib
+import pickle
 import re
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def read_safetensors(path: Path) -> tuple[StateDict, str | None]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise InputError(f"no such file: {path}") from None
-    except (safetensors.SafetensorError, OSError, TypeError) as error:
+    except (safetensors.SafetensorError, OSError, TypeError, AttributeError) as error:
+        # AttributeError: a number format that NumPy does not have, such as float8.
         raise InputError(f"{path} is damaged, truncated or not a safetensors file: {error}") from None
     return {name: _to_float32(tensor) for name, tensor in tensors.items()}, metadata.get(ARCHITECTURE_KEY)
 
@@ -63,8 +65,8 @@ def write_safetensors(path: Path, state: StateDict, architecture: str) -> None:
 def read_checkpoint(path: Path) -> StateDict:
     """The tensors of a PyTorch checkpoint, read with `torch.load(weights_only=True)` and nothing else.
 
-    The SHA-256 digits in the file's name, if any, are checked first. Raises `InputError` for a missing, damaged or
-    unsafe file, and if PyTorch is not installed.
+    The SHA-256 digits in the file's name, if any, are checked first. Raises `InputError` for a missing,
+    damaged or unsafe file, and if PyTorch is not installed.
     """
     if not path.is_file():
         raise InputError(f"no such file: {path}")
@@ -79,9 +81,14 @@ def read_checkpoint(path: Path) -> StateDict:
         ) from None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        # torch's own message advises to load the file in an unsafe way.
+        raise InputError(
+            f"{path} is damaged, or holds objects other than tensors, which are not loaded"
+        ) from None
     except Exception as error:
-        # torch raises several types here, among them its own and pickle's; all mean the same to the caller.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # torch raises several more types here; all mean the same to the caller.
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{path} is damaged, truncated or not a plain checkpoint: {reason}") from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
@@ -91,7 +98,7 @@ def read_checkpoint(path: Path) -> StateDict:
     if foreign:
         raise InputError(f"{path} holds no state dict: {foreign[0]} is not a tensor")
     return {
-        str(name): (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        str(name): (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
         for name, tensor in content.items()
     }
 

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.data import Preprocess
 from dmbp_jax.models import get_architecture
 from dmbp_jax.porting.fetch import fetch
 from dmbp_jax.porting.files import read_safetensors
-from dmbp_jax.porting.manifest import WeightsEntry, read_manifest
+from dmbp_jax.porting.manifest import read_manifest
 from dmbp_jax.porting.names import from_timm
 from dmbp_jax.porting.spec import ModelSpec
 from dmbp_jax.porting.state_dict import check_state_dict, to_params
@@ -30,13 +29,14 @@ def load_model(name: str, weights: str | Path | None = None) -> Model:
     """A trained network by name.
 
     Args:
-        name: an architecture, such as `"squeezenet1_1"` (embedded weights) or `"resnet50"` (fetched on first use).
+        name: an architecture, such as `"squeezenet1_1"` (embedded weights) or `"resnet50"` (fetched on first
+            use).
         weights: a tag of the manifest, or the path of a `.safetensors` file with torchvision's, timm's or
             `dmbp-jax weights port`'s tensors. Default: the manifest's first entry for that architecture.
 
     Raises:
-        InputError: unknown name or tag; a file that is missing, damaged or of another architecture; weights that
-            cannot be fetched.
+        InputError: unknown name or tag; a file that is missing, damaged or of another architecture; weights
+            that cannot be fetched.
 
     >>> model = load_model("squeezenet1_1")
     >>> model.spec.classes[281]

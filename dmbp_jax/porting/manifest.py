@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.data import Preprocess
@@ -87,8 +87,11 @@ def read_manifest() -> Manifest:
             key: tuple((folder / name).read_text("utf-8").splitlines())
             for key, name in content["classes"].items()
         },
-        preprocess={
-            key: Preprocess(**{k: tuple(v) if isinstance(v, list) else v for k, v in one.items()})
-            for key, one in content["preprocess"].items()
-        },
+        preprocess={key: _preprocess(one) for key, one in content["preprocess"].items()},
     )
+
+
+def _preprocess(table: dict[str, Any]) -> Preprocess:
+    # TOML has lists where the dataclass has tuples; what TOML leaves out, the crop above all, is not done.
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+    return Preprocess(**{"resize": None, "crop": None, **fields})

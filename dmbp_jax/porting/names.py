@@ -15,7 +15,7 @@ _TORCHRAY_VGG = {"classifier.2": "classifier.3", "classifier.4": "classifier.6"}
 
 
 def from_timm(state: StateDict) -> StateDict:
-    """timm's VGG has its classifier as convolutions under names of its own; its ResNets bear torchvision's."""
+    """timm's VGG has its classifier as convolutions under its own names; its ResNets bear torchvision's."""
     if not any(name.startswith(tuple(_TIMM_VGG)) for name in state):
         return state
     return _flatten_classifier(_rename_modules(state, _TIMM_VGG))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dmbp_jax.checks import InputError
 from dmbp_jax.models import get_architecture
 from dmbp_jax.porting.files import read_checkpoint, read_safetensors, write_safetensors
 from dmbp_jax.porting.names import from_timm, from_torchray
@@ -20,8 +21,13 @@ def port_checkpoint(source: Path, architecture: str, destination: Path) -> None:
     Raises `InputError` for an unknown architecture, and for a missing, damaged or ill-fitting file.
     """
     network = get_architecture(architecture)
+    # `load_model` knows a file from a tag by this ending.
+    if destination.suffix != ".safetensors":
+        raise InputError(f"cannot write {destination}: its ending must be .safetensors")
     if source.suffix == ".safetensors":
-        state, _ = read_safetensors(source)
+        state, written_for = read_safetensors(source)
+        if written_for not in (None, architecture):
+            raise InputError(f"{source} holds weights of {written_for}, not of {architecture}")
         state = from_timm(state)
     else:
         state = read_checkpoint(source)

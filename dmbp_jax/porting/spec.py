@@ -1,6 +1,7 @@
 """What a loaded model knows about itself: classes, preprocessing, output."""
 
 import dataclasses
+import re
 from typing import Literal
 
 import jax
@@ -39,7 +40,7 @@ class ModelSpec:
         >>> spec.class_index("tabby"), spec.class_index("Great_White")
         (281, 2)
         """
-        if text.lstrip("-").isdigit():
+        if re.fullmatch(r"-?[0-9]+", text):
             index = int(text)
             if not 0 <= index < len(self.classes):
                 raise InputError(

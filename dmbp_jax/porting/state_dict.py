@@ -27,20 +27,18 @@ def to_params(state: StateDict, layers: Sequence[LayerShape], source: str) -> di
             if not np.isfinite(tensor).all():
                 raise InputError(f"{source}: folding {layer.batch_norm} into {layer.name} is not finite")
             flat[(*layer.name.split("."), name)] = tensor
-    return unflatten_dict(flat)  # type: ignore[no-any-return]
+    return unflatten_dict(flat)
 
 
-def check_state_dict(
-    state: StateDict, architecture: Architecture, source: str
-) -> Sequence[LayerShape]:
+def check_state_dict(state: StateDict, architecture: Architecture, source: str) -> Sequence[LayerShape]:
     """The layers of the architecture, with as many classes as `state` has.
 
-    Raises `InputError` that names `source` and the tensor, if one is missing, surplus, misshapen, of another kind
-    than floating point, or not finite.
+    Raises `InputError` that names `source` and the tensor, if one is missing, surplus, misshapen, of another
+    kind than floating point, or not finite.
     """
     last = tuple(architecture.layout(1))[-1].name
-    classes = state[f"{last}.weight"].shape[0] if f"{last}.weight" in state else 1
-    layers = tuple(architecture.layout(classes))
+    shape = state[f"{last}.weight"].shape if f"{last}.weight" in state else ()
+    layers = tuple(architecture.layout(max((1, *shape[:1]))))
     expected = {name: shape for layer in layers for name, shape in _tensors(layer)}
     what = f"{source}, as {architecture.name}"
     missing = [name for name in expected if name not in state]
@@ -90,7 +88,9 @@ def _convert(layer: LayerShape, state: StateDict) -> tuple[np.ndarray, np.ndarra
         kernel = weight.T
     if layer.batch_norm is not None:
         scale, offset, mean, variance = (state[f"{layer.batch_norm}.{n}"] for n in _NORM_TENSORS)
-        kernel, bias = fold_batch_norm(kernel, bias, BatchNorm(scale, offset, mean, variance))
+        # A negative variance or an overflow is reported by the caller, once, as not finite.
+        with np.errstate(all="ignore"):
+            kernel, bias = fold_batch_norm(kernel, bias, BatchNorm(scale, offset, mean, variance))
     return np.ascontiguousarray(kernel), bias
 
 

@@ -1,6 +1,6 @@
 """The masked rule of DMBP: frozen gates, and one mask per masked activation.
 
-With the gates of one image frozen, a pass under this rule is linear in the activations, so the same rule gives
+With the gates of one image frozen, a pass under this rule is linear in the activations, so that it gives
 
 - masked backpropagation (paper, Eq. 7): its cotangents are multiplied by the masks,
   `dz_l = m_l * g_l * da_l`;
@@ -25,8 +25,9 @@ def masked_gate(
 ) -> Inexact[Array, "*shape"]:
     """`a = mask * gate * z`, where `gate = None` stands for all ones.
 
-    Backward `dz = mask * gate * da` and `dmask = gate * z * da`: the mask's own gradient must not be left out,
-    or a loss on the masked pass learns nothing and does not say so. The mask keeps its dtype and `z` its own.
+    Backward `dz = mask * gate * da` and `dmask = gate * z * da`: the mask's own gradient must not be left
+    out, or a loss on the masked pass learns nothing and does not say so. The mask keeps its dtype and `z`
+    its own.
     """
     return _masked_gate_forward(z, gate, mask)[0]
 
@@ -40,9 +41,7 @@ def _masked_gate_forward(z: Array, gate: Array | None, mask: Array) -> tuple[Arr
     return mask_of_z * opened, (scale, opened)
 
 
-def _masked_gate_backward(
-    residuals: tuple[Array, Array], cotangent: Array
-) -> tuple[Array, None, Array]:
+def _masked_gate_backward(residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, None, Array]:
     scale, opened = residuals
     to_mask = opened.astype(scale.dtype) * cotangent.astype(scale.dtype)
     return scale.astype(cotangent.dtype) * cotangent, None, to_mask
@@ -75,9 +74,7 @@ class Masked:
         """The elements of `h` that were the maxima at the image."""
         return ops.pool_selected(h, self.linearization.selections[site], window)
 
-    def affine(
-        self, site: str, z: Inexact[Array, "1 *shape"], role: Role
-    ) -> Inexact[Array, "1 *shape"]:
+    def affine(self, site: str, z: Inexact[Array, "1 *shape"], role: Role) -> Inexact[Array, "1 *shape"]:
         """`mask * z`."""
         del role
         if site in self.masks:

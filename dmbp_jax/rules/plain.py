@@ -25,9 +25,7 @@ class Plain:
         del site
         return ops.max_pool(h, window)
 
-    def affine(
-        self, site: str, z: Inexact[Array, "n *shape"], role: Role
-    ) -> Inexact[Array, "n *shape"]:
+    def affine(self, site: str, z: Inexact[Array, "n *shape"], role: Role) -> Inexact[Array, "n *shape"]:
         """`z`."""
         del site, role
         return z

@@ -3,7 +3,6 @@
 A recorder lives inside one traced call; what leaves that call is plain data.
 """
 
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -58,9 +57,7 @@ class _Recorder:
         self.selections[site] = selection
         return ops.pool_selected(h, selection, window)
 
-    def affine(
-        self, site: str, z: Inexact[Array, "n *shape"], role: Role
-    ) -> Inexact[Array, "n *shape"]:
+    def affine(self, site: str, z: Inexact[Array, "n *shape"], role: Role) -> Inexact[Array, "n *shape"]:
         self._note(Site(site, "affine", z.shape[1:], role))
         return z
 
@@ -70,9 +67,7 @@ class _Recorder:
         self.sites[site.name] = site
 
 
-def linearize(
-    apply: Apply, params: Any, image: Image
-) -> tuple[Inexact[Array, "k"], Linearization]:
+def linearize(apply: Apply, params: Any, image: Image) -> tuple[Inexact[Array, "k"], Linearization]:
     """The logits of one image, and the gates at which the network is linear there.
 
     >>> import jax.numpy as jnp
@@ -87,12 +82,11 @@ def linearize(
     return logits[0], Linearization(recorder.gates, recorder.selections)
 
 
-def find_sites(apply: Apply, params: Any, image: Image) -> tuple[Site, ...]:
+def find_sites(apply: Apply, params: Any, image: Image | jax.ShapeDtypeStruct) -> tuple[Site, ...]:
     """Every site of a network, in the order of its forward pass; nothing is computed.
 
     `image` may be a `jax.ShapeDtypeStruct`.
     """
     recorder = _Recorder()
-    record: Callable[[Any, Any], Array] = lambda p, x: apply(p, x[None], rule=recorder)  # noqa: E731
-    jax.eval_shape(record, params, image)
+    jax.eval_shape(lambda params, x: apply(params, x[None], rule=recorder), params, image)
     return tuple(recorder.sites.values())

@@ -1,7 +1,8 @@
 """The figure of one explanation: photograph, map, its two parts, overlay."""
 
+from collections.abc import Mapping
+
 import matplotlib.figure
-import matplotlib.ticker
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -11,38 +12,30 @@ from dmbp_jax.viz.heatmap import blend, color_heatmap, symmetric_limit
 def draw_explanation(
     photo: UInt8[np.ndarray, "h w 3"],
     heatmap: Float[np.ndarray, "h w"],
-    positive: Float[np.ndarray, "h w"] | None = None,
-    negative: Float[np.ndarray, "h w"] | None = None,
+    parts: Mapping[str, Float[np.ndarray, "h w"]] | None = None,
     *,
     title: str = "",
     subtitle: str = "",
 ) -> matplotlib.figure.Figure:
-    """One row of panels: photograph, heat map, positive and negative part where given, overlay.
+    """One row of panels: photograph, heat map, its `parts` by their titles, overlay.
 
-    Every map is blue, white and red on its own symmetric scale, clipped at a percentile that its
-    title gives in units of the logit.
+    All maps share one symmetric blue-white-red scale, that of the heat map, clipped at a percentile: a part
+    that contributes nothing is white.
     """
-    maps = [
-        (name, heat)
-        for name, heat in (("map", heatmap), ("positive part", positive), ("negative part", negative))
-        if heat is not None
-    ]
-    panels = [("photograph", photo)]
-    panels += [
-        (f"{name}  (±{symmetric_limit(heat):.2g})", color_heatmap(heat)) for name, heat in maps
-    ]
-    panels.append(("overlay", blend(photo, heatmap)))
+    limit = symmetric_limit(heatmap)
+    panels = [("photograph", photo), ("map", color_heatmap(heatmap, limit))]
+    panels += [(name, color_heatmap(part, limit)) for name, part in (parts or {}).items()]
+    panels.append(("overlay", blend(photo, heatmap, limit)))
 
     figure = matplotlib.figure.Figure(figsize=(2.6 * len(panels), 3.4), dpi=150, layout="constrained")
-    for axes, (name, picture) in zip(
-        np.ravel(figure.subplots(1, len(panels))), panels, strict=True
-    ):
+    for axes, (name, picture) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
         axes.imshow(picture, interpolation="nearest")
         axes.set_title(name, fontsize=10)
         axes.set_xticks([])
         axes.set_yticks([])
         for spine in axes.spines.values():
             spine.set_edgecolor("0.8")
-    figure.suptitle(title, fontsize=12)
-    figure.supxlabel(subtitle, fontsize=8.5, color="0.35")
+    # A file's name is no formula, whatever dollar signs it has.
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    figure.supxlabel(f"{subtitle} Colours saturate at ±{limit:.2g}.".strip(), fontsize=8.5, color="0.35")
     return figure

@@ -8,14 +8,12 @@ from jaxtyping import Float, UInt8
 PERCENTILE = 99.5
 
 
-def symmetric_limit(
-    heatmap: npt.NDArray[np.floating], percentile: float = PERCENTILE
-) -> float:
-    """The magnitude at which colours saturate: a percentile of `|heatmap|`, so that single pixels do not rule.
+def symmetric_limit(heatmap: npt.NDArray[np.floating], percentile: float = PERCENTILE) -> float:
+    """The magnitude at which colours saturate: a percentile of `|heatmap|`, so that no single pixel rules.
 
     Above 0, also for a map of zeros and one that is not finite.
 
-    >>> symmetric_limit(np.asarray([[0.0, -2.0]]), 100)
+    >>> symmetric_limit(np.asarray([[0.0, -2.0]]), 100.0)
     2.0
     """
     magnitudes = np.abs(heatmap[np.isfinite(heatmap)])
@@ -33,7 +31,7 @@ def color_heatmap(
     """
     scaled = heatmap / (symmetric_limit(heatmap) if limit is None else limit)
     colors = matplotlib.colormaps["seismic"].with_extremes(bad="grey")
-    return colors(np.ma.masked_invalid((scaled + 1) / 2), bytes=True)[..., :3]  # type: ignore[no-any-return]
+    return colors(np.ma.masked_invalid((scaled + 1) / 2), bytes=True)[..., :3]
 
 
 def blend(
@@ -43,6 +41,8 @@ def blend(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The map's colours over the photograph in grey, the more opaque the larger the magnitude."""
     limit = symmetric_limit(heatmap) if limit is None else limit
-    weight = np.clip(np.abs(np.nan_to_num(heatmap)) / limit, 0, 1)[..., None]
+    # The root lets weaker pixels show: on a photograph they have more to stand out from than on white.
+    magnitude = np.abs(np.nan_to_num(heatmap, posinf=limit, neginf=limit))
+    weight = np.sqrt(np.clip(magnitude / limit, 0, 1))[..., None]
     grey = np.repeat(photo.mean(axis=-1, keepdims=True), 3, axis=-1) * 0.6 + 255 * 0.4
     return np.round((1 - weight) * grey + weight * color_heatmap(heatmap, limit)).astype(np.uint8)

@@ -1,0 +1,48 @@
+"""Settings for all tests: array annotations are checked at run time, silent promotions are errors."""
+
+import os
+import sys
+from pathlib import Path
+
+import jax
+import jaxtyping
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Tests share plain helper modules (`small`, `references`), which importlib mode does not put on the path.
+sys.path.insert(0, str(Path(__file__).parent))
+
+jaxtyping.install_import_hook("dmbp_jax", "beartype.beartype")
+
+# Workers and later runs reuse each other's compilations.
+jax.config.update(
+    "jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
+)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with photographs and reference numbers beside the repository; CI must have it."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        absent = f"{folder}, which this test reads, is absent"
+        pytest.fail(absent) if os.environ.get("CI") else pytest.skip(absent)
+    return folder
+
+
+@pytest.fixture
+def x64():
+    """Compute in float64 for the length of a test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_compiling():
+    """Compile without XLA's optimisation passes, which cost more than they gain on small networks."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

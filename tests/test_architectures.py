@@ -1,0 +1,196 @@
+"""Every architecture crossed with the identities of the method and the properties of JAX functions.
+
+The networks are at a fraction of their widths, and compute in float64, where the identities hold to rounding.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from references.masked_backprop import eq14
+from small import CLASSES, SIZE, small_layout, small_network
+
+import dmbp_jax
+from dmbp_jax.dmbp import dmbp, masked_sites
+from dmbp_jax.models import ARCHITECTURES
+from dmbp_jax.rules import Masked, find_sites, linearize
+
+pytestmark = pytest.mark.usefixtures("x64", "quick_compiling")
+
+EVERY = pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+MASK_SITES = ("filter", "relu", "filter_and_shortcut")
+
+
+def target_weights(count=2):
+    return jax.random.normal(jax.random.key(2), (count, CLASSES), jnp.float64)
+
+
+def close(actual, expected, rtol=1e-8):
+    """Equal up to `rtol` of the largest expected magnitude."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=rtol * np.abs(expected).max())
+
+
+def random_masks(sites):
+    keys = jax.random.split(jax.random.key(3), len(sites))
+    return {
+        site.name: jax.random.uniform(key, site.shape, jnp.float64)
+        for site, key in zip(sites, keys, strict=True)
+    }
+
+
+@EVERY
+def test_masks_of_ones_masked_backprop_and_mask_gradients(name):
+    """Identities 1, 2 and 3, in one compiled function."""
+    apply, params, images = small_network(name, jnp.float64)
+    image, weights = images[0], target_weights()[0]
+    sites = find_sites(apply, params, image)
+    # Masks at every kind of site at once: each reading of the paper is a subset.
+    maskable = [site for site in sites if site.kind == "relu" or site.role in ("filter", "shortcut")]
+    masks, direction = random_masks(maskable), random_masks(maskable[::-1])
+
+    @jax.jit
+    def quantities(params, image):
+        logits, at = linearize(apply, params, image)
+
+        def y(masks, image):
+            return jnp.vdot(weights, apply(params, image[None], rule=Masked(at, masks))[0])
+
+        ones = jax.tree.map(jnp.ones_like, masks)
+        step = 1e-4
+        ahead = y(jax.tree.map(lambda m, d: m + step * d, masks, direction), image)
+        behind = y(jax.tree.map(lambda m, d: m - step * d, masks, direction), image)
+        slope = jax.grad(y)(masks, image)
+        return {
+            "logit": jnp.vdot(weights, logits),
+            "plain": jax.value_and_grad(lambda x: jnp.vdot(weights, apply(params, x[None])[0]))(image),
+            "ones": jax.value_and_grad(y, argnums=1)(ones, image),
+            "masked": jax.value_and_grad(y, argnums=1)(masks, image),
+            "definition": eq14(apply, params, image, weights, masks),
+            "slope": sum(jnp.vdot(slope[k], direction[k]) for k in slope),
+            "difference": (ahead - behind) / (2 * step),
+        }
+
+    q = quantities(params, image)
+    close(q["logit"], q["plain"][0])
+    close(q["ones"][0], q["plain"][0])
+    close(q["ones"][1], q["plain"][1])
+    close(q["masked"][0], q["definition"][0])
+    close(q["masked"][1], q["definition"][1])
+    # Masks sit behind one another, so y is a polynomial in the step: the difference has an error of its own.
+    close(q["slope"], q["difference"], rtol=1e-5)
+    assert np.abs(q["masked"][1]).max() > 0
+
+
+@EVERY
+def test_scores_add_up_and_images_are_independent(name):
+    """Identities 4 and 5, jit equals eager, vmap equals loop, and no second compilation."""
+    apply, params, images = small_network(name, jnp.float64)
+    weights = target_weights()
+    options = {"steps": 2, "learning_rate": 0.1, "return_history": True, "return_masks": True}
+    batch = dmbp_jax.explain(apply, params, images, weights, **options)
+
+    parts = batch.history.positive + batch.history.negative + batch.history.nuisance
+    close(parts, batch.history.total)
+    close(batch.scores.total, jax.vmap(jnp.vdot)(weights, apply(params, images)))
+    assert batch.history.total.shape == (2, 3)
+    assert batch.values.shape == images.shape
+    assert batch.finite.all()
+    close(batch.positive + batch.negative, batch.values)
+
+    swapped = images[::-1], weights[::-1]
+    with count_compilations() as compiled:
+        again = dmbp_jax.explain(apply, params, *swapped, **options)
+    assert compiled == []
+    jax.tree.map(close, jax.tree.map(lambda leaf: leaf[::-1], again), batch)
+
+    # One image, outside jit and vmap: each operation by itself, but for the loop over the steps.
+    alone = dmbp(apply, params, images[1], weights[1], **options)
+    jax.tree.map(close, alone, jax.tree.map(lambda leaf: leaf[1], batch))
+
+
+@EVERY
+def test_result_does_not_depend_on_the_scale_of_the_logits(name):
+    """Identity 6: with a negligible eps RMSProp sees only the signs and proportions of the gradients."""
+    apply, params, images = small_network(name, jnp.float64)
+    weights = target_weights()
+    options = {"steps": 2, "learning_rate": 0.1, "return_history": True, "return_masks": True, "eps": 1e-150}
+    # Equal compilations with the test above are out of reach: eps is a constant of the program.
+    one = dmbp_jax.explain(apply, params, images, weights, **options)
+    large = dmbp_jax.explain(apply, params, images, 1024 * weights, **options)
+    # 1024 is a power of two, so nothing is rounded differently.
+    jax.tree.map(functools.partial(close, rtol=1e-9), large.masks, one.masks)
+    close(large.values, 1024 * one.values)
+
+
+@EVERY
+def test_readings_of_mask_sites_differ_only_with_shortcuts(name):
+    apply, params, images = small_network(name, jnp.float64)
+    sites = find_sites(apply, params, images[0])
+    count = {where: len(masked_sites(sites, where)) for where in MASK_SITES}
+    relus = sum(site.kind == "relu" for site in sites)
+    projections = sum(site.role == "shortcut" for site in sites)
+    assert count["relu"] == relus
+    assert count["filter_and_shortcut"] - count["filter"] == projections
+    if name.startswith("resnet"):
+        assert projections == (3 if name in ("resnet18", "resnet34") else 4)
+        affine = sum(site.kind == "affine" for site in sites)
+        assert count["filter"] == affine - projections - 1
+    else:
+        assert projections == 0
+        assert count["filter"] == relus
+
+
+@pytest.mark.parametrize("name", ["alexnet", "squeezenet1_0", "vgg11"])
+def test_without_shortcuts_all_mask_sites_give_the_same_map(name):
+    apply, params, images = small_network(name, jnp.float64)
+    maps = [
+        dmbp_jax.explain(
+            apply, params, images, target_weights(), steps=3, learning_rate=0.1, mask_sites=where
+        ).values
+        for where in MASK_SITES
+    ]
+    close(maps[1], maps[0])
+    close(maps[2], maps[0])
+
+
+def test_with_shortcuts_the_mask_sites_give_different_maps():
+    apply, params, images = small_network("resnet18", jnp.float64)
+    maps = [
+        dmbp_jax.explain(
+            apply, params, images, target_weights(), steps=2, learning_rate=0.1, mask_sites=where
+        ).values
+        for where in MASK_SITES
+    ]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert np.abs(maps[one] - maps[other]).max() > 1e-3 * np.abs(maps[one]).max()
+
+
+@EVERY
+def test_layout_is_what_apply_reads(name):
+    """Each layer of the layout is one affine site, and the other way round; odd sizes work."""
+    apply, params, _ = small_network(name)
+    shape = jax.ShapeDtypeStruct((SIZE + 13, SIZE + 2, 3), jnp.float32)
+    affine = [site for site in find_sites(apply, params, shape) if site.kind == "affine"]
+    assert {site.name for site in affine} == {layer.name for layer in small_layout(name)}
+    assert len(affine) == len(small_layout(name))
+
+
+class count_compilations:
+    """The names of what XLA compiles in a `with` block."""
+
+    def __enter__(self):
+        self.compiled = []
+
+        def note(event, duration, **details):
+            if event.endswith("backend_compile_duration"):
+                self.compiled.append(details.get("fun_name", event))
+
+        self.note = note
+        jax.monitoring.register_event_duration_secs_listener(note)
+        return self.compiled
+
+    def __exit__(self, *exception):
+        jax.monitoring.unregister_event_duration_listener(self.note)

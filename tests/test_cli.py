@@ -1,0 +1,403 @@
+"""The command: a photograph in, an explanation out; bad input ends with one message and nothing written."""
+
+import contextlib
+import errno
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from dmbp_jax import cli, porting
+from dmbp_jax.data import example_photo
+
+COMMAND = Path(sys.executable).with_name("dmbp-jax")
+SHARED = Path(__file__).parents[2] / "shared"
+IMAGES = SHARED / "images"
+BIRD, DOG = "n01514668_cock.JPEG", "n02113023_Pembroke.JPEG"
+SPEC = porting.load_model("squeezenet1_1").spec
+NUMBER = r"(-?[0-9.]+(?:e[+-]?\d+)?)"
+SCORES = re.compile(rf"y = {NUMBER}: y\+ = {NUMBER}, y- = {NUMBER}, y~ = {NUMBER}")
+
+
+class Run(NamedTuple):
+    """A finished command and the folder it wrote to."""
+
+    code: int
+    out: str
+    err: str
+    folder: Path
+
+
+def run_here(folder: Path, *arguments: str | Path) -> Run:
+    """The command in this process, where warnings are errors and array annotations are checked."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["dmbp-jax", *map(str, arguments)])
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code
+    return Run(code, out.getvalue(), err.getvalue(), folder)
+
+
+def run_process(folder: Path, *arguments: str | Path, **environment: str) -> Run:
+    done = subprocess.run(
+        [COMMAND, *arguments],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    return Run(done.returncode, done.stdout, done.stderr, folder)
+
+
+def everything_in(folder: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return dict(file)
+
+
+def truncate(source: Path, destination: Path) -> None:
+    destination.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+
+
+# One photograph.
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory) -> Run:
+    folder = tmp_path_factory.mktemp("example")
+    return run_process(folder, "explain", "--example", "-o", "cat.png", "--save", "cat.npz")
+
+
+@pytest.fixture(scope="module")
+def saved(example) -> dict[str, np.ndarray]:
+    return arrays(example.folder / "cat.npz")
+
+
+def test_example_succeeds_and_writes_what_was_asked_and_no_more(example):
+    assert example.code == 0, example.err
+    assert sorted(everything_in(example.folder)) == ["cat.npz", "cat.png"]
+    assert re.findall(r"^wrote (.*)$", example.out, re.MULTILINE) == ["cat.png", "cat.npz"]
+
+
+def test_output_lists_the_five_likeliest_classes(example, saved):
+    rows = re.findall(r"^  (\S.*?) +([0-9.]+)%  \(class (\d+)\)$", example.out, re.MULTILINE)
+    likeliest = np.argsort(-saved["probabilities"])[:5]
+    assert [int(row[2]) for row in rows] == likeliest.tolist()
+    assert [row[0] for row in rows] == [SPEC.classes[i] for i in likeliest]
+    percentages = [float(row[1]) for row in rows]
+    np.testing.assert_allclose(percentages, 100 * saved["probabilities"][likeliest], atol=0.051)
+    assert {"tabby", "tiger cat", "Egyptian cat"} == {row[0] for row in rows[:3]}
+
+
+def test_output_says_what_is_explained_and_how(example, saved):
+    assert f"explained: {SPEC.classes[saved['target']]}, preset fast\n" in example.out
+    assert "--preset paper" in example.out
+
+
+def test_printed_scores_are_those_saved_and_add_up(example, saved):
+    (printed,) = SCORES.findall(example.out)
+    names = ("total", "positive", "negative", "nuisance")
+    np.testing.assert_allclose([float(p) for p in printed], [saved[f"score_{n}"] for n in names], rtol=1e-3)
+    parts = saved["score_positive"] + saved["score_negative"] + saved["score_nuisance"]
+    np.testing.assert_allclose(parts, saved["score_total"], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(saved["score_total"], saved["logits"][saved["target"]], rtol=1e-4)
+
+
+def test_progress_says_compiling_and_counts_ten_steps(example):
+    assert example.err.splitlines() == ["compiling", *(f"step {i} of 10" for i in range(1, 11))]
+
+
+def test_figure_is_a_row_of_panels_in_red_and_blue(example):
+    with PIL.Image.open(example.folder / "cat.png") as image:
+        red, green, blue = np.asarray(image.convert("RGB")).astype(int).transpose(2, 0, 1)
+    assert red.shape[1] > 2 * red.shape[0]
+    assert red.shape[0] > 224
+    assert ((red - blue > 100) & (red - green > 100)).mean() > 0.001
+    assert ((blue - red > 100) & (blue - green > 100)).mean() > 0.001
+
+
+def test_saved_arrays_are_coherent(saved):
+    np.testing.assert_array_equal(saved["photo"], SPEC.preprocess.crop_photo(example_photo()))
+    assert saved["values"].shape == (224, 224, 3)
+    assert saved["finite"]
+    np.testing.assert_allclose(saved["heatmap"], saved["values"].sum(axis=-1), atol=1e-5)
+    np.testing.assert_allclose(saved["values"], saved["positive"] + saved["negative"], atol=1e-5)
+    assert np.abs(saved["heatmap"]).max() > 0
+
+
+def test_saved_prediction_is_coherent(saved):
+    assert saved["target"] == saved["logits"].argmax()
+    assert saved["contrast"] == -1
+    odds = np.exp(saved["logits"].astype(np.float64) - saved["logits"].max())
+    np.testing.assert_allclose(saved["probabilities"], odds / odds.sum(), rtol=1e-4, atol=1e-7)
+
+
+# A contrast.
+
+
+@pytest.fixture(scope="module")
+def contrasted(tmp_path_factory) -> Run:
+    folder = tmp_path_factory.mktemp("contrast")
+    arguments = ("--target", "Tiger_Cat", "--contrast", "281", "-o", "cat.pdf", "--save", "cat.NPZ")
+    return run_process(folder, "explain", "--example", *arguments)
+
+
+def test_contrast_explains_the_difference_of_two_logits(contrasted):
+    assert contrasted.code == 0, contrasted.err
+    assert contrasted.err.endswith("\nstep 10 of 10\n")
+    assert "explained: tiger cat minus tabby, preset fast\n" in contrasted.out
+    saved = arrays(contrasted.folder / "cat.NPZ")
+    assert (saved["target"], saved["contrast"]) == (282, 281)
+    difference = saved["logits"][282] - saved["logits"][281]
+    np.testing.assert_allclose(saved["score_total"], difference, rtol=1e-4, atol=1e-3)
+
+
+def test_ending_chooses_the_format_and_may_be_in_capitals(contrasted):
+    assert sorted(everything_in(contrasted.folder)) == ["cat.NPZ", "cat.pdf"]
+    assert (contrasted.folder / "cat.pdf").read_bytes().startswith(b"%PDF-")
+
+
+def test_most_likely_class_cannot_be_contrasted_with_itself(tmp_path):
+    done = run_here(tmp_path, "explain", "--example", "--contrast", "Egyptian cat")
+    assert done.code == 2
+    assert re.search(r"^error: .*chelsea\.png: its most likely class, 'Egyptian cat'", done.err, re.MULTILINE)
+    assert "step" not in done.err
+    assert everything_in(tmp_path) == {}
+
+
+# Several photographs, one of which cannot be read.
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory) -> Run:
+    folder = tmp_path_factory.mktemp("several")
+    (folder / "photos").mkdir()
+    (folder / "other").mkdir()
+    shutil.copy(IMAGES / BIRD, folder / "photos" / "bird é:cat:.jpg")
+    truncate(IMAGES / BIRD, folder / "photos" / "broken.jpg")
+    shutil.copy(example_photo(), folder / "photos" / "cat.png")
+    shutil.copy(IMAGES / DOG, folder / "other" / "cat.jpg")
+    outputs = ("-o", "figures", "--save", "numbers", "--batch-size", "2")
+    # A name that the output's encoding lacks must not stop the run.
+    return run_process(folder, "explain", "photos", "other/cat.jpg", *outputs, PYTHONIOENCODING="ascii")
+
+
+def test_unreadable_photograph_is_named_at_the_end_with_exit_code_2(several):
+    assert several.code == 2
+    _, _, message = several.err.partition("error: ")
+    assert message.startswith("1 of 4 photographs could not be explained:\n  photos/broken.jpg is damaged or")
+    assert len(message.splitlines()) == 2
+    assert "broken" not in several.out
+
+
+def test_the_others_are_explained_and_equal_stems_stay_apart(several):
+    stems = ("bird é:cat:_dmbp", "cat-2_dmbp", "cat_dmbp")
+    assert sorted(everything_in(several.folder / "figures")) == [f"{stem}.png" for stem in stems]
+    assert sorted(everything_in(several.folder / "numbers")) == [f"{stem}.npz" for stem in stems]
+    for name, source in (
+        ("bird é:cat:", "photos/bird é:cat:.jpg"),
+        ("cat", "photos/cat.png"),
+        ("cat-2", "other/cat.jpg"),
+    ):
+        saved = arrays(several.folder / "numbers" / f"{name}_dmbp.npz")
+        crop = SPEC.preprocess.crop_photo(several.folder / source)
+        np.testing.assert_array_equal(saved["photo"], crop)
+        assert saved["target"] == saved["logits"].argmax()
+        for line in (source, f"wrote figures/{name}_dmbp.png", f"wrote numbers/{name}_dmbp.npz"):
+            assert line.replace("é", r"\xe9") in several.out.splitlines()
+
+
+def test_each_photograph_is_explained_for_the_class_that_the_reference_program_finds(several):
+    with np.load(SHARED / "reference" / "squeezenet_dmbp.npz") as file:
+        likeliest = dict(zip(file["names"].tolist(), file["logits"].argmax(axis=1), strict=True))
+    found = re.findall(r"^explained: (.*), preset fast$", several.out, re.MULTILINE)
+    assert found == [SPEC.classes[likeliest[BIRD]], "Egyptian cat", SPEC.classes[likeliest[DOG]]]
+
+
+def test_progress_counts_the_steps_of_all_batches(several):
+    progress, _, _ = several.err.partition("error: ")
+    assert progress.splitlines() == ["compiling", *(f"step {i} of 20" for i in range(2, 21, 2))]
+
+
+def test_photograph_in_a_batch_is_explained_as_if_alone(several, saved):
+    batched = arrays(several.folder / "numbers" / "cat_dmbp.npz")
+    np.testing.assert_allclose(batched["score_positive"], saved["score_positive"], rtol=1e-3)
+    correlation = np.corrcoef(batched["heatmap"].ravel(), saved["heatmap"].ravel())[0, 1]
+    assert correlation > 0.999
+
+
+# Refusals.
+
+
+@pytest.fixture
+def refuse(tmp_path) -> Callable[..., str]:
+    """Run a command that must fail before anything slow and write nothing; its message."""
+    PIL.Image.new("RGB", (300, 260), "red").save(tmp_path / "good.png")
+    shutil.copy(tmp_path / "good.png", tmp_path / "good_dmbp.png")
+    PIL.Image.new("RGB", (300, 260), "red").save(tmp_path / "whole.jpg")
+    truncate(tmp_path / "whole.jpg", tmp_path / "truncated.jpg")
+    (tmp_path / "text.jpg").write_text("no photograph\n" * 100)
+    (tmp_path / "text.safetensors").write_text("no weights\n" * 100)
+    (tmp_path / "empty.png").touch()
+    np.save(tmp_path / "nan.npy", np.full((300, 300, 3), np.nan, np.float32))
+    np.save(tmp_path / "rank.npy", np.zeros((1, 300, 300, 3), np.uint8))
+    PIL.Image.new("L", (1, 100_000)).save(tmp_path / "strip.png")
+    (tmp_path / "nothing").mkdir()
+    before = everything_in(tmp_path)
+
+    def run(*arguments: str) -> str:
+        done = run_here(tmp_path, "explain", *arguments)
+        assert (done.code, done.out) == (2, "")
+        assert "compiling" not in done.err
+        assert "Traceback" not in done.err
+        assert everything_in(tmp_path) == before
+        return done.err
+
+    return run
+
+
+PHOTOGRAPHS = {
+    "none": ([], ["no photograph given", "--example"]),
+    "missing": (["absent.jpg"], ["absent.jpg", "no such file"]),
+    "name too long": (["a" * 300 + ".jpg"], ["File name too long"]),
+    "text": (["text.jpg"], ["text.jpg", "not an image"]),
+    "truncated": (["truncated.jpg"], ["truncated.jpg", "truncated"]),
+    "empty": (["empty.png"], ["empty.png", "empty (0 bytes)"]),
+    "nan": (["nan.npy"], ["nan.npy", "NaN"]),
+    "rank": (["rank.npy"], ["rank.npy", "(1, 300, 300, 3)"]),
+    "elongated": (["strip.png"], ["strip.png", "too elongated"]),
+    "empty folder": (["nothing"], ["nothing", "no photographs"]),
+    "all unreadable": (["text.jpg", "empty.png"], ["2 of 2", "text.jpg", "empty.png"]),
+}
+CHOICES = {
+    "target out of range": (["--target", "1000"], ["1000", "0 to 999"]),
+    "target below range": (["--target=-1"], ["-1", "0 to 999"]),
+    "unknown target": (["--target", "flying saucer"], ["flying saucer"]),
+    "empty target": (["--target", ""], ["''"]),
+    "ambiguous target": (["--target", "cat"], ["'cat' fits", "285  Egyptian cat", "283  Persian cat"]),
+    "unknown contrast": (["--contrast", "flying saucer"], ["flying saucer"]),
+    "contrast is target": (
+        ["--target", "tabby", "--contrast", "281"],
+        ["target and contrast are both 'tabby'"],
+    ),
+    "unknown model": (["--model", "squeezenet1.1"], ["'squeezenet1.1'", "did you mean 'squeezenet1_1'?"]),
+    "unknown method": (["--method", "dmpb"], ["'dmpb'", "did you mean 'dmbp'?"]),
+    "unknown preset": (["--preset", "papr"], ["'papr'", "did you mean 'paper'?"]),
+    "unknown weights": (["--weights", "cafe"], ["'cafe'", "did you mean 'caffe'?"]),
+    "missing weights": (["--weights", "absent.safetensors"], ["no such file: absent.safetensors"]),
+    "foreign weights": (["--weights", "text.safetensors"], ["text.safetensors", "not a safetensors file"]),
+}
+OUTPUTS = {
+    "unknown ending": (["-o", "map.xyz"], ["map.xyz", ".png"]),
+    "no ending": (["-o", "map"], ["cannot write map", ".png"]),
+    "numbers with unknown ending": (["--save", "map.npy"], ["map.npy", ".npz"]),
+    "photograph itself": (["-o", "good.png"], ["good.png", "another name"]),
+    "photograph by another path": (["-o", "nothing/../good.png"], ["good.png", "another name"]),
+    "another of the photographs": (["good_dmbp.png"], ["good_dmbp.png", "another name"]),
+    "several to one file": (["whole.jpg", "-o", "good.png"], ["several photographs", "good.png"]),
+    "several to one new file": (["whole.jpg", "-o", "new.png"], ["several photographs", "new.png"]),
+    "several numbers to one file": (["whole.jpg", "--save", "new.npz"], ["several photographs", "new.npz"]),
+    "below a file": (["-o", "text.jpg/map.png"], ["cannot write text.jpg/map.png"]),
+    "numbers below a file": (["--save", "text.jpg/map.npz"], ["cannot write text.jpg/map.npz"]),
+    "several below a file": (
+        ["whole.jpg", "-o", "text.jpg/maps"],
+        ["cannot write text.jpg/maps/good_dmbp.png"],
+    ),
+    "name too long": (["-o", "a" * 252 + ".png"], ["too long"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), PHOTOGRAPHS.values(), ids=PHOTOGRAPHS)
+def test_bad_photograph_is_refused(refuse, arguments, said):
+    message = refuse(*arguments)
+    assert message.startswith("error: ")
+    assert [part for part in said if part not in message] == []
+
+
+@pytest.mark.parametrize(("arguments", "said"), (CHOICES | OUTPUTS).values(), ids=CHOICES | OUTPUTS)
+def test_bad_option_is_refused(refuse, arguments, said):
+    message = refuse("good.png", *arguments)
+    assert message.startswith("error: ")
+    assert [part for part in said if part not in message] == []
+
+
+@pytest.mark.parametrize("arguments", [["--batch-size", "0"], ["--batch-size", "two"], ["--nonsense"]])
+def test_bad_usage_is_refused(refuse, arguments):
+    assert "Usage: " in refuse("good.png", *arguments)
+
+
+@pytest.mark.parametrize("arguments", [["text.jpg"], ["--example", "--target", "cat"]])
+def test_refusal_of_the_installed_command(tmp_path, arguments):
+    (tmp_path / "text.jpg").write_text("no photograph\n" * 100)
+    done = run_process(tmp_path, "explain", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: ")
+    assert "Traceback" not in done.err
+    assert sorted(everything_in(tmp_path)) == ["text.jpg"]
+
+
+def test_help_lists_every_option(tmp_path):
+    done = run_here(tmp_path, "explain", "--help")
+    options = ("target", "contrast", "model", "weights", "method", "preset", "output", "save", "batch-size")
+    assert (done.code, done.err) == (0, "")
+    assert [option for option in options if f"--{option}" not in done.out] == []
+
+
+# What goes wrong elsewhere.
+
+
+def failing(error: BaseException) -> Callable[..., object]:
+    def fail(*_: object) -> object:
+        raise error
+
+    return fail
+
+
+def test_fault_of_our_own_is_reported_in_short_and_in_full_on_request(tmp_path, monkeypatch):
+    monkeypatch.setattr(porting, "load_model", failing(RuntimeError("a fault")))
+    done = run_here(tmp_path, "explain", "--example")
+    assert done.code == 1
+    assert done.err.startswith("internal error: RuntimeError: a fault\n")
+    assert "Traceback" not in done.err
+    monkeypatch.setenv("DMBP_JAX_TRACEBACK", "1")
+    with pytest.raises(RuntimeError, match="a fault"):
+        run_here(tmp_path, "explain", "--example")
+
+
+def test_full_disk_is_no_fault_of_our_own(tmp_path, monkeypatch):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "map.png")
+    monkeypatch.setattr(porting, "load_model", failing(full))
+    done = run_here(tmp_path, "explain", "--example")
+    assert done.code == 2
+    assert re.fullmatch(r"error: .*No space left on device: 'map\.png'\n", done.err)
+
+
+def test_interruption_ends_with_130(tmp_path, monkeypatch):
+    monkeypatch.setattr(porting, "load_model", failing(KeyboardInterrupt()))
+    done = run_here(tmp_path, "explain", "--example")
+    assert done.code == 130
+    assert "Traceback" not in done.err

@@ -1,0 +1,225 @@
+"""`explain`: chunks, tracing, targets, options, and what it refuses."""
+
+import inspect
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small import CLASSES, tiny_network
+
+import dmbp_jax
+from dmbp_jax import InputError
+from dmbp_jax.dmbp import PRESETS, DMBPConfig, configure
+from dmbp_jax.experiments import METHODS
+
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
+FEW = {"steps": 2, "learning_rate": 0.1}
+
+
+@pytest.fixture(scope="module")
+def network():
+    return tiny_network()
+
+
+def assert_same(one, other):
+    """Equal up to rounding, which differs between batch sizes."""
+
+    def check(a, b):
+        a, b = np.asarray(a), np.asarray(b)
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max())
+
+    jax.tree.map(check, one, other)
+
+
+def test_chunks_give_what_the_whole_batch_gives(network):
+    apply, params, images = network
+    whole = dmbp_jax.explain(apply, params, images, [1, 2, 3], return_history=True, **FEW)
+    chunked = dmbp_jax.explain(apply, params, images, [1, 2, 3], batch_size=2, return_history=True, **FEW)
+    assert chunked.values.shape == images.shape
+    assert_same(chunked, whole)
+    assert isinstance(chunked.values, np.ndarray)
+
+
+def test_works_inside_jit_and_vmap_with_and_without_chunks(network):
+    apply, params, images = network
+    targets = jnp.asarray([1, 2, 3])
+    whole = dmbp_jax.explain(apply, params, images, targets, **FEW)
+
+    @jax.jit
+    def inside(params, images, targets):
+        return dmbp_jax.explain(apply, params, images, targets, batch_size=2, **FEW)
+
+    assert_same(inside(params, images, targets), whole)
+    nested = jax.vmap(lambda x, t: dmbp_jax.explain(apply, params, x, t, **FEW))
+    assert_same(nested(images[:, None], targets[:, None]).values[:, 0], whole.values)
+
+
+def test_an_index_and_its_one_hot_weights_explain_the_same(network):
+    apply, params, images = network
+    indexed = dmbp_jax.explain(apply, params, images, [1, 2, 3], **FEW)
+    weighted = dmbp_jax.explain(apply, params, images, np.eye(CLASSES, dtype=np.float32)[1:4], **FEW)
+    assert_same(weighted, indexed)
+
+
+def test_a_contrast_explains_the_difference_of_two_logits(network):
+    apply, params, images = network
+    weights = jnp.stack([dmbp_jax.contrast(CLASSES, 1, other) for other in (2, 3, 4)])
+    a = dmbp_jax.explain(apply, params, images, weights, **FEW)
+    logits = np.asarray(apply(params, images))
+    expected = logits[:, 1] - logits[np.arange(3), [2, 3, 4]]
+    np.testing.assert_allclose(a.scores.total, expected, rtol=1e-4, atol=1e-5)
+    parts = a.scores.positive + a.scores.negative + a.scores.nuisance
+    np.testing.assert_allclose(parts, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_masks_and_history_come_only_on_request(network):
+    apply, params, images = network
+    plain = dmbp_jax.explain(apply, params, images, [1, 2, 3], **FEW)
+    assert plain.masks is None
+    assert plain.history is None
+    full = dmbp_jax.explain(apply, params, images, [1, 2, 3], return_masks=True, return_history=True, **FEW)
+    assert full.masks["conv1"].shape == (3, 8, 8, 4)
+    assert 0 < full.masks["conv1"].min() < 0.5 < full.masks["conv1"].max() < 1
+    np.testing.assert_array_equal(full.history.positive[:, -1], full.scores.positive)
+
+
+def test_no_steps_leaves_the_masks_at_their_start(network):
+    apply, params, images = network
+    a = dmbp_jax.explain(apply, params, images, [1, 2, 3], steps=0, start=2.0, return_masks=True)
+    np.testing.assert_allclose(a.masks["conv1"], 1 / (1 + np.exp(-2.0)), rtol=1e-6)
+
+
+def test_steps_are_reported_while_they_are_taken(network):
+    apply, params, images = network
+    seen = []
+    a = dmbp_jax.explain(apply, params, images, [1, 2, 3], on_step=lambda step: seen.append(int(step)), **FEW)
+    jax.block_until_ready(a)
+    jax.effects_barrier()
+    assert sorted(seen) == [1, 2]
+
+
+def test_half_precision_computes_close_to_single(network):
+    apply, params, images = network
+    single = dmbp_jax.explain(apply, params, images, [1, 2, 3], return_masks=True, **FEW)
+    half = dmbp_jax.explain(
+        apply, params, images, [1, 2, 3], return_masks=True, compute_dtype="bfloat16", **FEW
+    )
+    assert half.values.dtype == single.values.dtype == jnp.float32
+    assert half.masks["conv1"].dtype == jnp.float32
+    assert np.corrcoef(np.ravel(half.heatmap), np.ravel(single.heatmap))[0, 1] > 0.9
+    assert np.abs(half.values - single.values).max() > 0
+
+
+def test_values_that_are_only_known_later_become_flags(network):
+    apply, params, images = network
+    broken = images.at[1, 0, 0, 0].set(jnp.nan)
+
+    @jax.jit
+    def traced(images, targets):
+        return dmbp_jax.explain(apply, params, images, targets, **FEW).finite
+
+    assert traced(broken, jnp.asarray([1, 2, 3])).tolist() == [True, False, True]
+    assert traced(images, jnp.asarray([1, 2, CLASSES])).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": np.ones((8, 8, 3), np.float32)}, r"\(n, h, w, c\).*image\[None\]"),
+        ({"images": np.ones((3, 8), np.float32)}, r"\(n, h, w, c\)"),
+        ({"images": np.ones((0, 8, 8, 3), np.float32)}, "not be empty"),
+        ({"images": np.ones((3, 8, 8, 3), np.uint8)}, "floating point.*uint8"),
+        ({"images": np.full((3, 8, 8, 3), np.nan, np.float32)}, "image 0 holds.*NaN"),
+        ({"targets": [1, 2]}, "3 images but 2 targets"),
+        ({"targets": [1, 2, CLASSES]}, f"target {CLASSES} is out of range.*0 to {CLASSES - 1}"),
+        ({"targets": [1, -1, 2]}, "target -1 is out of range"),
+        ({"targets": [0.5, 1.0, 2.0]}, "class indices or weights"),
+        ({"targets": np.ones((3, CLASSES + 1), np.float32)}, rf"\(3, {CLASSES}\)"),
+        ({"targets": np.full((3, CLASSES), np.inf, np.float32)}, "target weights.*infinite"),
+        ({"method": "dmpb"}, "unknown method 'dmpb': did you mean 'dmbp'"),
+        ({"preset": "slow"}, "unknown preset 'slow'.*fast, paper"),
+        ({"step": 3}, "unknown option of dmbp 'step': did you mean 'steps'"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"start": np.zeros(3)}, "option start must be a plain number"),
+    ],
+)
+def test_bad_input_is_one_clear_error(network, change, message):
+    apply, params, images = network
+    arguments = {"images": images, "targets": [1, 2, 3], **change}
+    with pytest.raises(InputError, match=message):
+        dmbp_jax.explain(apply, params, **arguments)
+
+
+BAD_OPTIONS = (
+    ({"steps": -1}, "steps must be a whole number, at least 0, got -1"),
+    ({"steps": 1.5}, "steps must be a whole number, at least 0, got 1.5"),
+    ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
+    ({"decay": 1.0}, "decay must be in [0, 1), got 1.0"),
+    ({"eps": 0.0}, "eps must be above 0, got 0.0"),
+    ({"start": float("inf")}, "start must be finite, got inf"),
+    (
+        {"mask_sites": "everywhere"},
+        "unknown mask_sites 'everywhere': Known: filter, filter_and_shortcut, relu",
+    ),
+    ({"objective": "pos"}, "unknown objective 'pos': did you mean 'posneg'? Known: all, positive, posneg"),
+    ({"compute_dtype": "float3"}, "unknown compute_dtype 'float3': did you mean 'float32'?"),
+)
+
+
+def test_options_out_of_range_are_one_clear_error_each():
+    """In a process of its own, since here the annotations are checked first."""
+    program = (
+        "import sys, ast, dmbp_jax.dmbp as d\n"
+        "for options in eval(sys.argv[1], {'inf': float('inf')}):\n"
+        "    try: d.configure('paper', **options)\n"
+        "    except ValueError as error: print(error)\n"
+    )
+    cases = repr([options for options, _ in BAD_OPTIONS])
+    result = subprocess.run(
+        [sys.executable, "-c", program, cases], capture_output=True, text=True, check=True
+    )
+    messages = result.stdout.splitlines()
+    assert len(messages) == len(BAD_OPTIONS)
+    for message, (_, expected) in zip(messages, BAD_OPTIONS, strict=True):
+        assert message.startswith(expected)
+
+
+def test_images_too_small_for_the_network_are_a_clear_error(network):
+    apply, params, _ = network
+    with pytest.raises(ValueError, match="too small for this network"):
+        dmbp_jax.explain(apply, params, np.ones((1, 1, 1, 3), np.float32), [0])
+
+
+def test_a_network_without_sites_or_without_classes_is_a_clear_error():
+    images = np.ones((1, 4, 4, 3), np.float32)
+    with pytest.raises(InputError, match="no site to mask"):
+        dmbp_jax.explain(lambda p, x, *, rule=None: x.mean(axis=(1, 2)), {}, images, [0])
+    with pytest.raises(InputError, match=r"logits of shape \(1, classes\)"):
+        dmbp_jax.explain(lambda p, x, *, rule=None: x, {}, images, [0])
+
+
+def test_presets():
+    assert PRESETS["paper"] == DMBPConfig(
+        steps=200,
+        learning_rate=0.01,
+        decay=0.99,
+        eps=1e-8,
+        start=0.0,
+        mask_sites="filter",
+        objective="all",
+        compute_dtype=None,
+    )
+    assert configure("fast") == DMBPConfig(steps=10, learning_rate=0.1)
+    assert configure("paper", steps=20) == DMBPConfig(steps=20)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_share_one_signature(name):
+    parameters = inspect.signature(METHODS[name]).parameters
+    assert list(parameters)[:5] == ["apply", "params", "image", "target", "key"]
+    options = list(parameters.values())[4:]
+    assert all(p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in options)

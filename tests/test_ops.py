@@ -1,0 +1,80 @@
+"""Operations against loops, on random maps, on ties, and at every window that a network uses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from references import pooling
+
+from dmbp_jax import ops
+from dmbp_jax.typing import Window
+
+WINDOWS = (
+    Window(2, 2),
+    Window(2, 2, ceil_mode=True),
+    Window(3, 2),
+    Window(3, 2, ceil_mode=True),
+    Window(3, 2, padding=1),
+    Window(3, 2, padding=1, ceil_mode=True),
+    Window(2, 3, padding=1, ceil_mode=True),
+    Window(3, 3, padding=1),
+    Window(4, 1, padding=2),
+    Window(1, 2, ceil_mode=True),
+)
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (6, 7)])
+@pytest.mark.parametrize("window", WINDOWS, ids=lambda w: "-".join(map(str, w)))
+def test_max_pool_selection_and_gradient_equal_the_loop(window, shape):
+    """Maps of one to eight levels have many ties: the first maximum, row by row, is the one."""
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.integers(0, levels, shape) for levels in range(1, 9)]).astype(np.float32)
+    looped = [pooling.max_pool(one, *window) for one in x]
+    values = np.stack([value for value, _ in looped])
+    weights = rng.normal(size=values.shape).astype(np.float32)
+    expected = np.zeros_like(x)
+    for n, (_, places) in enumerate(looped):
+        for i, j in np.ndindex(values.shape[1:]):
+            expected[(n, *places[i, j])] += weights[n, i, j]
+
+    batch, to_pooled = jnp.asarray(x)[..., None], jnp.asarray(weights)[..., None]
+    selection = ops.select_max(batch, window)
+    for pool in (
+        lambda b: ops.max_pool(b, window),
+        lambda b: ops.pool_selected(b, selection, window),
+    ):
+        pooled, back = jax.vjp(pool, batch)
+        np.testing.assert_array_equal(pooled[..., 0], values)
+        np.testing.assert_allclose(back(to_pooled)[0][..., 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 4), (7, 7), (8, 15), (6, 13)])
+@pytest.mark.parametrize("size", [1, 6, 7])
+def test_adaptive_average_equals_the_loop(shape, size):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    pooled = ops.adaptive_avg_pool(jnp.asarray(x)[None, :, :, None], size)[0, :, :, 0]
+    np.testing.assert_allclose(pooled, pooling.adaptive_avg_pool(x, size), atol=1e-6)
+
+
+def test_a_window_larger_than_the_map_is_a_clear_error():
+    with pytest.raises(ValueError, match="too small for this network"):
+        ops.max_pool(jnp.ones((1, 2, 2, 1)), Window(3, 2))
+
+
+def test_conv_equals_the_sum_over_its_window():
+    x, kernel, bias = (
+        np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        for shape in ((1, 6, 5, 2), (3, 3, 2, 4), (4,))
+    )
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    expected = np.zeros((1, 3, 3, 4))
+    for i, j in np.ndindex(3, 3):
+        patch = padded[0, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
+        expected[0, i, j] = np.einsum("hwc,hwco->o", patch, kernel) + bias
+    actual = ops.conv2d(*map(jnp.asarray, (x, kernel, bias)), stride=2, padding=1)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_conv_refuses_another_number_of_channels():
+    with pytest.raises(ValueError, match="takes 3 channels"):
+        ops.conv2d(jnp.ones((1, 5, 5, 1)), jnp.ones((3, 3, 3, 4)), jnp.zeros(4))
