@@ -193,9 +193,11 @@ def test_half_a_transfer_is_never_read(hub, start, large, tmp_path):
     assert succeed(start(hub.url)).read_bytes() == large
 
 
-def lay_out_cache(folder: Path, named: bytes, content: bytes, *, shared: bool) -> Path:
+def lay_out_cache(
+    folder: Path, named: bytes, content: bytes, *, repository: str = REPOSITORY, shared: bool = False
+) -> Path:
     """The hub's cache with `content` under the SHA-256 of `named`, itself a link if `shared`."""
-    repository = folder / f"models--{REPOSITORY.replace('/', '--')}"
+    repository = folder / f"models--{repository.replace('/', '--')}"
     blob = repository / "blobs" / hashlib.sha256(named).hexdigest()
     file = repository / "snapshots" / local_hub.COMMIT / "model.safetensors"
     stored = folder / "blobs" / "ab" / ("ab" * 32) if shared else blob
@@ -376,7 +378,7 @@ def test_a_checkpoint_without_pytorch_is_one_message(hub_cache, monkeypatch):
     assert not hub_cache.parent.joinpath("cache").exists()
 
 
-# The command, with a file of the size and the names of real ones.
+# The command.
 
 
 def test_the_command_downloads_checks_and_lists(hub, environment, hub_cache, monkeypatch, capsys):
@@ -391,3 +393,11 @@ def test_the_command_downloads_checks_and_lists(hub, environment, hub_cache, mon
     here = {line.split()[0]: line.split()[-2] for line in capsys.readouterr().out.splitlines()}
     assert here["resnet18.tv_in1k"] == "yes"
     assert here["resnet34.tv_in1k"] == "no"
+
+
+def test_the_command_refuses_a_fetched_file_that_does_not_fit(hub_cache, content, monkeypatch, capsys):
+    lay_out_cache(hub_cache, content, content, repository="timm/resnet18.tv_in1k")
+    assert run_command(monkeypatch, "weights", "fetch", "resnet18") == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert re.fullmatch(r"error: .*, as resnet18: tensor conv1\.weight is missing .*\n", errors)

@@ -16,7 +16,7 @@ _NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
 
 
 def to_params(state: StateDict, layers: Sequence[LayerShape], source: str) -> dict[str, Any]:
-    """The parameters in a checked state dict: batch-norm folded, kernels HWIO, float32 NumPy, nested dicts.
+    """The parameters in a checked state dict: batch-norm folded, kernels HWIO, nested dicts of NumPy arrays.
 
     Raises `InputError` that names `source` and the layer, if folding gives a number that is not finite.
     """
@@ -70,12 +70,8 @@ def _tensors(layer: LayerShape) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def _convert(layer: LayerShape, state: StateDict) -> tuple[np.ndarray, np.ndarray]:
-    weight = state[f"{layer.name}.weight"].astype(np.float32)
-    bias = (
-        state[f"{layer.name}.bias"].astype(np.float32)
-        if layer.bias
-        else np.zeros(layer.weight[0], np.float32)
-    )
+    weight = state[f"{layer.name}.weight"]
+    bias = state[f"{layer.name}.bias"] if layer.bias else np.zeros(layer.weight[0], weight.dtype)
     if weight.ndim == 4:
         kernel = weight.transpose(2, 3, 1, 0)
     elif layer.grid is not None:
