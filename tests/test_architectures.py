@@ -51,37 +51,41 @@ def test_masks_of_ones_masked_backprop_and_mask_gradients(name):
     maskable = [site for site in sites if site.kind == "relu" or site.role in ("filter", "shortcut")]
     masks, direction = random_masks(maskable), random_masks(maskable[::-1])
 
+    step = 1e-5
+    ones = jax.tree.map(jnp.ones_like, masks)
+    ahead = jax.tree.map(lambda m, d: m + step * d, masks, direction)
+    behind = jax.tree.map(lambda m, d: m - step * d, masks, direction)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), ones, masks, ahead, behind)
+
     @jax.jit
     def quantities(params, image):
         logits, at = linearize(apply, params, image)
 
-        def y(masks, image):
+        def plain(image):
+            return jnp.vdot(weights, apply(params, image[None])[0])
+
+        def masked(masks, image):
             return jnp.vdot(weights, apply(params, image[None], rule=Masked(at, masks))[0])
 
-        ones = jax.tree.map(jnp.ones_like, masks)
-        step = 1e-4
-        ahead = y(jax.tree.map(lambda m, d: m + step * d, masks, direction), image)
-        behind = y(jax.tree.map(lambda m, d: m - step * d, masks, direction), image)
-        slope = jax.grad(y)(masks, image)
-        return {
-            "logit": jnp.vdot(weights, logits),
-            "plain": jax.value_and_grad(lambda x: jnp.vdot(weights, apply(params, x[None])[0]))(image),
-            "ones": jax.value_and_grad(y, argnums=1)(ones, image),
-            "masked": jax.value_and_grad(y, argnums=1)(masks, image),
-            "definition": eq14(apply, params, image, weights, masks),
-            "slope": sum(jnp.vdot(slope[k], direction[k]) for k in slope),
-            "difference": (ahead - behind) / (2 * step),
-        }
+        return (
+            jnp.vdot(weights, logits),
+            jax.value_and_grad(plain)(image),
+            jax.vmap(jax.value_and_grad(masked, argnums=(0, 1)), in_axes=(0, None))(stacked, image),
+            eq14(apply, params, image, weights, masks),
+        )
 
-    q = quantities(params, image)
-    close(q["logit"], q["plain"][0])
-    close(q["ones"][0], q["plain"][0])
-    close(q["ones"][1], q["plain"][1])
-    close(q["masked"][0], q["definition"][0])
-    close(q["masked"][1], q["definition"][1])
-    # Masks sit behind one another, so y is a polynomial in the step: the difference has an error of its own.
-    close(q["slope"], q["difference"], rtol=1e-5)
-    assert np.abs(q["masked"][1]).max() > 0
+    recorded, (logit, gradient), (y, (to_masks, to_image)), definition = quantities(params, image)
+    close(recorded, logit)
+    # Masks of ones.
+    close(y[0], logit)
+    close(to_image[0], gradient)
+    # Duality.
+    close(y[1], definition[0])
+    close(to_image[1], definition[1])
+    assert np.abs(definition[1]).max() > 0
+    # Mask gradients along one direction, against the central difference.
+    slope = sum(jnp.vdot(to_masks[name][1], direction[name]) for name in masks)
+    close(slope, (y[2] - y[3]) / (2 * step), rtol=1e-5)
 
 
 @EVERY

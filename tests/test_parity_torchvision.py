@@ -1,5 +1,7 @@
 """Live parity with torchvision on seeded random weights, ported by the command's own function."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,7 +50,7 @@ def unrounded(model):
     (on VGG-16-bn at 224 pixels, the gradient then differs by 0.003 of its norm).
     """
     architecture = get_architecture(model.spec.architecture)
-    state, _ = read_safetensors(model.spec.source)
+    state, _ = read_safetensors(Path(model.spec.source))
     state = {name: tensor.astype(np.float64) for name, tensor in state.items()}
     return to_params(state, check_state_dict(state, architecture, "ported"), "ported")
 
@@ -80,7 +82,6 @@ def test_logits_and_input_gradients(network, size):
     assert off(gradient, expected[0].numpy().transpose(1, 2, 0)) < 1e-4
 
 
-@pytest.mark.usefixtures("quick_compiling")
 @pytest.mark.parametrize("mask_sites", ["filter", "relu", "filter_and_shortcut"])
 def test_scores_over_ten_steps(network, mask_sites):
     import torch

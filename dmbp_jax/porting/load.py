@@ -47,6 +47,11 @@ def load_model(name: str, weights: str | Path | None = None) -> Model:
     entry = manifest.find(name)
     if weights is not None and Path(weights).suffix == ".safetensors":
         path, tag, source = Path(weights), Path(weights).stem, str(weights)
+    elif weights is not None and Path(weights).suffix in (".pth", ".pt", ".tar"):
+        raise InputError(
+            f"{weights} is a PyTorch checkpoint; port it once with "
+            f"`dmbp-jax weights port {weights} --arch {name} -o {name}.safetensors` and give the result"
+        )
     else:
         entry = manifest.find(name, None if weights is None else str(weights))
         path, tag, source = fetch(entry), entry.tag, entry.source
