@@ -173,7 +173,7 @@ def _describe(one: Explained, spec: porting.ModelSpec, preset: str) -> str:
         y, positive, negative, nuisance = (float(score) for score in one.attribution.scores)
         lines.append(f"y = {y:.4g}: y+ = {positive:.4g}, y- = {negative:.4g}, y~ = {nuisance:.4g}")
     if preset == "fast":
-        lines.append("(10 steps; the paper's 200 steps: --preset paper)")
+        lines.append("(a quick look in 10 steps; the paper's 200 give other maps and scores: --preset paper)")
     if not one.attribution.finite:
         lines.append("warning: some numbers of this explanation are infinite or NaN")
     return "\n".join(lines)
@@ -202,11 +202,16 @@ def _write_figure(one: Explained, spec: porting.ModelSpec, method: str, path: Pa
         one.photograph.rgb,
         np.asarray(a.heatmap),
         maps,
-        title=f"{one.photograph.path.name}: {name} ({probability:.0%})",
+        title=f"{_printable(one.photograph.path.name)}: {name} ({probability:.0%})",
         subtitle=f"{method}, {spec.architecture}. Red speaks for the class, blue against it.",
     )
     with atomic_path(path) as temporary:
         figure.savefig(temporary)
+
+
+def _printable(name: str) -> str:
+    """A file's name with what is not UTF-8 in it replaced, which a figure cannot show."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _write_arrays(one: Explained, path: Path) -> None:

@@ -20,8 +20,6 @@ from dmbp_jax import cli, porting
 from dmbp_jax.data import example_photo
 
 COMMAND = Path(sys.executable).with_name("dmbp-jax")
-SHARED = Path(__file__).parents[2] / "shared"
-IMAGES = SHARED / "images"
 BIRD, DOG = "n01514668_cock.JPEG", "n02113023_Pembroke.JPEG"
 SPEC = porting.load_model("squeezenet1_1").spec
 NUMBER = r"(-?[0-9.]+(?:e[+-]?\d+)?)"
@@ -193,14 +191,14 @@ def test_most_likely_class_cannot_be_contrasted_with_itself(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def several(tmp_path_factory) -> Run:
+def several(tmp_path_factory, shared) -> Run:
     folder = tmp_path_factory.mktemp("several")
     (folder / "photos").mkdir()
     (folder / "other").mkdir()
-    shutil.copy(IMAGES / BIRD, folder / "photos" / "bird é:cat:.jpg")
-    truncate(IMAGES / BIRD, folder / "photos" / "broken.jpg")
+    shutil.copy(shared / "images" / BIRD, folder / "photos" / "bird é:cat:.jpg")
+    truncate(shared / "images" / BIRD, folder / "photos" / "broken.jpg")
     shutil.copy(example_photo(), folder / "photos" / "cat.png")
-    shutil.copy(IMAGES / DOG, folder / "other" / "cat.jpg")
+    shutil.copy(shared / "images" / DOG, folder / "other" / "cat.jpg")
     outputs = ("-o", "figures", "--save", "numbers", "--batch-size", "2")
     # A name that the output's encoding lacks must not stop the run.
     return run_process(folder, "explain", "photos", "other/cat.jpg", *outputs, PYTHONIOENCODING="ascii")
@@ -231,8 +229,8 @@ def test_the_others_are_explained_and_equal_stems_stay_apart(several):
             assert line.replace("é", r"\xe9") in several.out.splitlines()
 
 
-def test_each_photograph_is_explained_for_the_class_that_the_reference_program_finds(several):
-    with np.load(SHARED / "reference" / "squeezenet_dmbp.npz") as file:
+def test_each_photograph_is_explained_for_the_class_that_the_reference_program_finds(shared, several):
+    with np.load(shared / "reference" / "squeezenet_dmbp.npz") as file:
         likeliest = dict(zip(file["names"].tolist(), file["logits"].argmax(axis=1), strict=True))
     found = re.findall(r"^explained: (.*), preset fast$", several.out, re.MULTILINE)
     assert found == [SPEC.classes[likeliest[BIRD]], "Egyptian cat", SPEC.classes[likeliest[DOG]]]

@@ -6,6 +6,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from small import CLASSES, tiny_network
@@ -161,6 +162,9 @@ BAD_OPTIONS = (
     ({"decay": 1.0}, "decay must be in [0, 1), got 1.0"),
     ({"eps": 0.0}, "eps must be above 0, got 0.0"),
     ({"start": float("inf")}, "start must be finite, got inf"),
+    ({"learning_rate": "0.1"}, "learning_rate must be above 0, got '0.1'"),
+    ({"learning_rate": float("inf")}, "learning_rate must be above 0, got inf"),
+    ({"steps": True}, "steps must be a whole number, at least 0, got True"),
     (
         {"mask_sites": "everywhere"},
         "unknown mask_sites 'everywhere': Known: filter, filter_and_shortcut, relu",
@@ -223,3 +227,17 @@ def test_methods_share_one_signature(name):
     assert list(parameters)[:5] == ["apply", "params", "image", "target", "key"]
     options = list(parameters.values())[4:]
     assert all(p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in options)
+
+
+def test_an_option_is_checked_by_its_type_also_after_an_equal_one_was_compiled(network):
+    apply, params, images = network
+    dmbp_jax.explain(apply, params, images, [1, 2, 3], steps=1)
+    for steps in (1.0, True):
+        with pytest.raises((InputError, jaxtyping.TypeCheckError), match="steps"):
+            dmbp_jax.explain(apply, params, images, [1, 2, 3], steps=steps)
+
+
+def test_double_precision_needs_64_bit_jax(network):
+    apply, params, images = network
+    with pytest.raises(InputError, match="needs 64-bit JAX"):
+        dmbp_jax.explain(apply, params, images, [1, 2, 3], compute_dtype="float64", **FEW)

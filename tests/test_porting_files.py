@@ -23,6 +23,7 @@ from dmbp_jax.porting.files import (
     read_safetensors,
     write_safetensors,
 )
+from dmbp_jax.porting.manifest import weights_folder
 
 
 def raw_safetensors(dtype: str, shape: list[int], data: bytes) -> bytes:
@@ -235,6 +236,14 @@ def test_a_file_with_as_many_classes_keeps_their_names(tmp_path):
     path = tmp_path / "w.safetensors"
     safetensors.numpy.save_file(random_state("squeezenet1_1", 1000), path)
     assert porting.load_model("squeezenet1_1", path).spec.classes[281] == "tabby"
+
+
+def test_a_file_is_preprocessed_as_the_published_checkpoint_and_the_embedded_one_as_itself(tmp_path):
+    path = tmp_path / "w.safetensors"
+    safetensors.numpy.save_file(random_state("squeezenet1_1"), path)
+    embedded = weights_folder() / "squeezenet1_1_caffe.safetensors"
+    assert porting.load_model("squeezenet1_1", path).spec.preprocess.channels == "RGB"
+    assert porting.load_model("squeezenet1_1", embedded).spec.preprocess.channels == "BGR"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Preprocessing: what the network sees is what the reference program saw, to the bit."""
 
-from pathlib import Path
-
 import numpy as np
 import PIL.Image
 import pytest
@@ -10,20 +8,19 @@ from dmbp_jax.checks import InputError
 from dmbp_jax.data import Preprocess
 from dmbp_jax.porting import read_manifest
 
-SHARED = Path(__file__).parents[2] / "shared"
 NOISE = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
 WHOLE = Preprocess(resize=None, crop=None)
 
 
 @pytest.fixture(scope="module")
-def reference() -> dict[str, np.ndarray]:
-    with np.load(SHARED / "reference" / "squeezenet_dmbp.npz") as file:
+def reference(shared) -> dict[str, np.ndarray]:
+    with np.load(shared / "reference" / "squeezenet_dmbp.npz") as file:
         return {"names": file["names"], "rgb": file["rgb"]}
 
 
 @pytest.mark.parametrize("index", range(8))
-def test_crop_equals_the_reference_exactly(reference, index):
-    photo = SHARED / "images" / str(reference["names"][index])
+def test_crop_equals_the_reference_exactly(shared, reference, index):
+    photo = shared / "images" / str(reference["names"][index])
     cropped = read_manifest().preprocess["caffe"].crop_photo(photo)
     np.testing.assert_array_equal(cropped, reference["rgb"][index])
 

@@ -46,7 +46,8 @@ def test_gradients_but_for_gates_that_rounding_decides(model, images, golden):
 
     A gate whose pre-activation is zero up to float32 rounding (or a pool whose two best elements are equal
     so) opens in one program and not in the other; the gradient is discontinuous there. Turning that one gate
-    must explain the whole difference.
+    must explain the whole difference. (Seen: 5 of 8 photographs agree as they are, to 1e-6, and one gate or
+    pool choice each explains the other three.)
     """
     undecided = {}
 
@@ -124,13 +125,13 @@ def test_scores_follow_the_reference_over_the_first_steps(model, images, golden,
 
 @pytest.mark.parametrize("run", ["all", "posneg", "positive"])
 def test_final_maps_correlate(model, images, golden, run):
-    """The whole run, on the first two photographs; rounding is amplified over so many steps."""
+    """The whole run; rounding is amplified over so many steps."""
     steps = len(golden[f"{run}/y_pos"]) - 1
     a = dmbp_jax.explain(
         model.apply,
         model.params,
-        images[:2],
-        golden["target"][:2],
+        images[:4],
+        golden["target"][:4],
         objective=run,
         steps=steps,
     )

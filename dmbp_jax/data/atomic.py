@@ -1,8 +1,8 @@
 """Files that appear whole or not at all."""
 
 import contextlib
-import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,20 +16,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Missing folders are made. If the block raises, nothing is left behind and an earlier `path` stays.
     Raises `InputError` where the folder cannot be written.
     """
+    # Hidden, and with the suffix kept, since writers choose the format by it.
+    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The suffix stays, since writers choose the format by it.
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        temporary.touch(exist_ok=False)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes files private; give back what an ordinary new file would have.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
         try:
             temporary.replace(path)
         except OSError as error:

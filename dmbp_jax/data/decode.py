@@ -45,6 +45,8 @@ def decode(photo: str | os.PathLike[str] | PIL.Image.Image | np.ndarray) -> PIL.
             with PIL.Image.open(path) as image:
                 image.load()
                 return _to_rgb(image, str(path))
+    except PermissionError:
+        raise InputError(f"{path} may not be read: permission denied") from None
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"no such file: {path}") from None
     except PIL.UnidentifiedImageError:
@@ -74,7 +76,9 @@ def _to_rgb(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
         values = np.asarray(image)
         if not np.isfinite(values).all():
             raise InputError(f"{name} holds values that are NaN or infinite")
-        top = 65535.0 if image.mode.startswith("I") else max(float(values.max(initial=0)), 1.0)
+        # 16 bits, or floats in [0, 1]; what goes beyond is scaled by its maximum.
+        full = 65535.0 if image.mode.startswith("I") else 1.0
+        top = max(float(values.max(initial=0)), full)
         return PIL.Image.fromarray(_to_byte(values / top)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -1,6 +1,8 @@
 """The options of DMBP and its presets."""
 
 import dataclasses
+import math
+import numbers
 from typing import Any, Literal, get_args
 
 from dmbp_jax.checks import InputError, check_choice
@@ -29,8 +31,9 @@ class DMBPConfig:
     """Added to RMSProp's root mean square, above 0.
 
     In deep networks the gradients of early masks fall below 1e-8; then `eps`, not the gradient, decides how
-    far these masks move, and the map depends on the scale of the logits. A smaller value (1e-20) takes that
-    away, and gives a different map.
+    far these masks move, and the map depends on the scale of the logits. A smaller value takes that away, and
+    gives a different map. In float32 the square of a gradient below about 1e-18 is lost, so that an `eps`
+    below 1e-17 no longer bounds the step of such a mask.
     """
     start: float = 0.0
     """The initial `theta` of every mask `sigmoid(theta)`; the paper leaves it open. 0: both masks are 1/2."""
@@ -49,14 +52,19 @@ class DMBPConfig:
         if self.compute_dtype is not None:
             check_choice("compute_dtype", self.compute_dtype, get_args(ComputeDtype))
         for name, holds, range_ in (
-            ("steps", isinstance(self.steps, int) and self.steps >= 0, "a whole number, at least 0"),
-            ("learning_rate", self.learning_rate > 0, "above 0"),
-            ("decay", 0 <= self.decay < 1, "in [0, 1)"),
-            ("eps", self.eps > 0, "above 0"),
-            ("start", abs(self.start) < float("inf"), "finite"),
+            ("steps", _is(numbers.Integral, self.steps) and self.steps >= 0, "a whole number, at least 0"),
+            ("learning_rate", _is(numbers.Real, self.learning_rate) and self.learning_rate > 0, "above 0"),
+            ("decay", _is(numbers.Real, self.decay) and 0 <= self.decay < 1, "in [0, 1)"),
+            ("eps", _is(numbers.Real, self.eps) and self.eps > 0, "above 0"),
+            ("start", _is(numbers.Real, self.start), "finite"),
         ):
             if not holds:
                 raise InputError(f"{name} must be {range_}, got {getattr(self, name)!r}")
+
+
+def _is(kind: type, value: object) -> bool:
+    """Whether `value` is a finite number of that kind; flags are none."""
+    return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 PRESETS: dict[str, DMBPConfig] = {

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dmbp_jax.checks import InputError
 from dmbp_jax.dmbp.config import configure
 from dmbp_jax.dmbp.mask_sites import masked_sites
 from dmbp_jax.dmbp.optimize import optimize
@@ -67,6 +68,8 @@ def dmbp(
     masked = masked_sites(find_sites(apply, params, image), config.mask_sites)
     dtype = image.dtype if config.compute_dtype is None else jnp.dtype(config.compute_dtype)
     mask_dtype = image.dtype if jnp.finfo(image.dtype).bits >= 32 else jnp.dtype(jnp.float32)
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise InputError(f"compute_dtype={config.compute_dtype!r} needs 64-bit JAX: jax.enable_x64(True)")
     params, x = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (params, image))
 
     logits, linearization = linearize(apply, params, x)

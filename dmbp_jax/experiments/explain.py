@@ -13,6 +13,8 @@ from dmbp_jax.checks import InputError, check_choice, check_images, check_target
 from dmbp_jax.experiments.methods import METHODS
 from dmbp_jax.typing import Apply, Attribution, Key, Params
 
+Options = tuple[tuple[str, type, Hashable], ...]
+
 
 def explain(
     apply: Apply,
@@ -39,7 +41,8 @@ def explain(
         method: a name in `dmbp_jax.experiments.METHODS`.
         key: a random key, for methods that draw; every image gets its own.
         batch_size: images explained at once; None takes all. The chunks have one shape, so that there is one
-            compilation, a progress bar shows on a terminal, and the result lives in host memory.
+            compilation, a progress bar shows on a terminal, and the result lives in host memory. (Inside
+            `jit` and `vmap` there is neither bar nor host, and the last chunk may be smaller.)
         progress: whether that bar shows.
         **options: of the method; for `"dmbp"` see `dmbp_jax.dmbp.dmbp` and `DMBPConfig`.
 
@@ -89,15 +92,17 @@ def _explain_batch(
     *,
     apply: Apply,
     method: str,
-    options: tuple[tuple[str, Hashable], ...],
+    options: Options,
 ) -> Attribution:
     def one(image: jax.Array, target: jax.Array, key: jax.Array | None) -> Attribution:
-        return METHODS[method](apply, params, image, target, key=key, **dict(options))
+        return METHODS[method](
+            apply, params, image, target, key=key, **{name: value for name, _, value in options}
+        )
 
     return jax.vmap(one)(images, targets, keys)
 
 
-def _hashable(options: dict[str, Any]) -> tuple[tuple[str, Hashable], ...]:
+def _hashable(options: dict[str, Any]) -> Options:
     for name, value in options.items():
         try:
             hash(value)
@@ -105,7 +110,8 @@ def _hashable(options: dict[str, Any]) -> tuple[tuple[str, Hashable], ...]:
             raise InputError(
                 f"option {name} must be a plain number, string or flag, got {type(value).__name__}"
             ) from None
-    return tuple(sorted(options.items()))
+    # 7, 7.0 and True are equal keys to jit's cache, but not equal options.
+    return tuple((name, type(value), value) for name, value in sorted(options.items()))
 
 
 def _in_chunks(run: Any, inputs: Any, count: int, batch_size: int, *, progress: bool) -> Attribution:

@@ -134,20 +134,25 @@ class StepProgress:
     def shown(self) -> Iterator[None]:
         """Show the progress for the length of a `with` block."""
         console = rich.console.Console(stderr=True)
-        if not console.is_terminal:
-            print("compiling", file=sys.stderr, flush=True)
-            yield
-            return
-        columns = (
-            rich.progress.SpinnerColumn(),
-            rich.progress.TextColumn("{task.description}"),
-            rich.progress.BarColumn(),
-            rich.progress.MofNCompleteColumn(),
-            rich.progress.TimeElapsedColumn(),
-        )
-        with rich.progress.Progress(*columns, console=console, transient=True) as bar:
-            bar.add_task("compiling", total=None)
-            self._bar = bar
-            yield
-            jax.effects_barrier()
-        self._bar = None
+        with contextlib.ExitStack() as stack:
+            # Before the display closes, every step that was taken must have been reported.
+            stack.callback(jax.effects_barrier)
+            if not console.is_terminal:
+                print("compiling", file=sys.stderr, flush=True)
+                yield
+                return
+            columns = (
+                rich.progress.SpinnerColumn(),
+                rich.progress.TextColumn("{task.description}"),
+                rich.progress.BarColumn(),
+                rich.progress.MofNCompleteColumn(),
+                rich.progress.TimeElapsedColumn(),
+            )
+            with rich.progress.Progress(*columns, console=console, transient=True) as bar:
+                bar.add_task("compiling", total=None)
+                self._bar = bar
+                try:
+                    yield
+                    jax.effects_barrier()
+                finally:
+                    self._bar = None

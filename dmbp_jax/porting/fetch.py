@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.data.atomic import check_writable
-from dmbp_jax.porting.files import check_sha256
+from dmbp_jax.porting.files import check_sha256, read_safetensors
 from dmbp_jax.porting.manifest import WeightsEntry, weights_folder
 from dmbp_jax.porting.port import port_checkpoint
 
@@ -51,6 +51,12 @@ def fetch(entry: WeightsEntry) -> Path:
     Raises `InputError` if it cannot be had or its hash is wrong.
     """
     path = find_fetched(entry)
+    if path == _ported(entry):
+        try:
+            read_safetensors(path)
+        except InputError:
+            path.unlink(missing_ok=True)
+            path = None
     if path is None:
         path = _fetch_from_hub(entry.hub) if entry.hub else _fetch_checkpoint(entry)
     if entry.file is not None and entry.sha256 is not None:

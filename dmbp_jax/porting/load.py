@@ -32,7 +32,8 @@ def load_model(name: str, weights: str | Path | None = None) -> Model:
         name: an architecture, such as `"squeezenet1_1"` (embedded weights) or `"resnet50"` (fetched on first
             use).
         weights: a tag of the manifest, or the path of a `.safetensors` file with torchvision's, timm's or
-            `dmbp-jax weights port`'s tensors. Default: the manifest's first entry for that architecture.
+            `dmbp-jax weights port`'s tensors, which is taken to want the preprocessing of the published
+            checkpoint of that architecture. Default: the manifest's first entry for that architecture.
 
     Raises:
         InputError: unknown name or tag; a file that is missing, damaged or of another architecture; weights
@@ -44,9 +45,9 @@ def load_model(name: str, weights: str | Path | None = None) -> Model:
     """
     architecture = get_architecture(name)
     manifest = read_manifest()
-    entry = manifest.find(name)
     if weights is not None and Path(weights).suffix == ".safetensors":
         path, tag, source = Path(weights), Path(weights).stem, str(weights)
+        entry = manifest.find_for_file(name, path.name)
     elif weights is not None and Path(weights).suffix in (".pth", ".pt", ".tar"):
         raise InputError(
             f"{weights} is a PyTorch checkpoint; port it once with "

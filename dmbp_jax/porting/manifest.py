@@ -52,6 +52,12 @@ class Manifest:
     classes: dict[str, tuple[str, ...]]
     preprocess: dict[str, Preprocess]
 
+    def find_for_file(self, architecture: str, name: str) -> WeightsEntry:
+        """The entry whose facts hold for a file of that name: its own if embedded, else the published."""
+        found = [entry for entry in self.entries if entry.architecture == architecture]
+        own = [entry for entry in found if entry.file == name]
+        return next(iter(own or [entry for entry in found if entry.file is None]))
+
     def find(self, architecture: str, tag: str | None = None) -> WeightsEntry:
         """The entry of an architecture with that tag, by default its first.
 

@@ -45,9 +45,8 @@ class _Recorder:
 
     def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
         self._note(Site(site, "relu", z.shape[1:]))
-        gate = z > 0
-        self.gates[site] = gate
-        return jax.numpy.where(gate, z, 0)
+        self.gates[site] = z > 0
+        return jax.nn.relu(z)
 
     def max_pool(
         self, site: str, h: Inexact[Array, "n h w c"], window: Window
