@@ -1,12 +1,12 @@
 """The command `dmbp-jax`."""
 
 import io
-import math
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import jax
 import numpy as np
 import rich.console
 import rich.table
@@ -15,7 +15,7 @@ import typer
 from dmbp_jax import porting
 from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.data import Preprocess, example_photo, find_photos
-from dmbp_jax.data.atomic import atomic_path, check_writable
+from dmbp_jax.data.atomic import check_writable
 from dmbp_jax.dmbp import PRESETS
 from dmbp_jax.experiments import METHODS
 from dmbp_jax.experiments.photographs import (
@@ -25,6 +25,7 @@ from dmbp_jax.experiments.photographs import (
     explain_photographs,
     same_size,
 )
+from dmbp_jax.experiments.results import target_name, write_arrays, write_figure
 
 app = typer.Typer(
     help="Which pixels speak for a class, which against it, and which do not matter?",
@@ -62,8 +63,10 @@ def explain(
         typer.Option(help="Class to explain: index, name, or part of a name. Default: the most likely."),
     ] = None,
     contrast: Annotated[str | None, typer.Option(help="Explain the target minus this class.")] = None,
-    method: Annotated[str, typer.Option(help="The attribution method.")] = "dmbp",
-    preset: Annotated[str, typer.Option(help="fast: 10 steps. paper: the paper's 200 steps.")] = "fast",
+    method: Annotated[str, typer.Option(help=f"all, to compare, or one of: {', '.join(METHODS)}.")] = "dmbp",
+    preset: Annotated[
+        str, typer.Option(help="fast: DMBP in 10 steps, RISE with 1000 masks. paper: as their papers.")
+    ] = "fast",
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="The figure; for several photographs a folder."),
@@ -73,9 +76,10 @@ def explain(
         typer.Option(help="Also save the numbers: a .npz file; for several photographs a folder."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Photographs explained at once.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of the methods that draw at random.")] = 0,
 ) -> None:
     """Explain photographs: draw which pixels speak for a class and which against it."""
-    check_choice("method", method, METHODS)
+    check_choice("method", method, ["all", *METHODS])
     check_choice("preset", preset, PRESETS)
     paths = find_photos([*(photos or []), *([example_photo()] if example else [])])
     if not paths:
@@ -90,28 +94,26 @@ def explain(
 
     console = rich.console.Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     photographs, failed = _read(paths, loaded.spec.preprocess)
-    config = PRESETS[preset]
-    groups = same_size(photographs)
-    chunks = sum(math.ceil(len(group) / min(batch_size, len(group))) for group in groups)
-    progress = StepProgress(total=config.steps * chunks)
-    for group in groups:
+    progress = StepProgress()
+    for group in same_size(photographs):
         with progress.shown():
             explained = explain_photographs(
                 loaded,
                 group,
                 target=index,
                 contrast_with=other,
-                method=method,
-                batch_size=batch_size,
+                methods=list(METHODS) if method == "all" else [method],
                 preset=preset,
-                on_step=progress,
+                batch_size=batch_size,
+                key=jax.random.key(seed),
+                progress=progress,
             )
         for one in explained:
             console.print(_describe(one, loaded.spec, preset))
-            _write_figure(one, loaded.spec, method, figures[one.photograph.path])
+            write_figure(one, loaded.spec, figures[one.photograph.path])
             console.print(f"wrote {figures[one.photograph.path]}")
             if arrays is not None:
-                _write_arrays(one, arrays[one.photograph.path])
+                write_arrays(one, arrays[one.photograph.path])
                 console.print(f"wrote {arrays[one.photograph.path]}")
     if failed:
         raise InputError(
@@ -168,71 +170,21 @@ def _describe(one: Explained, spec: porting.ModelSpec, preset: str) -> str:
     width = max(len(spec.classes[i]) for i in _top(one))
     lines = [f"\n{one.photograph.path}"]
     lines += [f"  {spec.classes[i]:<{width}}  {one.probabilities[i]:6.1%}  (class {i})" for i in _top(one)]
-    lines.append(f"explained: {_target_name(one, spec)}, preset {preset}")
-    if one.attribution.scores is not None:
-        y, positive, negative, nuisance = (float(score) for score in one.attribution.scores)
+    lines.append(f"explained: {target_name(one, spec)}, preset {preset}")
+    scores = one.attributions["dmbp"].scores if "dmbp" in one.attributions else None
+    if scores is not None:
+        y, positive, negative, nuisance = (float(score) for score in scores)
         lines.append(f"y = {y:.4g}: y+ = {positive:.4g}, y- = {negative:.4g}, y~ = {nuisance:.4g}")
-    if preset == "fast":
+    if scores is not None and preset == "fast":
         lines.append("(a quick look in 10 steps; the paper's 200 give other maps and scores: --preset paper)")
-    if not one.attribution.finite:
-        lines.append("warning: some numbers of this explanation are infinite or NaN")
+    broken = [name for name, a in one.attributions.items() if not a.finite]
+    if broken:
+        lines.append(f"warning: some numbers are infinite or NaN: {', '.join(broken)}")
     return "\n".join(lines)
 
 
 def _top(one: Explained) -> list[int]:
     return [int(i) for i in np.argsort(-one.probabilities, kind="stable")[:TOP]]
-
-
-def _target_name(one: Explained, spec: porting.ModelSpec) -> str:
-    name = spec.classes[one.target]
-    return name if one.contrast is None else f"{name} minus {spec.classes[one.contrast]}"
-
-
-def _write_figure(one: Explained, spec: porting.ModelSpec, method: str, path: Path) -> None:
-    from dmbp_jax.viz import draw_explanation
-
-    a = one.attribution
-    parts = {}
-    if a.positive is not None and a.negative is not None and a.scores is not None:
-        parts[f"positive part, y+ = {a.scores.positive:.3g}"] = a.positive.sum(axis=-1)
-        parts[f"negative part, y- = {a.scores.negative:.3g}"] = a.negative.sum(axis=-1)
-    maps = {name: np.asarray(part) for name, part in parts.items()}
-    name, probability = _target_name(one, spec), one.probabilities[one.target]
-    figure = draw_explanation(
-        one.photograph.rgb,
-        np.asarray(a.heatmap),
-        maps,
-        title=f"{_printable(one.photograph.path.name)}: {name} ({probability:.0%})",
-        subtitle=f"{method}, {spec.architecture}. Red speaks for the class, blue against it.",
-    )
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)
-
-
-def _printable(name: str) -> str:
-    """A file's name with what is not UTF-8 in it replaced, which a figure cannot show."""
-    return os.fsencode(name).decode("utf-8", "replace")
-
-
-def _write_arrays(one: Explained, path: Path) -> None:
-    a = one.attribution
-    parts: dict[str, Any] = {"positive": a.positive, "negative": a.negative}
-    if a.scores is not None:
-        parts |= {f"score_{name}": value for name, value in a.scores._asdict().items()}
-    # An open file, since NumPy appends ".npz" to names that do not end so, such as "a.NPZ".
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            photo=one.photograph.rgb,
-            values=a.values,
-            heatmap=a.heatmap,
-            finite=a.finite,
-            logits=one.logits,
-            probabilities=one.probabilities,
-            target=one.target,
-            contrast=-1 if one.contrast is None else one.contrast,
-            **{name: part for name, part in parts.items() if part is not None},
-        )
 
 
 @weights_app.command("list")

@@ -86,6 +86,8 @@ class Attribution(NamedTuple):
     """DMBP: the part that the positive branch contributes, `(n, h, w, c)`."""
     negative: Float[Array, "..."] | None = None
     """DMBP: the part that the negative branch contributes, `(n, h, w, c)`."""
+    convergence_delta: Float[Array, "..."] | None = None
+    """Methods whose values should add up to a difference of scores: how far they miss it, `(n,)`."""
     masks: dict[str, Float[Array, "..."]] | None = None
     """DMBP, on request: the positive branch's mask of every masked site, `(n, *site shape)`."""
     history: Scores | None = None

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import count_compilations
 from references.masked_backprop import eq14
 from small import CLASSES, SIZE, small_layout, small_network
 
@@ -180,21 +181,3 @@ def test_layout_is_what_apply_reads(name):
     affine = [site for site in find_sites(apply, params, shape) if site.kind == "affine"]
     assert {site.name for site in affine} == {layer.name for layer in small_layout(name)}
     assert len(affine) == len(small_layout(name))
-
-
-class count_compilations:
-    """The names of what XLA compiles in a `with` block."""
-
-    def __enter__(self):
-        self.compiled = []
-
-        def note(event, duration, **details):
-            if event.endswith("backend_compile_duration"):
-                self.compiled.append(details.get("fun_name", event))
-
-        self.note = note
-        jax.monitoring.register_event_duration_secs_listener(note)
-        return self.compiled
-
-    def __exit__(self, *exception):
-        jax.monitoring.unregister_event_duration_listener(self.note)

@@ -1,6 +1,5 @@
 """`explain`: chunks, tracing, targets, options, and what it refuses."""
 
-import inspect
 import subprocess
 import sys
 
@@ -14,7 +13,6 @@ from small import CLASSES, tiny_network
 import dmbp_jax
 from dmbp_jax import InputError
 from dmbp_jax.dmbp import PRESETS, DMBPConfig, configure
-from dmbp_jax.experiments import METHODS
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 
@@ -145,7 +143,14 @@ def test_values_that_are_only_known_later_become_flags(network):
         ({"preset": "slow"}, "unknown preset 'slow'.*fast, paper"),
         ({"step": 3}, "unknown option of dmbp 'step': did you mean 'steps'"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"start": np.zeros(3)}, "option start must be a plain number"),
+        ({"start": [0.0]}, "option start must be a plain number"),
+        (
+            {"method": "deeplift", "base": "zero"},
+            "unknown option of deeplift 'base': did you mean 'baseline'",
+        ),
+        ({"method": "deeplift", "baseline": np.zeros((2, 2, 3), np.float32)}, "must have the image's shape"),
+        ({"method": "smoothgrad"}, "give key="),
+        ({"method": "grad_cam", "site": "layer9"}, "unknown site 'layer9'"),
     ],
 )
 def test_bad_input_is_one_clear_error(network, change, message):
@@ -219,14 +224,6 @@ def test_presets():
     )
     assert configure("fast") == DMBPConfig(steps=10, learning_rate=0.1)
     assert configure("paper", steps=20) == DMBPConfig(steps=20)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_methods_share_one_signature(name):
-    parameters = inspect.signature(METHODS[name]).parameters
-    assert list(parameters)[:5] == ["apply", "params", "image", "target", "key"]
-    options = list(parameters.values())[4:]
-    assert all(p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in options)
 
 
 def test_an_option_is_checked_by_its_type_also_after_an_equal_one_was_compiled(network):

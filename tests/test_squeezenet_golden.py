@@ -78,7 +78,7 @@ def turned_at_rounding(model, image, at):
             gate = at.gates[site].at[place].set(~at.gates[site][place])
             yield at._replace(gates={**at.gates, site: gate})
     for site, (h, window) in seen.h.items():
-        elements = np.stack(pool._windows(h, window, fill=-jnp.inf))
+        elements = np.stack(pool.pool_windows(h, window, fill=-jnp.inf))
         order = np.argsort(elements, axis=0, kind="stable")
         best, second = (np.take_along_axis(elements, order[k][None], 0)[0] for k in (-1, -2))
         near = (best > 0) & (best - second < 3e-7 * best.max())

@@ -1,6 +1,7 @@
 """`explain`: any method on a batch of images, jitted, vmapped, and in chunks if asked."""
 
 import functools
+import inspect
 from collections.abc import Hashable
 from typing import Any
 
@@ -10,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dmbp_jax.checks import InputError, check_choice, check_images, check_targets, is_concrete
-from dmbp_jax.experiments.methods import METHODS
-from dmbp_jax.typing import Apply, Attribution, Key, Params
+from dmbp_jax.experiments.methods import get_method
+from dmbp_jax.typing import Apply, Attribution, Key, Method, Params
 
 Options = tuple[tuple[str, type, Hashable], ...]
 
@@ -21,7 +22,7 @@ def explain(
     params: Params,
     images: npt.ArrayLike | jax.Array,
     targets: npt.ArrayLike | jax.Array,
-    method: str = "dmbp",
+    method: str | Method = "dmbp",
     *,
     key: Key | None = None,
     batch_size: int | None = None,
@@ -38,13 +39,15 @@ def explain(
         params: its parameters.
         images: `(n, h, w, c)` floats, normalised as the network takes them.
         targets: `(n,)` class indices, or `(n, classes)` weights: a contrast such as `dmbp_jax.contrast(...)`.
-        method: a name in `dmbp_jax.experiments.METHODS`.
+        method: a name in `dmbp_jax.experiments.METHODS`, or a function with the methods' signature, such as
+            `meta_saliency(norm_grad)`.
         key: a random key, for methods that draw; every image gets its own.
         batch_size: images explained at once; None takes all. The chunks have one shape, so that there is one
             compilation, a progress bar shows on a terminal, and the result lives in host memory. (Inside
             `jit` and `vmap` there is neither bar nor host, and the last chunk may be smaller.)
         progress: whether that bar shows.
-        **options: of the method; for `"dmbp"` see `dmbp_jax.dmbp.dmbp` and `DMBPConfig`.
+        **options: of the method; for `"dmbp"` see `dmbp_jax.dmbp.dmbp` and `DMBPConfig`. An array, such as
+            a `baseline`, serves all images.
 
     Returns:
         An `Attribution`; `finite` says per image whether all its numbers are.
@@ -59,7 +62,8 @@ def explain(
     >>> a.values.shape, a.scores.total.shape
     ((2, 32, 32, 3), (2,))
     """
-    check_choice("method", method, METHODS)
+    method = get_method(method)
+    _check_options(method, options)
     images, targets = jnp.asarray(images), jnp.asarray(targets)
     check_images(images)
     count = images.shape[0]
@@ -68,7 +72,11 @@ def explain(
         raise InputError(f"apply must return logits of shape ({count}, classes), got {logits.shape}")
     check_targets(targets, count, logits.shape[1])
     keys = None if key is None else jax.random.split(key, count)
-    run = functools.partial(_explain_batch, params, apply=apply, method=method, options=_hashable(options))
+    arrays = {k: jnp.asarray(v) for k, v in options.items() if isinstance(v, jax.Array | np.ndarray)}
+    static = _hashable({k: v for k, v in options.items() if k not in arrays})
+    run = functools.partial(
+        _explain_batch, params, arrays, apply=apply, method=method, classes=logits.shape[1], options=static
+    )
     if batch_size is None:
         return run(images, targets, keys)
     if batch_size < 1:
@@ -83,23 +91,38 @@ def explain(
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *chunks)
 
 
-@functools.partial(jax.jit, static_argnames=("apply", "method", "options"))
+@functools.partial(jax.jit, static_argnames=("apply", "method", "classes", "options"))
 def _explain_batch(
     params: Params,
+    arrays: dict[str, jax.Array],
     images: jax.Array,
     targets: jax.Array,
     keys: jax.Array | None,
     *,
     apply: Apply,
-    method: str,
+    method: Method,
+    classes: int,
     options: Options,
 ) -> Attribution:
     def one(image: jax.Array, target: jax.Array, key: jax.Array | None) -> Attribution:
-        return METHODS[method](
-            apply, params, image, target, key=key, **{name: value for name, _, value in options}
-        )
+        fixed = {name: value for name, _, value in options}
+        result = method(apply, params, image, target, key=key, **arrays, **fixed)
+        if target.ndim:
+            return result
+        # The gradient of a class that does not exist is zero, which is finite and no explanation.
+        return result._replace(finite=result.finite & (target >= 0) & (target < classes))
 
     return jax.vmap(one)(images, targets, keys)
+
+
+def _check_options(method: Method, options: dict[str, Any]) -> None:
+    parameters = inspect.signature(method).parameters.values()
+    if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        known = [
+            parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        ]
+        for name in options:
+            check_choice(f"option of {method.__name__}", name, known)
 
 
 def _hashable(options: dict[str, Any]) -> Options:

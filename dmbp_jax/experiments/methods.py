@@ -1,6 +1,68 @@
-"""The attribution methods by name."""
+"""The attribution methods by name, and the options with which the papers run them."""
 
-from dmbp_jax.dmbp import dmbp
+from typing import Any
+
+from dmbp_jax.attribution.blur_integrated_gradients import blur_integrated_gradients
+from dmbp_jax.attribution.deconvnet import deconvnet
+from dmbp_jax.attribution.deeplift import deeplift
+from dmbp_jax.attribution.fullgrad import fullgrad
+from dmbp_jax.attribution.grad_cam import grad_cam, guided_grad_cam
+from dmbp_jax.attribution.gradient import gradient, gradient_x_input
+from dmbp_jax.attribution.guided_backprop import guided_backprop
+from dmbp_jax.attribution.integrated_gradients import integrated_gradients
+from dmbp_jax.attribution.lpr import lpr
+from dmbp_jax.attribution.norm_grad import norm_grad, selective_norm_grad
+from dmbp_jax.attribution.rise import rise
+from dmbp_jax.attribution.smoothgrad import smoothgrad
+from dmbp_jax.checks import check_choice
+from dmbp_jax.dmbp import PRESETS, dmbp
 from dmbp_jax.typing import Method
 
-METHODS: dict[str, Method] = {"dmbp": dmbp}
+METHODS: dict[str, Method] = {
+    method.__name__: method
+    for method in (
+        dmbp,
+        gradient,
+        gradient_x_input,
+        integrated_gradients,
+        smoothgrad,
+        blur_integrated_gradients,
+        deeplift,
+        guided_backprop,
+        deconvnet,
+        guided_grad_cam,
+        grad_cam,
+        fullgrad,
+        rise,
+        lpr,
+        norm_grad,
+        selective_norm_grad,
+    )
+}
+"""In the order in which a comparison shows them: Table 2 of the paper, then the two related papers."""
+
+
+def get_method(method: str | Method) -> Method:
+    """The method of that name, or the method itself; `InputError` names the known ones."""
+    if not isinstance(method, str):
+        return method
+    check_choice("method", method, METHODS)
+    return METHODS[method]
+
+
+def method_options(method: str, preset: str, architecture: str) -> dict[str, Any]:
+    """The options of a method where they depend on the preset or the network.
+
+    DMBP takes the preset itself; RISE takes its paper's number of masks (8000 for ResNets, 4000 else) under
+    `"paper"`, and 1000 under `"fast"`. Everything else runs with its defaults, its own paper's.
+
+    >>> method_options("rise", "paper", "resnet50")
+    {'n_masks': 8000}
+    """
+    check_choice("preset", preset, PRESETS)
+    if method == "dmbp":
+        return {"preset": preset}
+    if method == "rise":
+        paper = 8000 if architecture.startswith("resnet") else 4000
+        return {"n_masks": paper if preset == "paper" else 1000}
+    return {}

@@ -15,10 +15,12 @@ import rich.progress
 from jaxtyping import UInt8
 
 from dmbp_jax.checks import InputError
+from dmbp_jax.dmbp import PRESETS
 from dmbp_jax.experiments.explain import explain
+from dmbp_jax.experiments.methods import method_options
 from dmbp_jax.ops import contrast
 from dmbp_jax.porting import Model
-from dmbp_jax.typing import Attribution
+from dmbp_jax.typing import Attribution, Key
 
 
 class Photograph(NamedTuple):
@@ -36,8 +38,8 @@ class Explained(NamedTuple):
     probabilities: np.ndarray
     target: int
     contrast: int | None
-    attribution: Attribution
-    """Without batch axis, in host memory."""
+    attributions: dict[str, Attribution]
+    """By method; without batch axis, in host memory."""
 
 
 def same_size(photographs: Sequence[Photograph]) -> list[list[Photograph]]:
@@ -54,11 +56,13 @@ def explain_photographs(
     *,
     target: int | None,
     contrast_with: int | None,
-    method: str,
+    methods: Sequence[str],
+    preset: str,
     batch_size: int,
-    **options: Any,
+    key: Key,
+    progress: "StepProgress",
 ) -> list[Explained]:
-    """Classify and explain photographs of one size.
+    """Classify photographs of one size, and explain them by each of `methods`.
 
     `target` None explains each photograph's most likely class; `contrast_with` explains the target's logit
     minus that class's.
@@ -81,18 +85,27 @@ def explain_photographs(
         if contrast_with is None
         else jnp.stack([contrast(logits.shape[1], int(t), contrast_with) for t in targets])
     )
-    attributions = jax.device_get(
-        explain(
+    batch_size = min(batch_size, len(photographs))
+    chunks = -(-len(photographs) // batch_size)
+    attributions: dict[str, Attribution] = {}
+    for number, method in enumerate(methods, start=1):
+        options = method_options(method, preset, model.spec.architecture)
+        steps = chunks
+        if method == "dmbp":
+            steps = chunks * PRESETS[preset].steps
+            options["on_step"] = progress
+        progress.begin(f"{method} ({number} of {len(methods)}): " if len(methods) > 1 else "", steps)
+        attributions[method] = explain(
             model.apply,
             model.params,
             images,
             explained,
             method,
-            batch_size=min(batch_size, len(photographs)),
+            key=key,
+            batch_size=batch_size,
             progress=False,
             **options,
         )
-    )
     return [
         Explained(
             photograph,
@@ -100,7 +113,10 @@ def explain_photographs(
             probabilities[i],
             int(targets[i]),
             contrast_with,
-            jax.tree.map(lambda leaf, i=i: leaf[i], attributions),
+            {
+                method: jax.tree.map(lambda leaf, i=i: leaf[i], attribution)
+                for method, attribution in attributions.items()
+            },
         )
         for i, photograph in enumerate(photographs)
     ]
@@ -112,11 +128,22 @@ class StepProgress:
     On a terminal a rich bar, elsewhere a line at every tenth of the way, both on standard error.
     """
 
-    def __init__(self, total: int) -> None:
-        self.total = total
+    def __init__(self) -> None:
+        self.label = ""
+        self.total = 1
         self.done = 0
         self._lock = threading.Lock()
         self._bar: rich.progress.Progress | None = None
+
+    def begin(self, label: str, total: int) -> None:
+        """Start to count the `total` steps of the next piece of work."""
+        jax.effects_barrier()
+        with self._lock:
+            self.label, self.total, self.done = label, total, 0
+            if self._bar is None:
+                print(f"{label}compiling", file=sys.stderr, flush=True)
+            else:
+                self._bar.reset(self._bar.task_ids[0], total=None, description=f"{label}compiling")
 
     def __call__(self, step: Any) -> None:
         """Count one more step; safe from any thread."""
@@ -125,10 +152,13 @@ class StepProgress:
             self.done += 1
             if self._bar is not None:
                 self._bar.update(
-                    self._bar.task_ids[0], completed=self.done, description="iterating", total=self.total
+                    self._bar.task_ids[0],
+                    completed=self.done,
+                    total=self.total,
+                    description=f"{self.label}iterating",
                 )
             elif self.done * 10 // self.total > (self.done - 1) * 10 // self.total:
-                print(f"step {self.done} of {self.total}", file=sys.stderr, flush=True)
+                print(f"{self.label}step {self.done} of {self.total}", file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
@@ -138,7 +168,6 @@ class StepProgress:
             # Before the display closes, every step that was taken must have been reported.
             stack.callback(jax.effects_barrier)
             if not console.is_terminal:
-                print("compiling", file=sys.stderr, flush=True)
                 yield
                 return
             columns = (

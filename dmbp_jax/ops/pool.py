@@ -27,7 +27,7 @@ def max_pool(x: Inexact[Array, "n h w c"], window: Window) -> Inexact[Array, "n 
 
 def select_max(x: Inexact[Array, "n h w c"], window: Window) -> UInt8[Array, "n hh ww c"]:
     """Which element of each window (row by row from 0) is its first maximum."""
-    elements = jnp.stack(_windows(x, window, fill=-jnp.inf))
+    elements = jnp.stack(pool_windows(x, window, fill=-jnp.inf))
     return jnp.argmax(elements, axis=0).astype(jnp.uint8)
 
 
@@ -35,7 +35,7 @@ def pool_selected(
     x: Inexact[Array, "n h w c"], selection: UInt8[Array, "n hh ww c"], window: Window
 ) -> Inexact[Array, "n hh ww c"]:
     """The selected element of each window: linear in `x`; `max_pool(x)` for `x`'s own selection."""
-    elements = _windows(x, window, fill=0.0)
+    elements = pool_windows(x, window, fill=0.0)
     chosen = jnp.zeros_like(elements[0])
     for index, element in enumerate(elements):
         chosen = jnp.where(selection == index, element, chosen)
@@ -78,7 +78,7 @@ def _extent(size: int, window: Window) -> tuple[int, tuple[int, int]]:
     return count, (window.padding, max(after, 0))
 
 
-def _windows(x: Array, window: Window, *, fill: float) -> list[Array]:
+def pool_windows(x: Array, window: Window, *, fill: float) -> list[Array]:
     """Per position within a window, row by row, that element of every window: `(n, hh, ww, c)` each."""
     (rows, pad_h), (columns, pad_w) = (_extent(size, window) for size in x.shape[1:3])
     padded = jnp.pad(x, ((0, 0), pad_h, pad_w, (0, 0)), constant_values=fill)

@@ -8,3 +8,6 @@ from dmbp_jax.rules.record import Linearization as Linearization
 from dmbp_jax.rules.record import Site as Site
 from dmbp_jax.rules.record import find_sites as find_sites
 from dmbp_jax.rules.record import linearize as linearize
+from dmbp_jax.rules.tap import Tapped as Tapped
+from dmbp_jax.rules.tap import get_site as get_site
+from dmbp_jax.rules.tap import tap as tap

@@ -1,5 +1,6 @@
 """Figures."""
 
+from dmbp_jax.viz.comparison import draw_comparison as draw_comparison
 from dmbp_jax.viz.explanation import draw_explanation as draw_explanation
 from dmbp_jax.viz.heatmap import blend as blend
 from dmbp_jax.viz.heatmap import color_heatmap as color_heatmap

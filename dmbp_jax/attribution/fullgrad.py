@@ -1,0 +1,66 @@
+"""FullGrad: Srinivas and Fleuret, "Full-Gradient Representation for Neural Network Visualization", NeurIPS
+2019."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dmbp_jax.attribution.result import attribution
+from dmbp_jax.checks import InputError
+from dmbp_jax.ops import min_max, upsample
+from dmbp_jax.rules import find_sites, tap
+from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
+
+
+class FullGradients(NamedTuple):
+    """The raw decomposition: all its entries together sum to the score (Prop. 1)."""
+
+    score: Float[Array, ""]
+    input: Image
+    """Input gradient times input."""
+    biases: dict[str, Float[Array, "..."]]
+    """At every affine site, bias times gradient at each position, in the shape of the site."""
+
+
+def full_gradients(apply: Apply, params: Params, image: Image, target: Target) -> FullGradients:
+    """`y = <dy/dx, x> + sum_l <dy/db_l, b_l>`, every product at its position.
+
+    The biases are those of folded batch-norms where there were any. They are read from the parameters at the
+    path that the site's name spells, `params["layer1"]["0"]["conv1"]["bias"]`; `InputError` if one is not
+    there.
+    """
+    sites = [site for site in find_sites(apply, params, image) if site.kind == "affine"]
+    tapped = tap(apply, params, image, target, sites)
+    biases = {
+        name: to_z * _bias(params, name)[(None,) * (to_z.ndim - 1)] for name, to_z in tapped.gradients.items()
+    }
+    return FullGradients(tapped.score, tapped.to_image * image, biases)
+
+
+def fullgrad(
+    apply: Apply, params: Params, image: Image, target: Target, *, key: Key | None = None
+) -> Attribution:
+    """`psi(dy/dx * x) + sum_l psi(dy/db_l * b_l)`, `psi` = upsample of min-max of magnitude: `(h, w, 1)`.
+
+    As the authors' code: min-max over a whole site, the sum over channels, and sites without a map (linear
+    layers) left out of the picture, while `full_gradients` has them. Upsampling has half-pixel centres.
+    `key` is
+    not used.
+    """
+    del key
+    full = full_gradients(apply, params, image, target)
+    size = (image.shape[0], image.shape[1])
+    maps = [full.input, *(bias for bias in full.biases.values() if bias.ndim == 3)]
+    psi = [upsample(min_max(jnp.abs(m)).sum(axis=-1, keepdims=True), size) for m in maps]
+    return attribution(jnp.stack(psi).sum(axis=0))
+
+
+def _bias(params: Params, site: str) -> Array:
+    node: Any = params
+    for part in (*site.split("."), "bias"):
+        if not isinstance(node, Mapping) or part not in node:
+            raise InputError(f"fullgrad needs the bias of site {site!r} at that path of the parameters")
+        node = node[part]
+    return node

@@ -1,0 +1,58 @@
+"""Grad-CAM and guided Grad-CAM: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via
+Gradient-based
+Localization", ICCV 2017."""
+
+import jax
+from jaxtyping import Array, Float
+
+from dmbp_jax.attribution.gradient import target_gradient
+from dmbp_jax.attribution.result import attribution
+from dmbp_jax.ops import upsample
+from dmbp_jax.rules import get_site, tap
+from dmbp_jax.rules.guided import GUIDED
+from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
+
+
+def grad_cam(
+    apply: Apply,
+    params: Params,
+    image: Image,
+    target: Target,
+    *,
+    key: Key | None = None,
+    site: str | None = None,
+) -> Attribution:
+    """`relu(sum_c mean_u(dy/dA_c) A_c)`, upsampled bilinearly (half-pixel centres) to the image: `(h, w, 1)`.
+
+    `site` names the activation `A`; by default it is the last ReLU with a map, the last convolutional stage.
+    `key` is not used. Raises `InputError` for an unknown site.
+    """
+    del key
+    return attribution(_cam(apply, params, image, target, site))
+
+
+def guided_grad_cam(
+    apply: Apply,
+    params: Params,
+    image: Image,
+    target: Target,
+    *,
+    key: Key | None = None,
+    site: str | None = None,
+    multiply_by_inputs: bool = False,
+) -> Attribution:
+    """Guided backpropagation times Grad-CAM, `(h, w, c)`; options as theirs."""
+    del key
+    guided = target_gradient(apply, params, image, target, GUIDED)
+    values = guided * _cam(apply, params, image, target, site)
+    return attribution(values * image if multiply_by_inputs else values)
+
+
+def _cam(
+    apply: Apply, params: Params, image: Image, target: Target, site: str | None
+) -> Float[Array, "h w 1"]:
+    at = get_site(apply, params, image, site)
+    tapped = tap(apply, params, image, target, [at])
+    weights = tapped.gradients[at.name].mean(axis=(0, 1), keepdims=True)
+    cam = jax.nn.relu((weights * tapped.activations[at.name]).sum(axis=-1, keepdims=True))
+    return upsample(cam, (image.shape[0], image.shape[1]))

@@ -1,0 +1,210 @@
+"""The NormGrad family: Rebuffi, Fong, Ji, Vedaldi, "There and Back Again: Revisiting Backpropagation Saliency
+Methods", CVPR 2020.
+
+A layer that changes nothing, a *virtual identity*, is imagined after a site. The gradient of its weights is a
+sum over positions `u`, and how large the term of `u` is says how much `u` matters. With the activation `x_u`
+and the gradient `g_u` of the explained score there, and the zero-padded 3x3 patch `p_u` of activations:
+
+| `layer` | weight gradient at `u` |
+|---|---|
+| `"bias"` | `g_u` |
+| `"scaling"` | `x_u * g_u`, channel by channel |
+| `"conv1x1"` | `g_u x_u^T` |
+| `"conv3x3"` | `g_u p_u^T`, over the nine positions of the patch |
+
+| `aggregation` | of the weight gradient's entries |
+|---|---|
+| `"norm"` | the (Frobenius) norm |
+| `"sum"` | the sum, which has a sign |
+| `"positive_norm"` | the norm of the positive ones |
+| `"max"` | the largest magnitude |
+
+Known methods are among them (Table 2): bias and max is Simonyan's gradient, scaling and sum the linear
+approximation, and Grad-CAM (with a ReLU) once the gradient is averaged over positions.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dmbp_jax.attribution.combine import combine_maps
+from dmbp_jax.attribution.result import attribution
+from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.rules import Site, find_sites, get_site, tap
+from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
+
+LAYERS = ("bias", "scaling", "conv1x1", "conv3x3")
+AGGREGATIONS = ("norm", "sum", "positive_norm", "max")
+
+
+def virtual_identity(
+    activation: Float[Array, "h w c"],
+    gradient: Float[Array, "h w c"],
+    layer: str = "conv1x1",
+    aggregation: str = "norm",
+) -> Float[Array, "h w"]:
+    """The size of every position's term in the weight gradient of a virtual identity layer; see the module.
+
+    The matrix `g_u x_u^T` is never formed: its norm is `|g_u| |x_u|`, its sum `(sum g_u) (sum x_u)`, its
+    largest magnitude `max|g_u| max|x_u|`, and the norm of its positive entries
+    `sqrt(|g_u+|^2 |x_u+|^2 + |g_u-|^2 |x_u-|^2)`. In a patch, squares and sums add up over the nine
+    positions: `|g_u| sqrt(boxsum3x3(|x|^2)_u)` is the norm.
+
+    Raises `InputError` for an unknown `layer` or `aggregation`.
+
+    >>> virtual_identity(jnp.asarray([[[3.0, 4.0]]]), jnp.asarray([[[0.0, -2.0]]])).tolist()
+    [[10.0]]
+    """
+    check_choice("layer", layer, LAYERS)
+    check_choice("aggregation", aggregation, AGGREGATIONS)
+    if layer in ("bias", "scaling"):
+        return _aggregate(gradient if layer == "bias" else activation * gradient, aggregation)
+
+    def patch(of: Float[Array, "h w c"], how: str) -> Float[Array, "h w"]:
+        return _aggregate(of, how) if layer == "conv1x1" else _aggregate_patches(of, how)
+
+    if aggregation == "positive_norm":
+        rising, falling = (
+            _aggregate(sign * gradient, aggregation) * patch(sign * activation, aggregation)
+            for sign in (1, -1)
+        )
+        return jnp.hypot(rising, falling)
+    return _aggregate(gradient, aggregation) * patch(activation, aggregation)
+
+
+def norm_grad(
+    apply: Apply,
+    params: Params,
+    image: Image,
+    target: Target,
+    *,
+    key: Key | None = None,
+    layer: str = "conv1x1",
+    aggregation: str = "norm",
+    sites: str | tuple[str, ...] | None = None,
+    combine: str = "geometric_mean",
+    weights: str | tuple[float | int, ...] = "uniform",
+) -> Attribution:
+    """NormGrad, `|x_u| |g_u|` at each position `u` of a site; other members of the family by the options.
+
+    An identity 1x1 convolution after the site, and the norm of each position's part in its weight gradient
+    (Table 2). `g` is the gradient of the target's score, the logit, as in the authors' code (TorchRay).
+
+    Args:
+        apply: the network.
+        params: its parameters.
+        image: `(h, w, c)`, as the network takes it.
+        target: a class index, or one weight per class: `(k,)`.
+        key: not used; nothing is drawn.
+        layer: `"bias"`, `"scaling"`, `"conv1x1"` or `"conv3x3"`.
+        aggregation: `"norm"`, `"sum"`, `"positive_norm"` or `"max"`.
+        sites: a site's name, or several; by default the last ReLU whose output is a map.
+        combine: how the maps of several sites become one, `"geometric_mean"` or `"sum"`; see `combine_maps`.
+        weights: of several sites, in the order of `sites`: `"uniform"`, `"linear"` or one number each.
+
+    Returns:
+        `values` of shape `(h, w, 1)`: the map of one site, upsampled to the image, or the combination of
+        several, in [0, 1]. `finite` also tells whether the score and the maps before their combination were.
+
+    Raises:
+        InputError: unknown option or site, a site whose output is not a map, or weights that do not fit.
+
+    >>> def apply(params, images, *, rule):
+    ...     return rule.relu("relu", images[:, ::2, ::2] @ params["w"]).mean(axis=(1, 2))
+    >>> params = {"w": jnp.asarray([[3.0, 4.0]])}
+    >>> a = norm_grad(apply, params, jnp.ones((2, 4, 1)), jnp.asarray(1))
+    >>> a.values.shape, a.heatmap[0].tolist()
+    ((2, 4, 1), [2.5, 2.5, 2.5, 2.5])
+    """
+    del key
+    tapped_sites = _map_sites(apply, params, image, sites)
+    tapped = tap(apply, params, image, target, tapped_sites)
+    maps = [
+        virtual_identity(
+            tapped.activations[site.name], tapped.gradients[site.name], layer, aggregation
+        ).astype(image.dtype)
+        for site in tapped_sites
+    ]
+    values = combine_maps(maps, (image.shape[0], image.shape[1]), combine=combine, weights=weights)
+    explanation = attribution(values[:, :, None])
+    # Scaling to [0, 1] hides what is not finite, and a target out of range shows in the score only.
+    finite = [explanation.finite, jnp.isfinite(tapped.score), *(jnp.isfinite(one).all() for one in maps)]
+    return explanation._replace(finite=jnp.stack(finite).all())
+
+
+def selective_norm_grad(
+    apply: Apply,
+    params: Params,
+    image: Image,
+    target: Target,
+    *,
+    key: Key | None = None,
+    sites: str | tuple[str, ...] | None = None,
+    combine: str = "geometric_mean",
+    weights: str | tuple[float | int, ...] = "uniform",
+) -> Attribution:
+    """Selective NormGrad, `|(x_u * g_u)+|`: an identity scaling layer, and the norm of the positive entries.
+
+    Table 2 of the paper. Options, result and errors are those of `norm_grad`.
+
+    >>> def apply(params, images, *, rule):
+    ...     return rule.relu("relu", images[:, ::2, ::2] @ params["w"]).mean(axis=(1, 2))
+    >>> params = {"w": jnp.asarray([[3.0, 4.0]])}
+    >>> a = selective_norm_grad(apply, params, jnp.ones((2, 4, 1)), jnp.asarray(1))
+    >>> a.heatmap[0].tolist()
+    [2.0, 2.0, 2.0, 2.0]
+    """
+    return norm_grad(
+        apply,
+        params,
+        image,
+        target,
+        key=key,
+        layer="scaling",
+        aggregation="positive_norm",
+        sites=sites,
+        combine=combine,
+        weights=weights,
+    )
+
+
+def _aggregate(entries: Float[Array, "h w c"], aggregation: str) -> Float[Array, "h w"]:
+    if aggregation == "sum":
+        return entries.sum(axis=2)
+    if aggregation == "max":
+        return jnp.abs(entries).max(axis=2)
+    kept = jnp.maximum(entries, 0) if aggregation == "positive_norm" else entries
+    return jnp.sqrt((kept**2).sum(axis=2))
+
+
+def _aggregate_patches(entries: Float[Array, "h w c"], aggregation: str) -> Float[Array, "h w"]:
+    """As `_aggregate`, over the channels of the 3x3 patch around each position, zeros outside."""
+    if aggregation == "max":
+        # Magnitudes are never below the zeros that pad, so leaving the outside out is the same.
+        return _window(_aggregate(entries, "max"), -jnp.inf, jax.lax.max)
+    if aggregation == "sum":
+        return _window(_aggregate(entries, "sum"), 0.0, jax.lax.add)
+    kept = jnp.maximum(entries, 0) if aggregation == "positive_norm" else entries
+    return jnp.sqrt(_window((kept**2).sum(axis=2), 0.0, jax.lax.add))
+
+
+def _window(
+    one: Float[Array, "h w"], start: float, reduce: Callable[[Array, Array], Array]
+) -> Float[Array, "h w"]:
+    return jax.lax.reduce_window(one, start, reduce, (3, 3), (1, 1), "SAME")
+
+
+def _map_sites(
+    apply: Apply, params: Params, image: Image, names: str | tuple[str, ...] | None
+) -> Sequence[Site]:
+    if names is None:
+        return (get_site(apply, params, image),)
+    known = {site.name: site for site in find_sites(apply, params, image)}
+    names = (names,) if isinstance(names, str) else names
+    for name in names:
+        check_choice("site", name, known)
+        if len(known[name].shape) != 3:
+            raise InputError(f"site {name!r} has no map: its output has shape {known[name].shape}")
+    return [known[name] for name in names]

@@ -1,0 +1,92 @@
+"""DeepLIFT's rescale rule, on a pass of two images: the image first, its baseline second.
+
+Backward, each nonlinearity multiplies the first image's cotangent by `(a - a0) / (z - z0)`, its slope between
+baseline and image, in place of its slope at the image. What arrives at the second image is zero.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact
+
+from dmbp_jax import ops
+from dmbp_jax.rules.plain import Plain
+from dmbp_jax.typing import Window
+
+
+def _slope(z: Array) -> Array:
+    """ReLU's slope from the second row of `z` to its first, `(1, ...)`; the gradient where the rows are
+    equal."""
+    image, baseline = z[:1], z[1:]
+    difference = image - baseline
+    # Also false for a padding of minus infinity in both rows.
+    differs = jnp.abs(difference) > 0
+    rise = jax.nn.relu(image) - jax.nn.relu(baseline)
+    return jnp.where(differs, rise / jnp.where(differs, difference, 1), (image > 0).astype(z.dtype))
+
+
+@jax.custom_vjp
+def rescale_relu(z: Inexact[Array, "2 *shape"]) -> Inexact[Array, "2 *shape"]:
+    """`max(z, 0)` with the rescale rule."""
+    return jax.nn.relu(z)
+
+
+def _relu_forward(z: Array) -> tuple[Array, Array]:
+    return jax.nn.relu(z), _slope(z)
+
+
+def _relu_backward(slope: Array, cotangent: Array) -> tuple[Array]:
+    to_image = slope * cotangent[:1]
+    return (jnp.concatenate([to_image, jnp.zeros_like(to_image)]),)
+
+
+rescale_relu.defvjp(_relu_forward, _relu_backward)
+
+
+@jax.custom_vjp
+def rescale_maximum(
+    one: Inexact[Array, "2 *shape"], other: Inexact[Array, "2 *shape"]
+) -> Inexact[Array, "2 *shape"]:
+    """`max(one, other) = other + relu(one - other)` with the rescale rule on its ReLU.
+
+    The cotangent is shared out by a convex combination, so that the contributions add up to the difference
+    of the maxima.
+    """
+    return jnp.maximum(one, other)
+
+
+def _maximum_forward(one: Array, other: Array) -> tuple[Array, Array]:
+    return jnp.maximum(one, other), _slope(one - other)
+
+
+def _maximum_backward(slope: Array, cotangent: Array) -> tuple[Array, Array]:
+    to_one, to_other = slope * cotangent[:1], (1 - slope) * cotangent[:1]
+    zeros = jnp.zeros_like(to_one)
+    return jnp.concatenate([to_one, zeros]), jnp.concatenate([to_other, zeros])
+
+
+rescale_maximum.defvjp(_maximum_forward, _maximum_backward)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rescale(Plain):
+    """Plain values of two images; the gradient of the first one's score is DeepLIFT's multiplier."""
+
+    def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
+        """`max(z, 0)` with the rescale rule."""
+        del site
+        return rescale_relu(z)
+
+    def max_pool(
+        self, site: str, h: Inexact[Array, "n h w c"], window: Window
+    ) -> Inexact[Array, "n hh ww c"]:
+        """The maximum of each window, as a chain of maxima of two."""
+        del site
+        first, *rest = ops.pool_windows(h, window, fill=float("-inf"))
+        for element in rest:
+            first = rescale_maximum(first, element)
+        return first
+
+
+RESCALE = Rescale()

@@ -1,0 +1,87 @@
+"""Taps: read what flows through a site, forward (activation) and backward (gradient)."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Inexact
+
+from dmbp_jax import ops
+from dmbp_jax.checks import check_choice
+from dmbp_jax.rules.plain import PLAIN
+from dmbp_jax.rules.record import Site, find_sites
+from dmbp_jax.typing import Apply, Image, Role, Rule, Target, Window
+
+
+class Tapped(NamedTuple):
+    """What was read in one forward and one backward pass of one image."""
+
+    score: Float[Array, ""]
+    to_image: Image
+    """The gradient of the score at the image."""
+    activations: dict[str, Inexact[Array, "..."]]
+    """The output of each tapped site, without batch axis."""
+    gradients: dict[str, Inexact[Array, "..."]]
+    """The gradient of the score at the output of each tapped site."""
+
+
+class _Taps:
+    """A rule with a zero added at each tapped site; the gradient at that zero is the gradient at the site."""
+
+    def __init__(self, rule: Rule, zeros: dict[str, Array]) -> None:
+        self.rule = rule
+        self.zeros = zeros
+        self.activations: dict[str, Array] = {}
+
+    def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
+        return self._tap(site, self.rule.relu(site, z))
+
+    def max_pool(
+        self, site: str, h: Inexact[Array, "n h w c"], window: Window
+    ) -> Inexact[Array, "n hh ww c"]:
+        return self._tap(site, self.rule.max_pool(site, h, window))
+
+    def affine(self, site: str, z: Inexact[Array, "n *shape"], role: Role) -> Inexact[Array, "n *shape"]:
+        return self._tap(site, self.rule.affine(site, z, role))
+
+    def _tap(self, site: str, value: Array) -> Array:
+        if site not in self.zeros:
+            return value
+        self.activations[site] = value[0]
+        return value + self.zeros[site][None]
+
+
+def tap(
+    apply: Apply,
+    params: Any,
+    image: Image,
+    target: Target,
+    sites: Sequence[Site],
+    *,
+    rule: Rule = PLAIN,
+) -> Tapped:
+    """Activations and gradients at `sites`, and the gradient at the image, under `rule`."""
+    zeros = {site.name: jnp.zeros(site.shape, image.dtype) for site in sites}
+
+    def score(image: Image, zeros: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
+        taps = _Taps(rule, zeros)
+        logits = apply(params, image[None], rule=taps)[0]
+        return ops.target_score(logits, target), taps.activations
+
+    (value, activations), (to_image, gradients) = jax.value_and_grad(score, argnums=(0, 1), has_aux=True)(
+        image, zeros
+    )
+    return Tapped(value, to_image, activations, gradients)
+
+
+def get_site(apply: Apply, params: Any, image: Image, name: str | None = None) -> Site:
+    """The site of that name; by default the last ReLU whose output is a map, the last convolutional stage.
+
+    Raises `InputError` for an unknown name.
+    """
+    sites = find_sites(apply, params, image)
+    if name is None:
+        return [site for site in sites if site.kind == "relu" and len(site.shape) == 3][-1]
+    check_choice("site", name, [site.name for site in sites])
+    return next(site for site in sites if site.name == name)

@@ -1,0 +1,41 @@
+"""The figure of one photograph explained by several methods."""
+
+from collections.abc import Mapping
+
+import matplotlib.figure
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from dmbp_jax.viz.heatmap import color_heatmap, symmetric_limit
+
+COLUMNS = 6
+
+
+def draw_comparison(
+    photo: UInt8[np.ndarray, "h w 3"],
+    heatmaps: Mapping[str, Float[np.ndarray, "h w"]],
+    *,
+    title: str = "",
+) -> matplotlib.figure.Figure:
+    """A grid of panels: the photograph, then each heat map under the name of its method.
+
+    Every map is blue, white and red on a symmetric scale of its own, clipped at a percentile, since methods
+    differ in unit. A map without negative values is shown from its minimum.
+    """
+    panels = [("photograph", photo)]
+    for name, heatmap in heatmaps.items():
+        heat = heatmap - heatmap.min() if np.nanmin(heatmap) >= 0 else heatmap
+        panels.append((name.replace("_", " "), color_heatmap(heat, symmetric_limit(heat))))
+    rows = -(-len(panels) // COLUMNS)
+    figure = matplotlib.figure.Figure(
+        figsize=(1.9 * COLUMNS, 2.15 * rows + 0.4), dpi=110, layout="constrained"
+    )
+    grid = np.ravel(figure.subplots(rows, COLUMNS, squeeze=False))
+    for axes in grid:
+        axes.axis("off")
+    for axes, (name, picture) in zip(grid, panels, strict=False):
+        axes.imshow(picture, interpolation="nearest")
+        axes.set_title(name, fontsize=8.5)
+    # A file's name is no formula, whatever dollar signs it has.
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    return figure

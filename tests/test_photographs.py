@@ -1,0 +1,72 @@
+"""All methods on photographs, as `--method all` runs them, with a network of three layers."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+from small import CLASSES, tiny_network
+
+from dmbp_jax.data import Preprocess
+from dmbp_jax.experiments import METHODS
+from dmbp_jax.experiments.photographs import Photograph, StepProgress, explain_photographs
+from dmbp_jax.experiments.results import write_arrays, write_figure
+from dmbp_jax.porting import Model, ModelSpec
+
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
+
+@pytest.fixture(scope="module")
+def model():
+    apply, params, _ = tiny_network()
+    spec = ModelSpec(
+        architecture="tiny",
+        tag="random",
+        classes=tuple(f"class {i}" for i in range(CLASSES)),
+        preprocess=Preprocess(resize=None, crop=8, mean=(0.5, 0.5, 0.5)),
+        input_size=8,
+        output="softmax",
+        licence="none",
+        source="random",
+    )
+    return Model(apply, params, spec)
+
+
+def test_all_methods_explain_and_are_drawn_in_order_with_progress(model, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    photographs = [
+        Photograph(Path(f"{i}.png"), rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)) for i in range(3)
+    ]
+    progress = StepProgress()
+    with progress.shown():
+        explained = explain_photographs(
+            model,
+            photographs,
+            target=1,
+            contrast_with=2,
+            methods=list(METHODS),
+            preset="fast",
+            batch_size=2,
+            key=jax.random.key(0),
+            progress=progress,
+        )
+    lines = capsys.readouterr().err.splitlines()
+    total = len(METHODS)
+    assert [line for line in lines if "compiling" in line] == [
+        f"{name} ({i} of {total}): compiling" for i, name in enumerate(METHODS, start=1)
+    ]
+    # Two batches of ten steps.
+    assert f"dmbp (1 of {total}): step 20 of 20" in lines
+
+    assert [one.photograph.path.name for one in explained] == ["0.png", "1.png", "2.png"]
+    for one in explained:
+        assert list(one.attributions) == list(METHODS)
+        assert all(a.finite for a in one.attributions.values())
+    write_figure(explained[0], model.spec, tmp_path / "all.png")
+    with PIL.Image.open(tmp_path / "all.png") as figure:
+        assert figure.size[0] > 1000
+    write_arrays(explained[0], tmp_path / "all.npz")
+    with np.load(tmp_path / "all.npz") as arrays:
+        for name in METHODS:
+            np.testing.assert_array_equal(arrays[f"{name}/heatmap"], explained[0].attributions[name].heatmap)
