@@ -12,6 +12,8 @@ from small import CLASSES, tiny_network
 
 import dmbp_jax
 from dmbp_jax import InputError
+from dmbp_jax.attribution import meta_saliency
+from dmbp_jax.attribution.gradient import gradient
 from dmbp_jax.dmbp import PRESETS, DMBPConfig, configure
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
@@ -238,3 +240,12 @@ def test_double_precision_needs_64_bit_jax(network):
     apply, params, images = network
     with pytest.raises(InputError, match="needs 64-bit JAX"):
         dmbp_jax.explain(apply, params, images, [1, 2, 3], compute_dtype="float64", **FEW)
+
+
+def test_a_method_may_be_a_function(network):
+    apply, params, images = network
+    still = meta_saliency(gradient, epsilon=0.0)
+    named = dmbp_jax.explain(apply, params, images, [1, 2, 3], "gradient")
+    assert_same(dmbp_jax.explain(apply, params, images, [1, 2, 3], still), named)
+    moved = dmbp_jax.explain(apply, params, images, [1, 2, 3], meta_saliency(gradient, epsilon=0.5))
+    assert np.abs(moved.values - named.values).max() > 1e-3 * np.abs(named.values).max()

@@ -50,19 +50,20 @@ def get_method(method: str | Method) -> Method:
     return METHODS[method]
 
 
-def method_options(method: str, preset: str, architecture: str) -> dict[str, Any]:
+def method_options(method: str, preset: str, *, architecture: str, output: str) -> dict[str, Any]:
     """The options of a method where they depend on the preset or the network.
 
-    DMBP takes the preset itself; RISE takes its paper's number of masks (8000 for ResNets, 4000 else) under
-    `"paper"`, and 1000 under `"fast"`. Everything else runs with its defaults, its own paper's.
+    DMBP takes the preset itself; RISE takes the network's output activation, and its paper's number of masks
+    (8000 for ResNets, 4000 else) under `"paper"`, 1000 under `"fast"`. Everything else runs with its
+    defaults, its own paper's.
 
-    >>> method_options("rise", "paper", "resnet50")
-    {'n_masks': 8000}
+    >>> method_options("rise", "paper", architecture="resnet50", output="softmax")
+    {'n_masks': 8000, 'output': 'softmax'}
     """
     check_choice("preset", preset, PRESETS)
     if method == "dmbp":
         return {"preset": preset}
     if method == "rise":
         paper = 8000 if architecture.startswith("resnet") else 4000
-        return {"n_masks": paper if preset == "paper" else 1000}
+        return {"n_masks": paper if preset == "paper" else 1000, "output": output}
     return {}

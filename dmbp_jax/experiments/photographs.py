@@ -89,7 +89,9 @@ def explain_photographs(
     chunks = -(-len(photographs) // batch_size)
     attributions: dict[str, Attribution] = {}
     for number, method in enumerate(methods, start=1):
-        options = method_options(method, preset, model.spec.architecture)
+        options = method_options(
+            method, preset, architecture=model.spec.architecture, output=model.spec.output
+        )
         steps = chunks
         if method == "dmbp":
             steps = chunks * PRESETS[preset].steps
