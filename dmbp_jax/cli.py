@@ -170,7 +170,8 @@ def _describe(one: Explained, spec: porting.ModelSpec, preset: str) -> str:
     width = max(len(spec.classes[i]) for i in _top(one))
     lines = [f"\n{one.photograph.path}"]
     lines += [f"  {spec.classes[i]:<{width}}  {one.probabilities[i]:6.1%}  (class {i})" for i in _top(one)]
-    lines.append(f"explained: {target_name(one, spec)}, preset {preset}")
+    depends = {"dmbp", "rise"} & set(one.attributions)
+    lines.append(f"explained: {target_name(one, spec)}" + (f", preset {preset}" if depends else ""))
     scores = one.attributions["dmbp"].scores if "dmbp" in one.attributions else None
     if scores is not None:
         y, positive, negative, nuisance = (float(score) for score in scores)
