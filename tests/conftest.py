@@ -14,10 +14,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 jaxtyping.install_import_hook("dmbp_jax", "beartype.beartype")
 
-# Workers and later runs reuse each other's compilations.
-jax.config.update(
-    "jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
-)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
@@ -46,3 +42,10 @@ def quick_compiling():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_compilations():
+    """Free a module's compiled programs behind it: a process that keeps thousands of them runs out of room."""
+    yield
+    jax.clear_caches()

@@ -24,6 +24,13 @@ EVERY = pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 MASK_SITES = ("filter", "relu", "filter_and_shortcut")
 
 
+@pytest.fixture(autouse=True)
+def forget_each_compilation():
+    """Nothing is shared between these tests, and deep networks fill a process fast."""
+    yield
+    jax.clear_caches()
+
+
 def target_weights(count=2):
     return jax.random.normal(jax.random.key(2), (count, CLASSES), jnp.float64)
 

@@ -21,6 +21,13 @@ CLASSES = 12
 TARGET = 5
 
 
+@pytest.fixture(autouse=True)
+def forget_each_compilation():
+    """Nothing is shared between these tests, and deep networks fill a process fast."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="module", params=NETWORKS)
 def network(request, tmp_path_factory):
     """A torchvision network, and the package's own loaded from its ported checkpoint."""
