@@ -46,6 +46,6 @@ def quick_compiling():
 
 @pytest.fixture(autouse=True, scope="module")
 def forget_compilations():
-    """Free a module's compiled programs behind it: a process that keeps thousands of them runs out of room."""
+    """Free a module's compiled programs behind it: a process that keeps thousands runs out of room."""
     yield
     jax.clear_caches()
