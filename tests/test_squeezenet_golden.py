@@ -63,9 +63,10 @@ def test_gradients_but_for_gates_that_rounding_decides(model, images, golden):
             return np.linalg.norm(gradient(image, at, target) - expected) / np.linalg.norm(expected)
 
         if off(at) > 1e-4:
-            undecided[i] = min(off(other) for other in turned_at_rounding(model, image, at))
+            turned = map(off, turned_at_rounding(model, image, at))
+            undecided[i] = next((error for error in turned if error < 1e-4), None)
     assert len(undecided) <= 3
-    assert all(error < 1e-4 for error in undecided.values()), undecided
+    assert None not in undecided.values(), undecided
 
 
 def turned_at_rounding(model, image, at):
@@ -81,7 +82,8 @@ def turned_at_rounding(model, image, at):
         elements = np.stack(pool.pool_windows(h, window, fill=-jnp.inf))
         order = np.argsort(elements, axis=0, kind="stable")
         best, second = (np.take_along_axis(elements, order[k][None], 0)[0] for k in (-1, -2))
-        near = (best > 0) & (best - second < 3e-7 * best.max())
+        # Equal elements, as flat parts of a photograph have them, are decided alike: the first one.
+        near = (best > second) & (best - second < 3e-7 * best.max())
         for place in map(tuple, np.argwhere(near)):
             chosen = int(at.selections[site][place])
             other = next(int(k) for k in order[(slice(-2, None), *place)] if k != chosen)
