@@ -11,6 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Tests share plain helper modules (`small`, `references`), which importlib mode does not put on the path.
 sys.path.insert(0, str(Path(__file__).parent))
+# Oracles: imported by the tests that use them, some of which have PyTorch and some of which have not.
+collect_ignore = ["references"]
 
 jaxtyping.install_import_hook("dmbp_jax", "beartype.beartype")
 
