@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dmbp_jax.models import ARCHITECTURES, LayerShape, init_layout
 from dmbp_jax.models.layers import Layers
@@ -25,12 +26,30 @@ def small_layout(name: str) -> tuple[LayerShape, ...]:
     return tuple(shrink(index, layer) for index, layer in enumerate(layers))
 
 
+def draw_params(layers: tuple[LayerShape, ...], dtype=jnp.float32):
+    """Parameters of the shapes and scales of `init_layout`.
+
+    NumPy draws them: JAX compiles a program for every shape, which took longer than most tests.
+    """
+    random = np.random.default_rng(0)
+
+    def draw(leaf):
+        # A kernel's last axis holds its outputs, the others its inputs.
+        scale = 0.1 if leaf.ndim == 1 else (2 / np.prod(leaf.shape[:-1])) ** 0.5
+        return jnp.asarray(scale * random.standard_normal(leaf.shape), dtype)
+
+    return jax.tree.map(draw, jax.eval_shape(lambda key: init_layout(key, layers), jax.random.key(0)))
+
+
+def draw_images(*shape: int, dtype=jnp.float32):
+    """Normally distributed images, `(n, h, w, c)`."""
+    return jnp.asarray(np.random.default_rng(1).standard_normal(shape), dtype)
+
+
 def small_network(name: str, dtype=jnp.float32):
     """`apply`, random parameters and two random images of a small network, the same at every call."""
-    params = init_layout(jax.random.key(0), small_layout(name))
-    images = jax.random.normal(jax.random.key(1), (2, SIZE, SIZE, 3))
-    params, images = jax.tree.map(lambda leaf: leaf.astype(dtype), (params, images))
-    return ARCHITECTURES[name].apply, params, images
+    params = draw_params(small_layout(name), dtype)
+    return ARCHITECTURES[name].apply, params, draw_images(2, SIZE, SIZE, 3, dtype=dtype)
 
 
 def tiny_apply(params, images, *, rule=PLAIN):
@@ -49,5 +68,4 @@ def tiny_network():
         LayerShape("conv2", (4, 4, 3, 3)),
         LayerShape("fc", (CLASSES, 4)),
     )
-    images = jax.random.normal(jax.random.key(1), (3, 8, 8, 3))
-    return tiny_apply, init_layout(jax.random.key(0), layers), images
+    return tiny_apply, draw_params(layers), draw_images(3, 8, 8, 3)

@@ -3,8 +3,6 @@
 The networks are at a fraction of their widths, and compute in float64, where the identities hold to rounding.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +20,8 @@ pytestmark = pytest.mark.usefixtures("x64", "quick_compiling")
 
 EVERY = pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 MASK_SITES = ("filter", "relu", "filter_and_shortcut")
+# A negligible eps, at which the result does not depend on the scale of the logits.
+OPTIONS = {"steps": 2, "learning_rate": 0.1, "return_history": True, "return_masks": True, "eps": 1e-150}
 
 
 @pytest.fixture(autouse=True)
@@ -97,44 +97,44 @@ def test_masks_of_ones_masked_backprop_and_mask_gradients(name):
 
 
 @EVERY
-def test_scores_add_up_and_images_are_independent(name):
-    """Identities 4 and 5, jit equals eager, vmap equals loop, and no second compilation."""
+def test_scores_add_up_images_are_independent_and_logits_may_be_scaled(name):
+    """Identities 4, 5 and 6, and no second compilation, in one compiled function."""
     apply, params, images = small_network(name, jnp.float64)
     weights = target_weights()
-    options = {"steps": 2, "learning_rate": 0.1, "return_history": True, "return_masks": True}
-    batch = dmbp_jax.explain(apply, params, images, weights, **options)
+    batch = dmbp_jax.explain(apply, params, images, weights, **OPTIONS)
 
     parts = batch.history.positive + batch.history.negative + batch.history.nuisance
     close(parts, batch.history.total)
+    # The plain pass of the whole batch, outside jit: each operation by itself.
     close(batch.scores.total, jax.vmap(jnp.vdot)(weights, apply(params, images)))
     assert batch.history.total.shape == (2, 3)
     assert batch.values.shape == images.shape
     assert batch.finite.all()
     close(batch.positive + batch.negative, batch.values)
 
-    swapped = images[::-1], weights[::-1]
+    # Each image beside itself in place of the other one, and with 1024 times the logits. A power of two
+    # rounds nothing differently, and with a negligible eps RMSProp sees only the gradients' proportions.
+    twice = [(jnp.stack([images[i]] * 2), jnp.stack([weights[i], 1024 * weights[i]])) for i in (0, 1)]
     with count_compilations() as compiled:
-        again = dmbp_jax.explain(apply, params, *swapped, **options)
+        results = [dmbp_jax.explain(apply, params, *pair, **OPTIONS) for pair in twice]
     assert compiled == []
-    jax.tree.map(close, jax.tree.map(lambda leaf: leaf[::-1], again), batch)
+    for i, result in enumerate(results):
+        jax.tree.map(lambda leaf, of_batch, i=i: close(leaf[0], of_batch[i]), result, batch)
+        jax.tree.map(lambda leaf: close(leaf[1], leaf[0], rtol=1e-9), result.masks)
+        close(result.values[1], 1024 * result.values[0])
 
-    # One image, outside jit and vmap: each operation by itself, but for the loop over the steps.
-    alone = dmbp(apply, params, images[1], weights[1], **options)
-    jax.tree.map(close, alone, jax.tree.map(lambda leaf: leaf[1], batch))
 
+@pytest.mark.parametrize("name", ["alexnet", "resnet18", "resnet50", "squeezenet1_1", "vgg11"])
+def test_one_image_outside_jit_and_vmap_gives_the_same(name):
+    """Every operation by itself, but for the loop over the steps: one network for each block of source code.
 
-@EVERY
-def test_result_does_not_depend_on_the_scale_of_the_logits(name):
-    """Identity 6: with a negligible eps RMSProp sees only the signs and proportions of the gradients."""
+    A deeper one repeats the same operations, and compiles hundreds of them one by one.
+    """
     apply, params, images = small_network(name, jnp.float64)
     weights = target_weights()
-    options = {"steps": 2, "learning_rate": 0.1, "return_history": True, "return_masks": True, "eps": 1e-150}
-    # Equal compilations with the test above are out of reach: eps is a constant of the program.
-    one = dmbp_jax.explain(apply, params, images, weights, **options)
-    large = dmbp_jax.explain(apply, params, images, 1024 * weights, **options)
-    # 1024 is a power of two, so nothing is rounded differently.
-    jax.tree.map(functools.partial(close, rtol=1e-9), large.masks, one.masks)
-    close(large.values, 1024 * one.values)
+    batch = dmbp_jax.explain(apply, params, images, weights, **OPTIONS)
+    alone = dmbp(apply, params, images[1], weights[1], **OPTIONS)
+    jax.tree.map(close, alone, jax.tree.map(lambda leaf: leaf[1], batch))
 
 
 @EVERY
