@@ -1,5 +1,6 @@
 """The manifest, the embedded weights, class names, and the commands that read them."""
 
+import csv
 import dataclasses
 import io
 import re
@@ -59,9 +60,20 @@ def test_every_checkpoint_is_listed_once():
 def test_the_manifest_names_every_file_in_its_folder():
     with (weights_folder() / "manifest.toml").open("rb") as file:
         content = tomllib.load(file)
-    named = {*content["classes"].values(), *(entry.file for entry in MANIFEST.entries if entry.file)}
+    lists = {*content["classes"].values(), *content["wnids"].values()}
+    named = {*lists, *(entry.file for entry in MANIFEST.entries if entry.file)}
     described = {"README.md", "manifest.toml", "LICENSE-squeezenet.txt"}
     assert {path.name for path in weights_folder().iterdir()} == named | described
+
+
+def test_wordnet_ids_are_in_the_order_of_the_classes(shared):
+    (wnids,) = MANIFEST.wnids.values()
+    assert len(set(wnids)) == 1000
+    # ImageNet numbers its classes in the order of these ids.
+    assert list(wnids) == sorted(wnids)
+    with (shared / "images" / "labels.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            assert wnids[int(row["class_index"])] == row["wnid"]
 
 
 @pytest.mark.parametrize(("key", "count"), [("imagenet", 1000), ("voc", 20)])

@@ -12,6 +12,8 @@ import PIL.ImageOps
 from dmbp_jax.checks import InputError
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy"})
+READERS = r"(PIL|numpy\.lib)\b"
+"""Modules whose warnings are ignored."""
 
 
 def decode(photo: str | os.PathLike[str] | PIL.Image.Image | np.ndarray) -> PIL.Image.Image:
@@ -37,14 +39,12 @@ def decode(photo: str | os.PathLike[str] | PIL.Image.Image | np.ndarray) -> PIL.
             raise InputError(f"{path} is a folder, not a photograph")
         if size == 0:
             raise InputError(f"{path} is empty (0 bytes)")
-        with warnings.catch_warnings():
-            # Pillow warns of damaged metadata, which is no matter here, and of sizes that large phones have.
-            warnings.simplefilter("ignore")
-            if path.suffix.lower() == ".npy":
-                return _from_array(_read_npy(path), str(path))
-            with PIL.Image.open(path) as image:
-                image.load()
-                return _to_rgb(image, str(path))
+        silence_readers()
+        if path.suffix.lower() == ".npy":
+            return _from_array(_read_npy(path), str(path))
+        with PIL.Image.open(path) as image:
+            image.load()
+            return _to_rgb(image, str(path))
     except PermissionError:
         raise InputError(f"{path} may not be read: permission denied") from None
     except (FileNotFoundError, NotADirectoryError):
@@ -58,6 +58,17 @@ def decode(photo: str | os.PathLike[str] | PIL.Image.Image | np.ndarray) -> PIL.
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         # Pillow raises any of these, by format, for a file that ends early or is damaged inside.
         raise InputError(f"{path} is damaged or truncated: {error}") from None
+
+
+def silence_readers() -> None:
+    """Ignore the warnings of Pillow and NumPy's reader, from now on and in all threads.
+
+    They are of damaged metadata, which is no matter here, and of sizes that large phones have. Filters belong
+    to the process: setting and restoring them around each photograph, as `warnings.catch_warnings` does, lets
+    one thread that reads ahead undo another's, and in the end restores the wrong ones.
+    """
+    if not any(getattr(module, "pattern", "") == READERS for *_, module, _ in warnings.filters):
+        warnings.filterwarnings("ignore", module=READERS)
 
 
 def _read_npy(path: Path) -> np.ndarray:

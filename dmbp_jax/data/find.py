@@ -1,5 +1,6 @@
 """From what a person typed, files and folders, to the photographs meant."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,18 +18,47 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(
-                file
-                for file in path.iterdir()
-                if file.is_file()
-                and file.suffix.lower() in PHOTO_SUFFIXES
-                and not file.stem.endswith("_dmbp")
-            )
+            inside, _ = list_folder(path)
             if not inside:
                 raise InputError(f"the folder {path} holds no photographs")
-            found += inside
+            found += [path / name for name in inside]
         elif path.exists():
             found.append(path)
         else:
             raise InputError(f"no such file or folder: {path}")
     return list(dict.fromkeys(found))
+
+
+def list_folder(path: Path) -> tuple[list[str], list[str]]:
+    """The names of the photographs and of the folders directly in a folder, both sorted; no hidden ones.
+
+    Raises `InputError` if the folder does not exist or may not be read.
+    """
+    photos, folders = [], []
+    try:
+        # `scandir` knows files from folders without asking about each: that counts over a network.
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.name)
+                elif is_photo(entry.name) and entry.is_file():
+                    photos.append(entry.name)
+    except FileNotFoundError:
+        raise InputError(f"no such folder: {path}") from None
+    except NotADirectoryError:
+        raise InputError(f"{path} is not a folder") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"the folder {path} cannot be read: {error}") from None
+    return sorted(photos), sorted(folders)
+
+
+def is_photo(name: str) -> bool:
+    """Whether a file is called as photographs are, and not as the figures that the command writes.
+
+    >>> is_photo("cat.JPEG"), is_photo("cat_dmbp.png"), is_photo("labels.csv")
+    (True, False, False)
+    """
+    stem, suffix = os.path.splitext(name)
+    return suffix.lower() in PHOTO_SUFFIXES and not stem.endswith("_dmbp")

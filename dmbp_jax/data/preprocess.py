@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -15,6 +15,16 @@ MAX_PIXELS = 2**27
 """More than this after resizing is a mistake, not a photograph."""
 
 Photo = str | os.PathLike[str] | PIL.Image.Image | np.ndarray
+
+
+class Cut(NamedTuple):
+    """The part of a photograph that a network sees."""
+
+    rgb: UInt8[np.ndarray, "h w 3"]
+    size: tuple[int, int]
+    """`(height, width)` of the upright photograph."""
+    region: tuple[float, float, float, float]
+    """`(left, top, right, bottom)` of the part, in pixels of the photograph."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,31 +50,66 @@ class Preprocess:
     """In the network's channel order, after scaling."""
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
+    def cut(self, photo: Photo) -> Cut:
+        """The part of the photograph that the network sees, and where it lies in the photograph.
+
+        Raises `InputError` for what `decode` cannot read, and for a photograph too elongated to resize.
+        """
+        image = decode(photo)
+        width, height = image.size
+        size, corner = self._place(width, height)
+        if size[0] * size[1] > MAX_PIXELS:
+            name = f"{photo}: " if isinstance(photo, str | os.PathLike) else ""
+            raise InputError(
+                f"{name}a photograph of {width} x {height} pixels is too elongated: resizing its shorter "
+                f"side to {self.resize} would give {size[0]} x {size[1]}; crop it first"
+            )
+        if self.resize is not None:
+            image = image.resize(size, PIL.Image.Resampling.BILINEAR)
+        if self.crop is not None:
+            left, top = corner
+            # Beyond the image's edge, if it is smaller than the crop, Pillow fills in black.
+            image = image.crop((left, top, left + self.crop, top + self.crop))
+        return Cut(np.asarray(image), (height, width), self.region(height, width))
+
     def crop_photo(self, photo: Photo) -> UInt8[np.ndarray, "h w 3"]:
         """The part of the photograph that the network sees, RGB, for people to look at.
 
-        Raises `InputError` for what `decode` cannot read.
+        Raises `InputError` as `cut` does.
         """
-        image = decode(photo)
+        return self.cut(photo).rgb
+
+    def region(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """The `(left, top, right, bottom)` of the cut of an upright photograph, in the photograph's pixels.
+
+        It reaches beyond the photograph where that, resized, is smaller than the crop.
+
+        >>> Preprocess().region(256, 512)
+        (144.0, 16.0, 368.0, 240.0)
+        """
+        size, (left, top) = self._place(width, height)
+        down, across = self.input_size(height, width)
+        x, y = width / size[0], height / size[1]
+        return left * x, top * y, (left + across) * x, (top + down) * y
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the network's input, of an upright photograph of this size.
+
+        >>> Preprocess(resize=224, crop=None).input_size(375, 500)
+        (224, 299)
+        """
+        (across, down), _ = self._place(width, height)
+        return (down, across) if self.crop is None else (self.crop, self.crop)
+
+    def _place(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """A photograph's `(width, height)` after resizing, and the crop's corner `(left, top)` therein."""
+        size = (width, height)
         if self.resize is not None:
-            width, height = image.size
-            short = min(width, height)
-            size = (
-                max(round(self.resize * width / short), 1),
-                max(round(self.resize * height / short), 1),
-            )
-            if size[0] * size[1] > MAX_PIXELS:
-                name = f"{photo}: " if isinstance(photo, str | os.PathLike) else ""
-                raise InputError(
-                    f"{name}a photograph of {width} x {height} pixels is too elongated: resizing its shorter "
-                    f"side to {self.resize} would give {size[0]} x {size[1]}; crop it first"
-                )
-            image = image.resize(size, PIL.Image.Resampling.BILINEAR)
-        if self.crop is not None:
-            left, top = ((length - self.crop) // 2 for length in image.size)
-            # Beyond the image's edge, if it is smaller than the crop, Pillow fills in black.
-            image = image.crop((left, top, left + self.crop, top + self.crop))
-        return np.asarray(image)
+            short = min(size)
+            size = max(round(self.resize * width / short), 1), max(round(self.resize * height / short), 1)
+        if self.crop is None:
+            return size, (0, 0)
+        return size, ((size[0] - self.crop) // 2, (size[1] - self.crop) // 2)
 
     def normalize(self, rgb: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
         """The network's input, float32, of a cropped photograph."""

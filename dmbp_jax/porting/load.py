@@ -63,14 +63,16 @@ def load_model(name: str, weights: str | Path | None = None) -> Model:
     layers = check_state_dict(state, architecture, str(path))
     count = layers[-1].weight[0]
     names = manifest.classes[entry.classes]
+    # A checkpoint of the user's own may have other classes than those of the manifest.
+    own = len(names) != count
     return Model(
         architecture.apply,
         jax.tree.map(jnp.asarray, to_params(state, layers, str(path))),
         ModelSpec(
             architecture=name,
             tag=tag,
-            # A checkpoint of the user's own may have other classes than those of the manifest.
-            classes=names if len(names) == count else tuple(f"class {i}" for i in range(count)),
+            classes=tuple(f"class {i}" for i in range(count)) if own else names,
+            wnids=() if own else manifest.wnids.get(entry.classes, ()),
             preprocess=manifest.preprocess[entry.preprocess],
             input_size=entry.input_size,
             output=entry.output,

@@ -50,6 +50,8 @@ class Manifest:
 
     entries: tuple[WeightsEntry, ...]
     classes: dict[str, tuple[str, ...]]
+    wnids: dict[str, tuple[str, ...]]
+    """WordNet ids, for those lists of classes that have them."""
     preprocess: dict[str, Preprocess]
 
     def find_for_file(self, architecture: str, name: str) -> WeightsEntry:
@@ -87,12 +89,17 @@ def read_manifest() -> Manifest:
     """
     folder = weights_folder()
     content = tomllib.loads((folder / "manifest.toml").read_text("utf-8"))
+
+    def lists(table: str) -> dict[str, tuple[str, ...]]:
+        return {
+            key: tuple((folder / name).read_text("utf-8").splitlines())
+            for key, name in content[table].items()
+        }
+
     return Manifest(
         entries=tuple(WeightsEntry(**entry) for entry in content["weights"]),
-        classes={
-            key: tuple((folder / name).read_text("utf-8").splitlines())
-            for key, name in content["classes"].items()
-        },
+        classes=lists("classes"),
+        wnids=lists("wnids"),
         preprocess={key: _preprocess(one) for key, one in content["preprocess"].items()},
     )
 

@@ -24,6 +24,8 @@ class ModelSpec:
     output: Literal["softmax", "sigmoid"]
     licence: str
     source: str
+    wnids: tuple[str, ...] = ()
+    """The WordNet ids of the classes, where they have any."""
 
     def probabilities(self, logits: Float[Array, "n k"]) -> Float[Array, "n k"]:
         """What the network's own output activation makes of its logits."""
@@ -57,6 +59,30 @@ class ModelSpec:
             listed = "\n".join(f"  {i:>4}  {self.classes[i]}" for i in found)
             raise InputError(
                 f"{text!r} fits {len(found)} classes; choose one by its number or full name:\n{listed}"
+            )
+        return found[0]
+
+    def label_index(self, label: str) -> int:
+        """The class that a dataset's label means, to the letter: an index, a WordNet id, or a whole name.
+
+        Case and underscores do not matter. Raises `InputError` for anything else.
+
+        >>> import dmbp_jax
+        >>> spec = dmbp_jax.load_model("squeezenet1_1").spec
+        >>> spec.label_index("n02123045"), spec.label_index("281"), spec.label_index("Tabby")
+        (281, 281, 281)
+        """
+        if re.fullmatch(r"[0-9]+", label) and int(label) < len(self.classes):
+            return int(label)
+        if label in self.wnids:
+            return self.wnids.index(label)
+        wanted = _plain(label)
+        found = [i for i, name in enumerate(self.classes) if _plain(name) == wanted]
+        if len(found) != 1:
+            what = "is no class" if not found else f"is the name of {len(found)} classes"
+            raise InputError(
+                f"the label {label!r} {what} of {self.architecture}.{self.tag}, which has "
+                f"{len(self.classes)} classes; label by index, or take a model trained for this dataset"
             )
         return found[0]
 

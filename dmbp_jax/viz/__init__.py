@@ -5,3 +5,5 @@ from dmbp_jax.viz.explanation import draw_explanation as draw_explanation
 from dmbp_jax.viz.heatmap import blend as blend
 from dmbp_jax.viz.heatmap import color_heatmap as color_heatmap
 from dmbp_jax.viz.heatmap import symmetric_limit as symmetric_limit
+from dmbp_jax.viz.thumbnail import thumbnail_map as thumbnail_map
+from dmbp_jax.viz.thumbnail import thumbnail_photo as thumbnail_photo

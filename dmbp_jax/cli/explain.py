@@ -1,15 +1,11 @@
-"""The command `dmbp-jax`."""
+"""`dmbp-jax explain`: photographs in, figures out."""
 
-import io
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import jax
 import numpy as np
 import rich.console
-import rich.table
 import typer
 
 from dmbp_jax import porting
@@ -27,25 +23,10 @@ from dmbp_jax.experiments.photographs import (
 )
 from dmbp_jax.experiments.results import target_name, write_arrays, write_figure
 
-app = typer.Typer(
-    help="Which pixels speak for a class, which against it, and which do not matter?",
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-weights_app = typer.Typer(help="List, fetch and port trained weights.", no_args_is_help=True)
-app.add_typer(weights_app, name="weights")
-
 FIGURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".pdf", ".svg", ".webp"})
 TOP = 5
 
 
-@app.callback()
-def _root() -> None:
-    """Disentangled Masked Backpropagation, and the methods it is compared with, in JAX."""
-
-
-@app.command()
 def explain(
     photos: Annotated[
         list[Path] | None, typer.Argument(help="Photographs, and folders of photographs.")
@@ -186,69 +167,3 @@ def _describe(one: Explained, spec: porting.ModelSpec, preset: str) -> str:
 
 def _top(one: Explained) -> list[int]:
     return [int(i) for i in np.argsort(-one.probabilities, kind="stable")[:TOP]]
-
-
-@weights_app.command("list")
-def list_weights() -> None:
-    """List the weights that are known, and which are here already."""
-    headers = ("name", "classes", "licence", "here", "source")
-    table = rich.table.Table(*(rich.table.Column(h, overflow="fold") for h in headers), box=None)
-    for entry in porting.read_manifest().entries:
-        here = "embedded" if entry.file else "yes" if porting.find_fetched(entry) else "no"
-        table.add_row(entry.name, entry.classes, entry.licence, here, entry.source)
-    # A pipe has no width of its own, and a cut address is of no use.
-    width = None if sys.stdout.isatty() else 160
-    rich.console.Console(width=width).print(table)
-
-
-@weights_app.command("fetch")
-def fetch_weights(
-    name: Annotated[str, typer.Argument(help="As `weights list` prints it; the tag may be left out.")],
-) -> None:
-    """Download weights into the cache, unless they are there, and check them."""
-    architecture, _, tag = name.partition(".")
-    entry = porting.read_manifest().find(architecture, tag or None)
-    path = porting.fetch(entry)
-    porting.load_model(architecture, entry.tag)
-    typer.echo(f"{entry.name}: {path}")
-
-
-@weights_app.command("port")
-def port_weights(
-    file: Annotated[Path, typer.Argument(help="A .pth of torchvision, a .pth.tar of TorchRay.")],
-    *,
-    arch: Annotated[str, typer.Option("--arch", help="The architecture that it holds.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors to write.")],
-) -> None:
-    """Turn a PyTorch checkpoint into a safetensors file that --weights takes."""
-    porting.port_checkpoint(file, arch, output)
-    typer.echo(f"wrote {output}")
-
-
-def main() -> None:
-    """Run the command; bad input ends with one message and exit code 2, never with a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A file's name may hold bytes that are no text.
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        app()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
-    except Exception as error:
-        if os.environ.get("DMBP_JAX_TRACEBACK"):
-            raise
-        if isinstance(error, OSError) and error.errno is not None:
-            # A full disk, a missing permission or a name that is too long is not ours to mend.
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
-        print(
-            f"internal error: {type(error).__name__}: {error}\n"
-            "Please report it; DMBP_JAX_TRACEBACK=1 shows where it happened.",
-            file=sys.stderr,
-        )
-        sys.exit(1)

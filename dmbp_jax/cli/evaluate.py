@@ -1,0 +1,133 @@
+"""`dmbp-jax evaluate`, `report` and `rows`: run an evaluation, show it, export its rows."""
+
+import csv
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import rich.console
+import typer
+
+from dmbp_jax.data.atomic import atomic_path
+from dmbp_jax.experiments.contestants import GROUPS, KNOWN
+from dmbp_jax.experiments.evaluate import evaluate as run
+from dmbp_jax.experiments.measures import MEASURES
+from dmbp_jax.experiments.plan import Evaluation
+from dmbp_jax.experiments.report import write_report
+from dmbp_jax.experiments.store import Row, open_store
+from dmbp_jax.experiments.summary_table import summary_table
+
+_RUN = typer.Argument(help="The folder of an evaluation.")
+COLUMNS = Row._fields[:6]
+
+
+def evaluate(
+    *,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="imagenet:PATH, voc2007:PATH, voc2012:PATH, folder:PATH (with a labels.csv), or grid:PATH, "
+            "composites of several photographs."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder of the run.")],
+    split: Annotated[str | None, typer.Option(help="Of VOC, by default val.")] = None,
+    model: Annotated[str, typer.Option(help="The network.")] = "squeezenet1_1",
+    weights: Annotated[
+        str | None, typer.Option(help="A tag of `dmbp-jax weights list`, or a .safetensors file.")
+    ] = None,
+    methods: Annotated[
+        str, typer.Option(help=f"Separated by commas: {', '.join(GROUPS)}, or of: {', '.join(KNOWN)}.")
+    ] = "table2",
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Separated by commas, of: {', '.join(MEASURES)}. Default: im, and cim where images have "
+            "several classes."
+        ),
+    ] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="fast: DMBP in 10 steps, RISE with 1000 masks. paper: 200 steps, RISE's own number of "
+            "masks, five random images of each ImageNet class."
+        ),
+    ] = "fast",
+    steps: Annotated[int | None, typer.Option(min=0, help="DMBP's steps instead of the preset's.")] = None,
+    target: Annotated[
+        str, typer.Option(help="truth: each true class in turn. predicted: the most likely class.")
+    ] = "truth",
+    limit: Annotated[int | None, typer.Option(help="A random subset of so many images.")] = None,
+    per_class: Annotated[int | None, typer.Option(help="So many random images of each class.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Images explained at once.")] = 8,
+    grid: Annotated[int, typer.Option(help="Composites have GRID x GRID cells.")] = 2,
+    gallery: Annotated[int, typer.Option(help="Images that keep their maps for the report.")] = 32,
+) -> None:
+    """Measure how good the maps of several methods are; a run that was stopped goes on where it was."""
+    run(
+        Evaluation(
+            data=data,
+            split=split,
+            model=model,
+            weights=weights,
+            methods=_split(methods),
+            metrics=None if metrics is None else _split(metrics),
+            preset=preset,
+            steps=steps,
+            target=target,
+            limit=limit,
+            per_class=per_class,
+            seed=seed,
+            batch_size=batch_size,
+            grid=grid,
+            gallery=gallery,
+        ),
+        output,
+    )
+    # A pipe has no width of its own, and half a table is of no use.
+    console = rich.console.Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 160)
+    with open_store(output) as store:
+        for table in summary_table(store):
+            console.print(table)
+        problems = store.problems()
+    if problems:
+        console.print(f"{len(problems)} left out:", markup=False)
+        for problem in problems:
+            console.print(f"  {problem.name}: {problem.message}", markup=False, soft_wrap=True)
+    console.print(f"every row: dmbp-jax rows {output} -o rows.csv", markup=False, soft_wrap=True)
+    console.print(f"a page to look at: dmbp-jax report {output}", markup=False, soft_wrap=True)
+
+
+def report(
+    run: Annotated[Path, _RUN],
+    *,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: RUN/report.html.")] = None,
+) -> None:
+    """Write one HTML page with tables, curves and a gallery; also of a run that is not complete."""
+    typer.echo(f"wrote {write_report(run, output)}")
+
+
+def rows(
+    run: Annotated[Path, _RUN],
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .csv to write.")],
+) -> None:
+    """Export every row: image, target, method, metric, value, seconds."""
+    with (
+        open_store(run) as store,
+        atomic_path(output) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        count = 0
+        for row in store.rows():
+            # An undefined value is an empty field.
+            writer.writerow(row[: len(COLUMNS)])
+            count += 1
+    typer.echo(f"wrote {count} rows to {output}")
+
+
+def _split(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(",") if name.strip())

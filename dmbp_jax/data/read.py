@@ -1,0 +1,66 @@
+"""From a sample to what the network takes."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from dmbp_jax.checks import InputError
+from dmbp_jax.data.preprocess import Preprocess
+from dmbp_jax.data.sample import Sample
+
+
+class LoadedSample(NamedTuple):
+    """A sample that has been read."""
+
+    rgb: UInt8[np.ndarray, "h w 3"]
+    """What the network sees, for people to look at."""
+    image: Float[np.ndarray, "h w 3"]
+    """The network's input, float32, normalised."""
+    size: tuple[int, int]
+    """`(height, width)` of the upright photograph, or of the composite."""
+    region: tuple[float, float, float, float]
+    """`(left, top, right, bottom)`, in pixels of that size: the part of it that `rgb` shows."""
+
+
+def read_sample(sample: Sample, preprocess: Preprocess) -> LoadedSample:
+    """Read and preprocess a photograph, or a composite's photographs.
+
+    A composite has the network's usual input size, `crop // grid * grid`: each cell is preprocessed with
+    lengths divided by `grid`. Boehle et al. (CVPR 2021) tile whole inputs instead; our composites cost no
+    more than a photograph, and networks of a fixed input size take them too.
+
+    Raises `InputError` that names the file if a photograph cannot be read.
+    """
+    if sample.grid == 1:
+        crop = preprocess.cut(sample.paths[0])
+        return LoadedSample(crop.rgb, preprocess.normalize(crop.rgb), crop.size, crop.region)
+    cell = shrink(preprocess, sample.grid)
+    cells = [cell.crop_photo(path) for path in sample.paths]
+    rows = [cells[i : i + sample.grid] for i in range(0, len(cells), sample.grid)]
+    rgb = np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)
+    height, width = rgb.shape[:2]
+    region = (0.0, 0.0, float(width), float(height))
+    return LoadedSample(rgb, preprocess.normalize(rgb), (height, width), region)
+
+
+def shrink(preprocess: Preprocess, grid: int) -> Preprocess:
+    """The preprocessing of a composite's cells: lengths divided by `grid`; always cuts a square.
+
+    Raises `InputError` if no length is given, or nothing is left of it.
+
+    >>> cell = shrink(Preprocess(), 2)
+    >>> cell.resize, cell.crop
+    (128, 112)
+    """
+    side = preprocess.crop or preprocess.resize
+    if side is None:
+        raise InputError(
+            "a composite needs a preprocess with a crop or a resize, to know how large it is to be"
+        )
+    if side < grid:
+        raise InputError(f"a grid of {grid} x {grid} does not fit into {side} pixels")
+    # Where photographs are not resized, cells are nevertheless, else each would show only its middle.
+    resize = round((preprocess.resize or side) / grid)
+    return dataclasses.replace(preprocess, resize=resize, crop=side // grid)

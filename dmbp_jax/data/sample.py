@@ -1,0 +1,64 @@
+"""What every dataset is made of: samples with labels, not yet read, and what was wrong with the others."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from dmbp_jax.checks import InputError
+
+
+class Box(NamedTuple):
+    """An object's bounding box, in pixels of the sample: `left <= x < right`, `top <= y < bottom`."""
+
+    label: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+    difficult: bool = False
+    """VOC's flag: an object that is hard to recognise."""
+
+
+class Sample(NamedTuple):
+    """One image of a dataset, before it is read."""
+
+    name: str
+    """Unique in its dataset and the same on every machine: a relative path with slashes, or an id."""
+    paths: tuple[Path, ...]
+    """The photograph; of a composite its cells, row by row."""
+    labels: tuple[str, ...]
+    """The true classes as the dataset writes them: an index, a WordNet id such as `n01440764`, or a name."""
+    boxes: tuple[Box, ...] = ()
+    """Objects, in pixels of the original (upright) photograph; empty where the dataset has none."""
+    grid: int = 1
+    """A composite has `grid * grid` cells, each with its own label in `labels`."""
+
+
+class Problem(NamedTuple):
+    """A sample that cannot be used, and why; reported and counted, never dropped in silence.
+
+    Some speak of several at once, such as the photographs that a CSV file does not name.
+    """
+
+    name: str
+    message: str
+
+
+class Dataset(NamedTuple):
+    """The samples of a dataset in its own order."""
+
+    kind: str
+    """`imagenet`, `voc2007`, `voc2012`, `folder` or `grid`."""
+    samples: tuple[Sample, ...]
+    problems: tuple[Problem, ...] = ()
+    """Found without reading any photograph, such as a missing annotation."""
+
+
+def check_usable(dataset: Dataset, path: Path) -> Dataset:
+    """The dataset as it is; raises `InputError` if it has no sample, with the first problem found."""
+    if dataset.samples:
+        return dataset
+    first = "; ".join(f"{problem.name}: {problem.message}" for problem in dataset.problems[:1])
+    raise InputError(
+        f"no photograph in {path} can be used"
+        + (f" ({len(dataset.problems)} problems, the first is {first})" if first else "")
+    )

@@ -1,0 +1,137 @@
+"""An evaluation: every method on every image, every metric on every map, row by row into a store.
+
+The samples are cut into chunks once and for all. One method on one chunk is a unit: computed together,
+stored together, and after an interruption computed again as a whole, with the same arrays in the same places,
+so that an interrupted run ends with the rows of an undisturbed one.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from dmbp_jax.checks import InputError
+from dmbp_jax.data import LoadedSample, Problem, Sample, read_ahead, read_sample
+from dmbp_jax.experiments.contestants import Contestant
+from dmbp_jax.experiments.measures import MEASURES, Item
+from dmbp_jax.experiments.plan import Evaluation, Plan, label_indices, make_plan
+from dmbp_jax.experiments.progress import RunProgress
+from dmbp_jax.experiments.store import Picture, Row, Store, resume_store
+from dmbp_jax.porting import ModelSpec
+from dmbp_jax.viz import thumbnail_map, thumbnail_photo
+
+
+def evaluate(evaluation: Evaluation, folder: Path, progress: RunProgress | None = None) -> Plan:
+    """Run an evaluation, or what is left of it, into `folder`.
+
+    Raises `InputError` as `make_plan` does, where `folder` holds a run of another configuration, and where it
+    cannot be written; what is finished by then is kept.
+    """
+    plan = make_plan(evaluation)
+    with resume_store(folder, plan.config, plan.about) as store:
+        store.add_problems(plan.problems)
+        run_plan(plan, store, progress or RunProgress())
+    return plan
+
+
+def run_plan(plan: Plan, store: Store, progress: RunProgress) -> None:
+    """Compute the units that `store` does not have."""
+    done = store.done()
+    names = [contestant.name for contestant in plan.contestants]
+    units = [(number, name) for number in range(len(plan.chunks)) for name in names]
+    left = [unit for unit in units if unit not in done]
+    open_chunks = sorted({number for number, _ in left})
+
+    def read(sample: Sample) -> LoadedSample:
+        return read_sample(sample, plan.model.spec.preprocess)
+
+    samples = [sample for number in open_chunks for sample in plan.chunks[number]]
+    with progress.shown(total=len(units), left=[name for _, name in left]):
+        loaded = read_ahead(samples, read)
+        for number in open_chunks:
+            items: list[Item] = []
+            for sample in plan.chunks[number]:
+                _, one = next(loaded)
+                if isinstance(one, InputError):
+                    store.add_problems([Problem(sample.name, str(one))])
+                    progress.note(f"left out: {one}")
+                else:
+                    items += _items(plan, sample, one)
+            for contestant in plan.contestants:
+                if (number, contestant.name) in left:
+                    progress.begin(contestant.name, f"images {plan.span(number)}")
+                    rows, pictures = _measure(plan, contestant, items)
+                    store.add(number, contestant.name, rows, pictures)
+                    progress.advance()
+
+
+def _measure(plan: Plan, contestant: Contestant, items: Sequence[Item]) -> tuple[list[Row], list[Picture]]:
+    rows: list[Row] = []
+    pictures: list[Picture] = []
+    for group in _by_size(items):
+        start = time.perf_counter()
+        targets = [item.target for item in group]
+        heatmaps = plan.setting.heatmaps(contestant, group, targets, plan.model.params)
+        seconds = (time.perf_counter() - start) / len(group)
+        defined = {id(item): bool(np.isfinite(m).all()) for item, m in zip(group, heatmaps, strict=True)}
+        for name in plan.metrics:
+            for item, target, metric, value, curve in MEASURES[name](
+                plan.setting, contestant, group, heatmaps
+            ):
+                known = np.isfinite(value) and defined[id(item)]
+                rows.append(
+                    Row(
+                        item.name,
+                        target,
+                        contestant.name,
+                        metric,
+                        float(value) if known else None,
+                        seconds,
+                        tuple(v if np.isfinite(v) else None for v in curve) if curve and known else None,
+                    )
+                )
+        for item, heatmap in zip(group, heatmaps, strict=True):
+            if item.name in plan.gallery:
+                if item.first:
+                    pictures.append(Picture(item.name, -1, "", thumbnail_photo(item.rgb)))
+                pictures.append(Picture(item.name, item.target, contestant.name, thumbnail_map(heatmap)))
+    return rows, pictures
+
+
+def _items(plan: Plan, sample: Sample, loaded: LoadedSample) -> Iterator[Item]:
+    spec = plan.model.spec
+    labels = label_indices(sample, spec)
+    targets = labels
+    if plan.target == "predicted":
+        logits = jax.jit(plan.model.apply)(plan.model.params, loaded.image[None])
+        targets = (int(np.argmax(logits[0])),)
+    for number, target in enumerate(targets):
+        yield Item(
+            name=sample.name,
+            rgb=loaded.rgb,
+            image=loaded.image,
+            target=target,
+            labels=labels,
+            boxes=tuple(box for box in sample.boxes if _is(box.label, target, spec)),
+            size=loaded.size,
+            region=loaded.region,
+            grid=sample.grid,
+            first=number == 0,
+        )
+
+
+def _is(label: str, target: int, spec: ModelSpec) -> bool:
+    try:
+        return spec.label_index(label) == target
+    except InputError:
+        # An object that is no class of the model, beside one that is.
+        return False
+
+
+def _by_size(items: Sequence[Item]) -> list[list[Item]]:
+    groups: dict[tuple[int, ...], list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.image.shape, []).append(item)
+    return list(groups.values())

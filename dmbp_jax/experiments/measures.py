@@ -1,0 +1,230 @@
+"""The metrics by name, as an evaluation measures them: on a batch of explained items, one row per item."""
+
+import functools
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dmbp_jax import metrics
+from dmbp_jax.checks import InputError
+from dmbp_jax.data import Box, Dataset
+from dmbp_jax.experiments.contestants import Contestant
+from dmbp_jax.experiments.explain import explain
+from dmbp_jax.porting import Model
+from dmbp_jax.rules import find_sites
+from dmbp_jax.typing import Apply, Images, Key, Params
+
+
+class Item(NamedTuple):
+    """One image to be explained for one target."""
+
+    name: str
+    rgb: np.ndarray
+    """What the network sees, uint8 `(h, w, 3)`."""
+    image: np.ndarray
+    """The same, normalised: float32 `(h, w, c)`."""
+    target: int
+    labels: tuple[int, ...]
+    """All true classes of the image."""
+    boxes: tuple[Box, ...]
+    """Of the target's class, in pixels of the photograph."""
+    size: tuple[int, int]
+    """Height and width of the photograph."""
+    region: tuple[float, float, float, float]
+    """Left, top, right, bottom of the part of the photograph that the network sees."""
+    grid: int
+    first: bool
+    """Whether it is the first item of its image, on which metrics of whole images are measured."""
+
+
+class Setting(NamedTuple):
+    """What all measurements of a run share."""
+
+    model: Model
+    key: Key
+    batch_size: int
+
+    def heatmaps(
+        self, contestant: Contestant, items: Sequence[Item], targets: Sequence[int], params: Params
+    ) -> Float[np.ndarray, "n h w"]:
+        """The maps of a method for those targets; NaN where the explanation is not finite.
+
+        What is drawn depends on the first item's name: other batches draw anew, the same items draw the same.
+        """
+        attribution = explain(
+            self.model.apply,
+            params,
+            np.stack([item.image for item in items]),
+            np.asarray(targets, np.int32),
+            contestant.method,
+            key=jax.random.fold_in(self.key, zlib.crc32(items[0].name.encode("utf-8", "surrogateescape"))),
+            batch_size=self.batch_size,
+            progress=False,
+            **contestant.options,
+        )
+        finite = np.asarray(attribution.finite)[:, None, None]
+        return np.where(finite, np.asarray(attribution.heatmap), np.float32(np.nan))
+
+    def layers(self, item: Item) -> list[str]:
+        """The names of the network's layers with parameters, the class layer first."""
+        image = jax.ShapeDtypeStruct(item.image.shape, item.image.dtype)
+        sites = find_sites(self.model.apply, self.model.params, image)
+        return [site.name for site in sites if site.kind == "affine"][::-1]
+
+
+class Measurement(NamedTuple):
+    """One metric of one item."""
+
+    item: Item
+    target: int
+    metric: str
+    value: float
+    curve: tuple[float, ...] | None = None
+
+
+Measure: TypeAlias = Callable[[Setting, Contestant, Sequence[Item], np.ndarray], Iterator[Measurement]]
+"""`measure(setting, contestant, items, heatmaps)` for items of one size and their maps `(n, h, w)`."""
+
+
+@functools.partial(jax.jit, static_argnames=("metric", "apply", "output"))
+def _curve(
+    params: Params,
+    image: Array,
+    heatmap: Array,
+    classes: Array,
+    *,
+    metric: Callable[..., metrics.Curve],
+    apply: Apply,
+    output: Callable[[Array], Array],
+) -> metrics.Curve:
+    def predict(images: Images) -> Array:
+        return output(apply(params, images))
+
+    return metric(predict, image, heatmap, classes)
+
+
+def _along_a_curve(name: str, metric: Callable[..., metrics.Curve]) -> Measure:
+    def measure(
+        setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+    ) -> Iterator[Measurement]:
+        del contestant
+        model = setting.model
+        for item, heatmap in zip(items, heatmaps, strict=True):
+            others = [label for label in item.labels if label != item.target]
+            classes: Array = jnp.asarray(item.target)
+            if name == "cim":
+                if not others:
+                    continue
+                classes = jnp.zeros(len(model.spec.classes)).at[jnp.asarray(others)].set(1.0)
+            auc, probabilities = _curve(
+                model.params,
+                jnp.asarray(item.image),
+                jnp.asarray(heatmap),
+                classes,
+                metric=metric,
+                apply=model.apply,
+                output=model.spec.probabilities,
+            )
+            yield Measurement(item, item.target, name, float(auc), tuple(np.asarray(probabilities).tolist()))
+
+    return measure
+
+
+def _pointing(
+    setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+) -> Iterator[Measurement]:
+    del setting, contestant
+    for item, heatmap in zip(items, heatmaps, strict=True):
+        if item.boxes:
+            at_photograph = metrics.to_photograph(heatmap, size=item.size, region=item.region)
+            boxes = [(box.left, box.top, box.right, box.bottom) for box in item.boxes]
+            hit = metrics.pointing_game(at_photograph, boxes)
+            yield Measurement(item, item.target, "pointing", float(hit))
+
+
+def _grid_pointing(
+    setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+) -> Iterator[Measurement]:
+    del setting, contestant
+    for item, heatmap in zip(items, heatmaps, strict=True):
+        if item.grid > 1 and item.target in item.labels:
+            value = metrics.grid_pointing_game(heatmap, grid=item.grid, cell=item.labels.index(item.target))
+            yield Measurement(item, item.target, "grid_pointing", value)
+
+
+def _sanity(
+    setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+) -> Iterator[Measurement]:
+    top = setting.layers(items[0])[0]
+    params = metrics.randomize_layers(setting.key, setting.model.params, [top])
+    changed = setting.heatmaps(contestant, items, [item.target for item in items], params)
+    for item, before, after in zip(items, heatmaps, changed, strict=True):
+        signed, absolute = metrics.rank_correlation(before, after)
+        yield Measurement(item, item.target, "sanity", signed)
+        yield Measurement(item, item.target, "sanity_abs", absolute)
+
+
+def _cascade(
+    setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+) -> Iterator[Measurement]:
+    correlations = []
+    targets = [item.target for item in items]
+    for _, params in metrics.cascade(setting.key, setting.model.params, setting.layers(items[0])):
+        changed = setting.heatmaps(contestant, items, targets, params)
+        correlations.append([metrics.rank_correlation(*pair) for pair in zip(heatmaps, changed, strict=True)])
+    by_item = np.asarray(correlations).transpose(1, 2, 0)
+    for item, (signed, absolute) in zip(items, by_item, strict=True):
+        for name, curve in (("cascade", signed), ("cascade_abs", absolute)):
+            defined = curve[np.isfinite(curve)]
+            value = float(defined.mean()) if defined.size else float("nan")
+            yield Measurement(item, item.target, name, value, tuple(curve.tolist()))
+
+
+def _class_sensitivity(
+    setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+) -> Iterator[Measurement]:
+    del heatmaps
+    items = [item for item in items if item.first]
+    if not items:
+        return
+    images = np.stack([item.image for item in items])
+    logits = jax.jit(setting.model.apply)(setting.model.params, images)
+    most, least = (np.asarray(one).tolist() for one in jax.vmap(metrics.most_and_least_likely)(logits))
+    for_most = setting.heatmaps(contestant, items, most, setting.model.params)
+    for_least = setting.heatmaps(contestant, items, least, setting.model.params)
+    for item, target, one, other in zip(items, most, for_most, for_least, strict=True):
+        signed, absolute = metrics.rank_correlation(one, other)
+        yield Measurement(item, int(target), "class_sensitivity", signed)
+        yield Measurement(item, int(target), "class_sensitivity_abs", absolute)
+
+
+MEASURES: dict[str, Measure] = {
+    "im": _along_a_curve("im", metrics.insertion),
+    "cim": _along_a_curve("cim", metrics.complementary_insertion),
+    "deletion": _along_a_curve("deletion", metrics.deletion),
+    "pointing": _pointing,
+    "grid_pointing": _grid_pointing,
+    "sanity": _sanity,
+    "cascade": _cascade,
+    "class_sensitivity": _class_sensitivity,
+}
+"""What can be asked for; `sanity`, `cascade` and `class_sensitivity` also give rows with `_abs` behind the
+name, of the maps' absolute values."""
+
+
+def check_metrics(names: Sequence[str], dataset: Dataset) -> None:
+    """Raise `InputError` for a metric that needs what no sample of the dataset has."""
+    if "cim" in names and not any(len(sample.labels) > 1 for sample in dataset.samples):
+        raise InputError(
+            "cim needs images with several classes, which this dataset has not: take voc2012:PATH, or "
+            "composites, grid:PATH"
+        )
+    if "pointing" in names and not any(sample.boxes for sample in dataset.samples):
+        raise InputError("pointing needs bounding boxes, which this dataset has not: take voc2012:PATH")
+    if "grid_pointing" in names and not any(sample.grid > 1 for sample in dataset.samples):
+        raise InputError("grid_pointing needs composites: take grid:PATH")

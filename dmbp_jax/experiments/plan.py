@@ -1,0 +1,205 @@
+"""What an evaluation is to do, made concrete before any work begins."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import platform
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.data import Dataset, Problem, Sample, input_shape, open_dataset, take
+from dmbp_jax.dmbp import PRESETS
+from dmbp_jax.experiments.contestants import Contestant, choose_contestants
+from dmbp_jax.experiments.measures import MEASURES, Setting, check_metrics
+from dmbp_jax.porting import Model, ModelSpec, load_model
+
+TARGETS = ("truth", "predicted")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is to be evaluated.
+
+    Raises `InputError` for a value outside its range.
+    """
+
+    data: str
+    """`imagenet:PATH`, `voc2007:PATH`, `voc2012:PATH`, `folder:PATH`, or `grid:` before any but VOC."""
+    split: str | None = None
+    """Of VOC: the list of images in `ImageSets/Main`, by default `val`."""
+    model: str = "squeezenet1_1"
+    weights: str | None = None
+    """A tag of the manifest or a `.safetensors` file; None takes the first entry of the manifest."""
+    methods: tuple[str, ...] = ("table2",)
+    """Of `contestants.KNOWN` and `contestants.GROUPS`."""
+    metrics: tuple[str, ...] | None = None
+    """Of `measures.MEASURES`; None takes those of the paper that the dataset allows: `im`, and `cim` where
+    images have several classes."""
+    preset: str = "fast"
+    """`"paper"`: 200 steps of DMBP, RISE's own number of masks, and five random images of each class of
+    ImageNet. `"fast"`: a quick look."""
+    steps: int | None = None
+    """DMBP's number of steps in place of the preset's."""
+    target: str = "truth"
+    """What is explained: `"truth"`, each true class in turn, or `"predicted"`, the most likely class."""
+    limit: int | None = None
+    """Evaluate a random subset of this many images."""
+    per_class: int | None = None
+    """Evaluate so many random images of each class; None under the preset `paper`, on ImageNet: 5."""
+    seed: int = 0
+    """Of the subset, of composites, of methods that draw, and of re-initialised layers."""
+    batch_size: int = 8
+    """Images in a chunk, and items that are explained at once."""
+    grid: int = 2
+    """Composites have `grid * grid` cells."""
+    gallery: int = 32
+    """So many images, a random subset, keep their maps for the report."""
+
+    def __post_init__(self) -> None:
+        check_choice("preset", self.preset, PRESETS)
+        check_choice("target", self.target, TARGETS)
+        for metric in self.metrics or ():
+            check_choice("metric", metric, MEASURES)
+        for name, least in (("limit", 1), ("per_class", 1), ("batch_size", 1), ("grid", 2), ("gallery", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"{name} must be at least {least}, got {value}")
+
+
+class Plan(NamedTuple):
+    """An evaluation made concrete: everything that can go wrong before the work has not."""
+
+    model: Model
+    contestants: tuple[Contestant, ...]
+    metrics: tuple[str, ...]
+    chunks: tuple[tuple[Sample, ...], ...]
+    problems: tuple[Problem, ...]
+    gallery: frozenset[str]
+    target: str
+    setting: Setting
+    config: dict[str, Any]
+    """What determines the rows: a run is continued only with the same."""
+    about: dict[str, Any]
+    """For the record: versions, the machine, where the data lay, the names of the classes."""
+
+    def span(self, number: int) -> str:
+        """Which images are in a chunk, for people."""
+        before = sum(len(chunk) for chunk in self.chunks[:number])
+        total = sum(len(chunk) for chunk in self.chunks)
+        return f"{before + 1} to {before + len(self.chunks[number])} of {total}"
+
+
+def make_plan(evaluation: Evaluation) -> Plan:
+    """Open the dataset, load the model, choose the samples.
+
+    Raises `InputError` for whatever cannot be done: a dataset that is not there, a label that the model does
+    not know, a metric that the dataset does not allow.
+    """
+    model = load_model(evaluation.model, evaluation.weights)
+    contestants = choose_contestants(
+        evaluation.methods,
+        preset=evaluation.preset,
+        steps=evaluation.steps,
+        architecture=model.spec.architecture,
+        output=model.spec.output,
+    )
+    dataset = open_dataset(
+        evaluation.data, split=evaluation.split, seed=evaluation.seed, grid=evaluation.grid
+    )
+    per_class = evaluation.per_class
+    if per_class is None and evaluation.preset == "paper" and dataset.kind == "imagenet":
+        per_class = 5
+    dataset = take(dataset, limit=evaluation.limit, per_class=per_class, seed=evaluation.seed)
+    for sample in dataset.samples:
+        label_indices(sample, model.spec)
+    several = any(len(sample.labels) > 1 for sample in dataset.samples)
+    metrics = evaluation.metrics or (("im", "cim") if several else ("im",))
+    check_metrics(metrics, dataset)
+    gallery = (
+        take(dataset, limit=evaluation.gallery, seed=evaluation.seed).samples if evaluation.gallery else ()
+    )
+    chunks = _chunks(dataset, model.spec, evaluation.batch_size)
+    config = {
+        **dataclasses.asdict(evaluation),
+        "dataset": dataset.kind,
+        "samples": len(dataset.samples),
+        "samples_sha256": _fingerprint(
+            repr([sample._replace(paths=()) for sample in dataset.samples]).encode()
+        ),
+        "chunks": len(chunks),
+        "weights": model.spec.tag,
+        "weights_sha256": _fingerprint(
+            *(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(model.params))
+        ),
+        "methods": {one.name: one.describe() for one in contestants},
+        "metrics": list(metrics),
+        "per_class": per_class,
+    }
+    # Recorded, not compared: the same samples may be named by another path.
+    about = {
+        "data": config.pop("data"),
+        "classes": _class_names(dataset, model.spec, evaluation.target),
+        **_versions(),
+    }
+    return Plan(
+        model,
+        contestants,
+        tuple(metrics),
+        chunks,
+        dataset.problems,
+        frozenset(sample.name for sample in gallery),
+        evaluation.target,
+        Setting(model, jax.random.key(evaluation.seed), evaluation.batch_size),
+        config,
+        about,
+    )
+
+
+def label_indices(sample: Sample, spec: ModelSpec) -> tuple[int, ...]:
+    """The classes of a sample; raises `InputError` that names the sample whose label the model has not."""
+    try:
+        return tuple(spec.label_index(label) for label in sample.labels)
+    except InputError as error:
+        raise InputError(f"{sample.name}: {error}") from None
+
+
+def _chunks(dataset: Dataset, spec: ModelSpec, batch_size: int) -> tuple[tuple[Sample, ...], ...]:
+    """Samples of one input size together, so that each size is compiled once and batches are full."""
+    groups: dict[tuple[int, int] | None, list[Sample]] = {}
+    for sample in dataset.samples:
+        groups.setdefault(input_shape(sample, spec.preprocess), []).append(sample)
+    return tuple(
+        tuple(group[at : at + batch_size])
+        for group in groups.values()
+        for at in range(0, len(group), batch_size)
+    )
+
+
+def _fingerprint(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def _class_names(dataset: Dataset, spec: ModelSpec, target: str) -> dict[str, str]:
+    """The names of the classes that rows can speak of."""
+    if target == "predicted":
+        return {str(index): name for index, name in enumerate(spec.classes)}
+    true = {index for sample in dataset.samples for index in label_indices(sample, spec)}
+    return {str(index): spec.classes[index] for index in sorted(true)}
+
+
+def _versions() -> dict[str, Any]:
+    device = jax.devices()[0]
+    packages = ("dmbp_jax", "jax", "jaxlib", "numpy", "scipy")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {
+        "versions": {"python": platform.python_version(), **versions},
+        "device": f"{device.platform}, {device.device_kind}",
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

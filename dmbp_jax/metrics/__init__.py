@@ -1,0 +1,19 @@
+"""How good is a heat map? Recognition as pixels come and go, localisation, sanity, class sensitivity."""
+
+from dmbp_jax.metrics.class_sensitivity import LikelyClasses as LikelyClasses
+from dmbp_jax.metrics.class_sensitivity import most_and_least_likely as most_and_least_likely
+from dmbp_jax.metrics.complementary_insertion import complementary_insertion as complementary_insertion
+from dmbp_jax.metrics.curve import Curve as Curve
+from dmbp_jax.metrics.curve import Predict as Predict
+from dmbp_jax.metrics.curve import area_under_curve as area_under_curve
+from dmbp_jax.metrics.deletion import deletion as deletion
+from dmbp_jax.metrics.grid_pointing_game import grid_pointing_game as grid_pointing_game
+from dmbp_jax.metrics.insertion import insertion as insertion
+from dmbp_jax.metrics.photograph import to_photograph as to_photograph
+from dmbp_jax.metrics.pointing_game import pointing_game as pointing_game
+from dmbp_jax.metrics.randomize import cascade as cascade
+from dmbp_jax.metrics.randomize import randomize_layers as randomize_layers
+from dmbp_jax.metrics.rank_correlation import RankCorrelation as RankCorrelation
+from dmbp_jax.metrics.rank_correlation import rank_correlation as rank_correlation
+from dmbp_jax.metrics.substrate import Substrate as Substrate
+from dmbp_jax.metrics.substrate import make_substrate as make_substrate

@@ -1,0 +1,42 @@
+"""The image that insertion starts from and deletion ends in: what is seen where a pixel is not shown."""
+
+from typing import Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.ops import folded_gaussian_blur, gaussian_blur
+from dmbp_jax.typing import Image
+
+Substrate = Literal["rise", "gaussian", "zero"] | Float[Array, "..."]
+BLUR_SIZE = 11
+BLUR_SIGMA = 5.0
+
+
+def make_substrate(image: Image, substrate: Substrate) -> Image:
+    """What replaces the pixels of the normalised `image`, `(h, w, c)`, that are not shown.
+
+    - `"rise"`: the image convolved with RISE's 11 x 11 kernel, zero-padded (`evaluation.py` of
+      github.com/eclique/RISE: a Gaussian of 5 pixels folded into the window, hence nearly a plain average);
+    - `"gaussian"`: a whole Gaussian of the same 5 pixels, borders repeated;
+    - `"zero"`: 0 of the normalised image;
+    - an array of the image's shape.
+
+    Raises `InputError` for another name or shape.
+
+    >>> make_substrate(jnp.ones((40, 40, 3)), "gaussian").mean().round(5).item()
+    1.0
+    """
+    if not isinstance(substrate, str):
+        if substrate.shape != image.shape:
+            raise InputError(
+                f"the substrate must have the image's shape {image.shape}, got {substrate.shape}"
+            )
+        return substrate
+    check_choice("substrate", substrate, ("rise", "gaussian", "zero"))
+    if substrate == "rise":
+        return folded_gaussian_blur(image, size=BLUR_SIZE, sigma=BLUR_SIGMA)
+    if substrate == "gaussian":
+        return gaussian_blur(image, BLUR_SIGMA, max_sigma=BLUR_SIGMA)
+    return jnp.zeros_like(image)

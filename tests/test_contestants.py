@@ -1,0 +1,96 @@
+"""Which methods an evaluation compares, and with which options."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from small import tiny_network
+
+import dmbp_jax
+from dmbp_jax.checks import InputError
+from dmbp_jax.experiments import METHODS
+from dmbp_jax.experiments.contestants import GROUPS, KNOWN, TABLE2, choose_contestants
+
+NETWORK = {"architecture": "squeezenet1_1", "output": "softmax"}
+
+
+def choose(*names, preset="paper", **options):
+    return {one.name: one for one in choose_contestants(names, preset=preset, **NETWORK, **options)}
+
+
+def test_groups_stand_for_known_methods_and_all_for_every_one():
+    assert all(name in KNOWN for names in GROUPS.values() for name in names)
+    assert sorted(GROUPS["all"]) == sorted(KNOWN)
+    assert [len(GROUPS[f"table{number}"]) for number in (1, 2, 3)] == [4, 12, 3]
+
+
+def test_a_method_that_is_named_twice_competes_once():
+    assert list(choose("grad_cam", "table3", "grad_cam")) == [
+        "grad_cam",
+        "guided_backprop",
+        "guided_grad_cam",
+        "dmbp",
+    ]
+
+
+def test_the_ablations_differ_in_the_objective_alone():
+    chosen = {name: one.describe() for name, one in choose("table1").items()}
+    assert chosen["gradient_x_input"] == {"method": "gradient_x_input", "options": {}}
+    objective = {"dmbp": "all", "dmbp_posneg": "posneg", "dmbp_positive": "positive"}
+    for name, expected in objective.items():
+        assert chosen[name]["method"] == "dmbp"
+        assert chosen[name]["options"].pop("objective") == expected
+    assert chosen["dmbp"]["options"] == chosen["dmbp_posneg"]["options"] == chosen["dmbp_positive"]["options"]
+    assert chosen["dmbp"]["options"]["steps"] == 200
+
+
+def test_steps_and_preset_reach_every_dmbp():
+    for name in ("dmbp", "dmbp_posneg"):
+        described = choose("table1", preset="fast", steps=3)[name].describe()
+        assert described["options"]["steps"] == 3
+        assert described["options"]["learning_rate"] == 0.1
+
+
+def test_gradient_methods_are_times_input_as_in_the_paper():
+    chosen = choose("table2", "deconvnet")
+    times_input = [name for name, one in chosen.items() if one.options.get("multiply_by_inputs")]
+    assert sorted(times_input) == ["deconvnet", "guided_backprop", "smoothgrad"]
+
+
+def test_unknown_and_no_methods_are_named():
+    with pytest.raises(InputError, match="unknown method 'grad_cma': did you mean 'grad_cam'"):
+        choose("grad_cma")
+    with pytest.raises(InputError, match="no method given; name one or more of table1"):
+        choose()
+
+
+@pytest.mark.parametrize("name", [name for name in KNOWN if name not in METHODS])
+def test_what_is_no_method_of_explain_also_explains(name, quick_compiling):
+    apply, params, images = tiny_network()
+    one = choose(name, steps=2)[name]
+    a = dmbp_jax.explain(
+        apply, params, images, jnp.asarray([1, 2, 3]), one.method, key=jax.random.key(0), **one.options
+    )
+    assert a.heatmap.shape == images.shape[:3]
+    assert a.finite.all()
+
+
+def test_random_maps_are_independent_of_each_other():
+    apply, params, images = tiny_network()
+    maps = dmbp_jax.explain(
+        apply,
+        params,
+        images,
+        jnp.asarray([1, 2, 3]),
+        choose("random")["random"].method,
+        key=jax.random.key(0),
+    ).heatmap
+    assert abs(jnp.corrcoef(maps.reshape(3, -1))[0, 1]) < 0.5
+    with pytest.raises(InputError, match=r"give key=jax\.random\.key"):
+        dmbp_jax.explain(apply, params, images, jnp.asarray([1, 2, 3]), choose("random")["random"].method)
+
+
+def test_table_2_is_the_published_one(shared):
+    import tomllib
+
+    published = tomllib.loads((shared / "reference" / "paper_tables.toml").read_text())
+    assert list(TABLE2) == published["table2"]["columns"]

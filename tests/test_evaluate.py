@@ -1,0 +1,326 @@
+"""Evaluations with a tiny network: rows, targets, interruptions, problems, configurations."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from datasets import VocImage, VocObject, make_voc, save_photo, write_csv
+from small import tiny_network
+
+import dmbp_jax
+from dmbp_jax import metrics
+from dmbp_jax.checks import InputError
+from dmbp_jax.data import Preprocess
+from dmbp_jax.experiments import plan as plan_module
+from dmbp_jax.experiments.evaluate import evaluate
+from dmbp_jax.experiments.measures import MEASURES
+from dmbp_jax.experiments.plan import Evaluation
+from dmbp_jax.experiments.store import Store, open_store
+from dmbp_jax.experiments.titles import METRICS
+from dmbp_jax.porting import Model, ModelSpec
+
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
+NAMES = ("tench", "cat", "dog", "cow", "boat", "person", "sofa", "bird", "car", "bus")
+CUT = Preprocess(resize=20, crop=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+def tiny_model(preprocess=CUT):
+    apply, params, _ = tiny_network()
+    spec = ModelSpec(
+        architecture="tiny",
+        tag="test",
+        classes=NAMES,
+        preprocess=preprocess,
+        input_size=16,
+        output="softmax",
+        licence="",
+        source="",
+    )
+    return Model(apply, params, spec)
+
+
+@pytest.fixture(autouse=True)
+def model(monkeypatch):
+    monkeypatch.setattr(plan_module, "load_model", lambda name, weights: tiny_model())
+    return tiny_model()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Eleven photographs of the ten classes."""
+    folder = tmp_path / "photos"
+    names = [f"{number}.png" for number in range(11)]
+    for name in names:
+        save_photo(folder / name)
+    write_csv(folder / "labels.csv", ("file", "class_index"), *[(n, i % 10) for i, n in enumerate(names)])
+    return folder
+
+
+def setting(photos, **options):
+    given = {
+        "data": f"folder:{photos}",
+        "methods": ("gradient_x_input",),
+        "metrics": ("im",),
+        "batch_size": 4,
+    }
+    return Evaluation(**given | options)
+
+
+def run(evaluation, folder):
+    evaluate(evaluation, folder)
+    with open_store(folder) as store:
+        return list(store.rows())
+
+
+def without_seconds(rows):
+    return sorted(row._replace(seconds=0.0) for row in rows)
+
+
+def test_rows_are_what_explain_and_the_metrics_give(photos, tmp_path, model):
+    rows = run(
+        setting(photos, methods=("gradient_x_input", "dmbp"), metrics=("im", "deletion"), steps=2),
+        tmp_path / "run",
+    )
+    assert len(rows) == 11 * 2 * 2
+    for row in rows:
+        if row.image not in ("3.png", "10.png"):
+            continue
+        x = jnp.asarray(model.spec.preprocess(photos / row.image))
+        options = {"preset": "fast", "steps": 2} if row.method == "dmbp" else {}
+        a = dmbp_jax.explain(model.apply, model.params, x[None], [row.target], row.method, **options)
+
+        def predict(images):
+            return jax.nn.softmax(model.apply(model.params, images))
+
+        metric = {"im": metrics.insertion, "deletion": metrics.deletion}[row.metric]
+        curve = metric(predict, x, a.heatmap[0], jnp.asarray(row.target))
+        np.testing.assert_allclose(row.value, curve.auc, rtol=1e-4)
+        np.testing.assert_allclose(row.curve, curve.probabilities, rtol=1e-4)
+        assert row.target == int(row.image.removesuffix(".png")) % 10
+        assert row.seconds > 0
+
+
+def test_every_metric_gives_one_row_for_what_it_is_defined_on(photos, tmp_path):
+    grid = ["im", "cim", "deletion", "grid_pointing", "sanity", "cascade", "class_sensitivity"]
+    rows = run(setting(f"{photos}", data=f"grid:{photos}", metrics=tuple(grid)), tmp_path / "run")
+    count = {name: sum(row.metric == name for row in rows) for name in {row.metric for row in rows}}
+    # Two composites of four classes; the classes that are compared for sensitivity are the network's choice.
+    eight = {"im", "cim", "deletion", "grid_pointing", "sanity", "sanity_abs", "cascade", "cascade_abs"}
+    two = {"class_sensitivity", "class_sensitivity_abs"}
+    assert count == dict.fromkeys(eight, 8) | dict.fromkeys(two, 2)
+    assert all(row.value is not None and np.isfinite(row.value) for row in rows)
+    curves = {row.metric: len(row.curve) for row in rows if row.curve}
+    # 256 pixels, 10 a step; three layers.
+    assert curves == {"im": 27, "cim": 27, "deletion": 27, "cascade": 3, "cascade_abs": 3}
+
+
+def test_every_measure_is_described_and_the_other_way_round():
+    derived = {name for name in METRICS if name.endswith("_abs")}
+    assert METRICS.keys() - derived == MEASURES.keys()
+    assert {name.removesuffix("_abs") for name in derived} <= MEASURES.keys()
+
+
+def test_voc_explains_each_class_and_points_at_its_boxes(tmp_path):
+    whole = (1, 1, 40, 30)
+    corner = (40, 30, 40, 30)
+    devkit = make_voc(
+        tmp_path,
+        [
+            VocImage("a", (VocObject("dog", whole), VocObject("cat", corner), VocObject("zebra", whole))),
+            VocImage("b", (VocObject("boat", whole),)),
+        ],
+    )
+    unknown = Evaluation(data=f"voc2012:{devkit}", methods=("gradient_x_input",))
+    with pytest.raises(InputError, match=r"a: the label 'zebra' is no class of tiny\.test"):
+        run(unknown, tmp_path / "unknown")
+    assert not (tmp_path / "unknown").exists()
+
+    make_voc(
+        tmp_path,
+        [
+            VocImage("a", (VocObject("dog", whole), VocObject("cat", corner))),
+            VocImage("b", (VocObject("boat", whole),)),
+        ],
+    )
+    rows = run(dataclasses.replace(unknown, metrics=("im", "cim", "pointing")), tmp_path / "run")
+    pointing = {(row.image, NAMES[row.target]): row.value for row in rows if row.metric == "pointing"}
+    assert pointing.keys() == {("a", "dog"), ("a", "cat"), ("b", "boat")}
+    assert pointing["a", "dog"] == pointing["b", "boat"] == 1
+    # An image of one class has no other class.
+    assert {row.image for row in rows if row.metric == "cim"} == {"a"}
+    assert sum(row.metric == "im" for row in rows) == 3
+
+
+def test_photographs_of_many_sizes_are_compiled_once_for_each(tmp_path, monkeypatch):
+    whole = Preprocess(resize=16, crop=None)
+    monkeypatch.setattr(plan_module, "load_model", lambda name, weights: tiny_model(whole))
+    folder = tmp_path / "photos"
+    sizes = [(16, 16), (24, 16), (16, 16), (16, 24), (24, 16)]
+    for number, size in enumerate(sizes):
+        save_photo(folder / f"{number}.png", size=size)
+    write_csv(folder / "labels.csv", ("file", "class_index"), *[(f"{i}.png", i) for i in range(5)])
+    rows = run(setting(folder, batch_size=2), tmp_path / "run")
+    assert sorted(row.image for row in rows) == [f"{i}.png" for i in range(5)]
+    assert len({(row.image, row.seconds) for row in rows}) == 5
+    plan = plan_module.make_plan(setting(folder, batch_size=2))
+    shapes = [[int(sample.name[0]) for sample in chunk] for chunk in plan.chunks]
+    assert shapes == [[0, 2], [1, 4], [3]]
+
+
+def test_predicted_targets(photos, tmp_path, model):
+    rows = run(setting(photos, target="predicted"), tmp_path / "run")
+    assert len(rows) == 11
+    for row in rows:
+        logits = model.apply(model.params, jnp.asarray(model.spec.preprocess(photos / row.image))[None])
+        assert row.target == int(logits[0].argmax())
+
+
+class Stop(Exception):
+    """What a test raises in the middle of a run."""
+
+
+@pytest.mark.parametrize("stop_at", [0, 1, 4, 5])
+def test_a_run_that_stopped_goes_on_with_the_same_rows(photos, tmp_path, monkeypatch, stop_at):
+    evaluation = setting(photos, methods=("random", "dmbp"), metrics=("im", "sanity"), steps=2)
+    undisturbed = run(evaluation, tmp_path / "undisturbed")
+    add, count = Store.add, iter(range(100))
+
+    def stopping_add(store, *unit):
+        if next(count) == stop_at:
+            raise Stop
+        add(store, *unit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add", stopping_add)
+        with pytest.raises(Stop):
+            run(evaluation, tmp_path / "stopped")
+    with open_store(tmp_path / "stopped") as store:
+        assert len(store.done()) == stop_at
+    assert without_seconds(run(evaluation, tmp_path / "stopped")) == without_seconds(undisturbed)
+    # A run that is complete is not computed again.
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add", stopping_add)
+        assert without_seconds(run(evaluation, tmp_path / "stopped")) == without_seconds(undisturbed)
+
+
+def test_methods_that_draw_depend_on_the_seed_alone(photos, tmp_path):
+    evaluation = setting(photos, methods=("random",))
+    first, again, other = (
+        without_seconds(run(dataclasses.replace(evaluation, seed=seed), tmp_path / name))
+        for name, seed in (("first", 0), ("again", 0), ("other", 1))
+    )
+    assert first == again
+    assert first != other
+    assert len({row.value for row in first}) == len(first)
+
+
+def test_an_unreadable_photograph_is_counted_and_costs_no_other_row(photos, tmp_path, capsys):
+    before = without_seconds(run(setting(photos), tmp_path / "before"))
+    (photos / "5.png").write_bytes((photos / "5.png").read_bytes()[:100])
+    after = without_seconds(run(setting(photos), tmp_path / "after"))
+    assert [row for row in before if row.image != "5.png"] == after
+    with open_store(tmp_path / "after") as store:
+        ((name, message),) = store.problems()
+    assert name == "5.png"
+    assert "5.png is damaged or truncated" in message
+    assert "left out: " in capsys.readouterr().err
+
+
+def test_a_photograph_that_was_mended_is_evaluated_by_a_new_run_only(photos, tmp_path):
+    content = (photos / "5.png").read_bytes()
+    (photos / "5.png").write_bytes(b"")
+    run(setting(photos), tmp_path / "run")
+    (photos / "5.png").write_bytes(content)
+    assert len(run(setting(photos), tmp_path / "run")) == 10
+    assert len(run(setting(photos), tmp_path / "new")) == 11
+
+
+def test_maps_that_are_not_numbers_have_no_value(photos, tmp_path, monkeypatch):
+    broken = tiny_model()
+    params = jax.tree.map(jnp.copy, broken.params)
+    params["conv2"]["kernel"] = params["conv2"]["kernel"].at[0].set(jnp.nan)
+    monkeypatch.setattr(plan_module, "load_model", lambda name, weights: broken._replace(params=params))
+    rows = run(setting(photos, limit=2, metrics=("im", "sanity")), tmp_path / "run")
+    assert [row.value for row in rows] == [None] * 6
+    assert all(row.curve is None for row in rows)
+
+
+def test_the_gallery_keeps_a_random_subset(photos, tmp_path):
+    run(setting(photos, gallery=3, methods=("random", "gradient_x_input")), tmp_path / "run")
+    with open_store(tmp_path / "run") as store:
+        pictures = list(store.pictures())
+    images = {picture.image for picture in pictures}
+    assert len(images) == 3
+    assert {(p.image, p.method) for p in pictures} == {
+        (image, method) for image in images for method in ("", "random", "gradient_x_input")
+    }
+    assert all(picture.png.startswith(b"\x89PNG") for picture in pictures)
+
+
+@pytest.mark.parametrize(
+    ("metric", "needs"),
+    [("cim", "several classes"), ("pointing", "bounding boxes"), ("grid_pointing", "composites")],
+)
+def test_a_metric_that_the_data_do_not_allow_is_refused_at_once(photos, tmp_path, metric, needs):
+    with pytest.raises(InputError, match=f"{metric} needs .*{needs}"):
+        run(setting(photos, metrics=("im", metric)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": ("auc",)}, "unknown metric 'auc'"),
+        ({"preset": "papr"}, "did you mean 'paper'"),
+        ({"target": "true"}, "unknown target 'true'"),
+        ({"limit": 0}, "limit must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"grid": 1}, "grid must be at least 2"),
+        ({"methods": ("dbmp",)}, "did you mean 'dmbp'"),
+    ],
+)
+def test_bad_options_are_named(photos, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        run(setting(photos, **options), tmp_path / "run")
+
+
+def test_a_run_of_another_configuration_is_refused(photos, tmp_path):
+    rows = run(setting(photos), tmp_path / "run")
+    with pytest.raises(InputError) as refusal:
+        run(setting(photos, methods=("gradient_x_input", "random"), seed=3), tmp_path / "run")
+    assert "seed: there 0, now 3" in str(refusal.value)
+    assert "methods.random: there null, now" in str(refusal.value)
+    # Another photograph in the folder is another dataset, another path to it is not.
+    moved = photos.rename(tmp_path / "elsewhere")
+    assert run(setting(moved), tmp_path / "run") == rows
+    save_photo(moved / "more.png")
+    with (moved / "labels.csv").open("a") as file:
+        file.write("more.png,2\n")
+    with pytest.raises(InputError, match="samples: there 11, now 12"):
+        run(setting(moved), tmp_path / "run")
+
+
+def test_the_papers_protocol_fills_in_what_was_not_said(tmp_path):
+    folder = tmp_path / "val"
+    for name in ("tench", "cat"):
+        for number in range(7):
+            save_photo(folder / name / f"{name}{number}.JPEG")
+    paper = Evaluation(data=f"imagenet:{folder}", preset="paper")
+    config = plan_module.make_plan(paper).config
+    assert config["per_class"] == 5
+    assert config["samples"] == 10
+    assert config["metrics"] == ["im"]
+    assert config["target"] == "truth"
+    assert len(config["methods"]) == 12
+    assert config["methods"]["dmbp"]["options"]["steps"] == 200
+    assert config["methods"]["dmbp"]["options"]["learning_rate"] == 0.01
+    assert config["methods"]["rise"]["options"]["n_masks"] == 4000
+    assert plan_module.make_plan(dataclasses.replace(paper, per_class=2)).config["samples"] == 4
+
+    devkit = make_voc(tmp_path, [VocImage("a", (VocObject("dog"), VocObject("cat")))])
+    voc = plan_module.make_plan(Evaluation(data=f"voc2012:{devkit}", preset="paper")).config
+    assert voc["metrics"] == ["im", "cim"]
+    assert voc["per_class"] is None

@@ -1,0 +1,195 @@
+"""Where a heat map points: the photograph's frame, the pointing game and the grid pointing game."""
+
+import itertools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from references import metrics as reference
+
+from dmbp_jax import InputError
+from dmbp_jax.metrics import grid_pointing_game, pointing_game, to_photograph
+from dmbp_jax.ops import upsample
+
+RNG = np.random.default_rng(0)
+
+
+def peak(row, column, size=(80, 100)):
+    heatmap = np.zeros(size, np.float32)
+    heatmap[row, column] = 1
+    return heatmap
+
+
+# The photograph's frame.
+
+
+def test_the_whole_photograph_is_an_upsampling():
+    heatmap = RNG.normal(size=(5, 7)).astype(np.float32)
+    ours = to_photograph(heatmap, (0, 0, 35, 40), (40, 35))
+    np.testing.assert_allclose(ours, upsample(jnp.asarray(heatmap)[..., None], (40, 35))[..., 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [(0, 0), (3, 2)])
+def test_at_its_own_size_nothing_is_interpolated(offset):
+    """The centre crop of a photograph that was not resized lies where it was cut out."""
+    heatmap = RNG.normal(size=(5, 7))
+    top, left = offset
+    ours = to_photograph(heatmap, (left, top, left + 7, top + 5), (9, 12))
+    expected = np.full((9, 12), -np.inf)
+    expected[top : top + 5, left : left + 7] = heatmap
+    np.testing.assert_allclose(ours, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "region",
+    [(0, 0, 21, 14), (2.3, -1.7, 18.9, 13.2), (-5, -4.5, 30, 25), (7.6, 7.6, 8.4, 8.4), (30, 0, 40, 14)],
+)
+def test_the_frame_is_the_loops(region):
+    heatmap = RNG.normal(size=(6, 9))
+    ours = to_photograph(heatmap, region, (14, 21))
+    assert ours.dtype == np.float64
+    np.testing.assert_allclose(ours, reference.to_photograph(heatmap, region, (14, 21)), atol=1e-12)
+
+
+def test_what_the_network_has_not_seen_is_not_pointed_at():
+    """A crop whose every value is below zero."""
+    heatmap = to_photograph(-1 - RNG.random((10, 10)), (20, 30, 50, 60), (80, 100))
+    assert not pointing_game(heatmap, [(0, 0, 20, 80), (50, 0, 100, 80)], tolerance=0)
+    assert pointing_game(heatmap, [(20, 30, 50, 60)], tolerance=0)
+
+
+def test_bad_frames_are_one_clear_error():
+    heatmap = np.zeros((2, 2))
+    for region, size, message in (
+        ((0, 0, 1), (3, 3), "region must be four finite numbers"),
+        ((0, 0, np.nan, 1), (3, 3), "region must be four finite numbers"),
+        ((3, 0, 3, 1), (3, 3), r"region .* is empty: \(3, 0, 3, 1\)"),
+        ((0, 0, 1, 1), (3, 0), r"size must be positive rows and columns, got \(3, 0\)"),
+    ):
+        with pytest.raises(InputError, match=message):
+            to_photograph(heatmap, region, size)
+
+
+# The pointing game.
+
+
+def test_a_map_that_points_into_a_box_hits():
+    box = (30, 40, 50, 60)
+    for row, column, hit in (
+        (40, 30, True),
+        (59, 49, True),
+        (39, 30, False),
+        (60, 49, False),
+        (50, 50, False),
+    ):
+        assert pointing_game(peak(row, column), [box], tolerance=0) is hit
+
+
+def test_fifteen_pixels_away_still_hits():
+    box = (30, 40, 50, 60)
+    for row, column, hit in (
+        (50, 15, True),
+        (50, 14, False),
+        (50, 64, True),
+        (50, 65, False),
+        (25, 40, True),
+        (24, 40, False),
+        # Aslant: 11 and 10 pixels are closer than 15, 11 and 12 are not.
+        (29, 20, True),
+        (28, 19, False),
+    ):
+        assert pointing_game(peak(row, column), [box]) is hit
+
+
+def test_any_box_will_do():
+    boxes = [(0, 0, 5, 5), (80, 60, 90, 70)]
+    assert pointing_game(peak(65, 85), boxes)
+    assert pointing_game(peak(2, 2), boxes)
+    assert not pointing_game(peak(40, 40), boxes)
+
+
+def test_the_first_maximum_is_the_one():
+    heatmap = np.maximum(peak(10, 90), peak(70, 5))
+    assert pointing_game(heatmap, [(80, 0, 100, 20)])
+    assert not pointing_game(heatmap, [(0, 60, 20, 80)])
+    assert pointing_game(np.zeros((80, 100)), [(0, 0, 1, 1)])
+
+
+def test_pointing_is_the_loops_and_only_the_order_matters():
+    hits = []
+    for _ in range(200):
+        heatmap = np.round(RNG.normal(size=(40, 50)), 1)
+        corners = RNG.uniform(0, 40, size=(3, 2, 2))
+        boxes = [(*low, *high) for low, high in zip(corners.min(axis=1), corners.max(axis=1), strict=True)]
+        boxes = [tuple(float(edge) for edge in box) for box in boxes[: RNG.integers(1, 4)]]
+        tolerance = float(RNG.uniform(0, 8))
+        hits.append(pointing_game(heatmap, boxes, tolerance=tolerance))
+        assert hits[-1] == reference.pointing_game(heatmap, boxes, tolerance)
+        assert hits[-1] == pointing_game(np.exp(3 * heatmap - 1), boxes, tolerance=tolerance)
+    assert 20 < sum(hits) < 180
+
+
+def test_a_map_without_numbers_points_at_nothing():
+    everywhere = [(0, 0, 100, 80)]
+    assert not pointing_game(np.where(peak(3, 3) > 0, np.nan, 0), everywhere)
+    assert not pointing_game(np.full((80, 100), -np.inf), everywhere)
+
+
+def test_bad_games_are_one_clear_error():
+    for boxes, tolerance, message in (
+        ([], 15, "at least one box"),
+        ([(3, 0, 2, 1)], 15, r"a box must be \(left, top, right, bottom\), got \(3, 0, 2, 1\)"),
+        ([(3, 0, 4)], 15, "a box must be"),
+        ([(0, 0, 1, 1)], -1, "tolerance must not be negative, got -1"),
+    ):
+        with pytest.raises(InputError, match=message):
+            pointing_game(peak(0, 0), boxes, tolerance=tolerance)
+
+
+# The grid pointing game.
+
+
+@pytest.mark.parametrize("grid", [1, 2, 3])
+def test_known_maps_have_their_known_share(grid):
+    size = 12
+    for cell in range(grid * grid):
+        row, column = divmod(cell, grid)
+        inside = np.zeros((size, size))
+        inside[size * row // grid : size * (row + 1) // grid] += 1
+        inside[:, size * column // grid : size * (column + 1) // grid] += 1
+        inside = (inside == 2).astype(np.float32)
+        assert grid_pointing_game(inside, grid, cell) == 1
+        assert grid_pointing_game(np.full((size, size), 0.1), grid, cell) == pytest.approx(1 / grid**2)
+        # What speaks against the class does not count.
+        assert grid_pointing_game(inside - 5 * (1 - inside), grid, cell) == 1
+        if grid > 1:
+            assert grid_pointing_game(1 - inside, grid, cell) == 0
+            assert grid_pointing_game(1 - 3 * inside, grid, cell) == 0
+
+
+@pytest.mark.parametrize(("size", "grid"), [((13, 17), 2), ((13, 17), 3), ((5, 4), 4), ((6, 6), 3)])
+def test_the_share_is_the_loops(size, grid):
+    heatmap = RNG.normal(size=size)
+    shares = [grid_pointing_game(heatmap, grid, cell) for cell in range(grid * grid)]
+    expected = [reference.grid_pointing_game(heatmap, grid, cell) for cell in range(grid * grid)]
+    np.testing.assert_allclose(shares, expected, rtol=1e-12)
+    assert sum(shares) == pytest.approx(1)
+    assert grid_pointing_game(jnp.asarray(heatmap, jnp.float32), grid, 0) == pytest.approx(
+        shares[0], rel=1e-5
+    )
+
+
+def test_a_share_of_nothing_is_nan():
+    for value, grid in itertools.product((0.0, -1.0, np.nan, np.inf), (1, 2)):
+        assert np.isnan(grid_pointing_game(np.full((4, 4), value), grid, 0))
+
+
+def test_bad_grids_are_one_clear_error():
+    for grid, cell, message in (
+        (0, 0, "grid must be from 1 to 4, .*got 0"),
+        (5, 0, "grid must be from 1 to 4, .*got 5"),
+        (2, 4, "cell must be from 0 to 3 in a grid of 2 x 2, got 4"),
+        (2, -1, "cell must be from 0 to 3"),
+    ):
+        with pytest.raises(InputError, match=message):
+            grid_pointing_game(np.ones((4, 6)), grid, cell)

@@ -1,0 +1,112 @@
+"""The store of a run: whole units or nothing, one configuration, clear messages."""
+
+import sqlite3
+
+import pytest
+
+from dmbp_jax.checks import InputError
+from dmbp_jax.data import Problem
+from dmbp_jax.experiments.store import FILE, Picture, Row, open_store, resume_store
+
+CONFIG = {"seed": 0, "methods": {"dmbp": {"steps": 10}}, "metrics": ["im"]}
+ROWS = [
+    Row("a.jpg", 3, "dmbp", "im", 0.25, 1.5, (0.0, 0.5, 0.25)),
+    Row("a.jpg", 3, "dmbp", "cascade", None, 1.5, (None, 0.5)),
+]
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "run"
+    with resume_store(folder, CONFIG, {"device": "cpu"}) as store:
+        store.add(0, "dmbp", ROWS, [Picture("a.jpg", 3, "dmbp", b"png")])
+        store.add_problems([Problem("b.jpg", "no such file")])
+    return folder
+
+
+def test_what_was_added_is_read_again(run):
+    with open_store(run) as store:
+        assert list(store.rows()) == ROWS
+        assert list(store.pictures()) == [Picture("a.jpg", 3, "dmbp", b"png")]
+        assert store.problems() == [Problem("b.jpg", "no such file")]
+        assert store.done() == {(0, "dmbp")}
+        assert store.config() == CONFIG
+        assert store.about() == {"device": "cpu"}
+
+
+def test_the_same_configuration_continues(run):
+    with resume_store(run, CONFIG, {"device": "another machine"}) as store:
+        store.add(1, "dmbp", [ROWS[0]._replace(image="c.jpg")])
+        store.add_problems([Problem("b.jpg", "no such file")])
+        assert len(list(store.rows())) == 3
+        assert len(store.problems()) == 1
+        assert store.about() == {"device": "cpu"}
+
+
+def test_another_configuration_is_refused_with_every_difference(run):
+    other = {"seed": 1, "methods": {"dmbp": {"steps": 10}, "rise": {}}, "metrics": ["im"]}
+    with pytest.raises(InputError) as refusal, resume_store(run, other, {}):
+        pass
+    assert str(refusal.value).splitlines()[1:] == [
+        "  seed: there 0, now 1",
+        "  methods.rise: there null, now {}",
+    ]
+    with open_store(run) as store:
+        assert store.config() == CONFIG
+
+
+def test_a_unit_that_fails_half_way_leaves_nothing(run):
+    good, doubled = ROWS[0]._replace(image="c.jpg"), ROWS[0]
+    with open_store(run) as store:
+        with pytest.raises(InputError, match="another process is adding to"):
+            store.add(1, "dmbp", [good, doubled])
+        assert list(store.rows()) == ROWS
+        assert store.done() == {(0, "dmbp")}
+
+
+def test_a_unit_is_never_added_twice(run):
+    with open_store(run) as one, open_store(run) as other:
+        one.add(1, "dmbp", [])
+        with pytest.raises(InputError, match="let one of them finish"):
+            other.add(1, "dmbp", [])
+
+
+def test_a_full_disk_is_named_and_costs_nothing_that_was_finished(run):
+    # SQLite's own limit on a file's size raises what a full disk raises.
+    with open_store(run) as store:
+        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+        store._connection.execute(f"PRAGMA max_page_count = {pages}")
+        many = [ROWS[0]._replace(image=f"{i}.jpg", curve=(0.1,) * 100) for i in range(1000)]
+        with pytest.raises(InputError, match=r"cannot write .*full.*finished is kept") as refusal:
+            store.add(1, "dmbp", many)
+        assert str(run / FILE) in str(refusal.value)
+    with open_store(run) as store:
+        assert list(store.rows()) == ROWS
+        store.add(1, "dmbp", many)
+        assert len(list(store.rows())) == 1002
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(InputError, match="holds no evaluation"), open_store(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all" * 100])
+def test_a_file_that_is_no_run_is_named_and_kept(tmp_path, content):
+    (tmp_path / FILE).write_bytes(content)
+    refused = pytest.raises(InputError, match="is not the file of an evaluation, or damaged")
+    with refused, resume_store(tmp_path, CONFIG, {}):
+        pass
+    assert (tmp_path / FILE).read_bytes() == content
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot write"), resume_store(tmp_path / "file" / "run", CONFIG, {}):
+        pass
+
+
+def test_the_file_is_plain_sqlite(run):
+    connection = sqlite3.connect(run / FILE)
+    assert connection.execute("SELECT value FROM rows WHERE metric = 'im'").fetchall() == [(0.25,)]
+    connection.close()
