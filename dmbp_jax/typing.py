@@ -99,5 +99,11 @@ class Attribution(NamedTuple):
         return self.values.sum(axis=-1)
 
 
+OnStep: TypeAlias = Callable[[Any], None]
+"""Called on the host with the number of each finished step, from inside the compiled loop."""
+
+OutputActivation: TypeAlias = Literal["softmax", "sigmoid"]
+"""What makes probabilities of a network's logits."""
+
 Method: TypeAlias = Callable[..., Attribution]
 """`method(apply, params, image, target, *, key=None, **options) -> Attribution` for one image."""

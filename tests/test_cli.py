@@ -1,68 +1,24 @@
 """The command: a photograph in, an explanation out; bad input ends with one message and nothing written."""
 
-import contextlib
 import errno
-import io
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
 import pytest
+from commands import Run, run_here, run_process
 
-from dmbp_jax import cli, porting
+from dmbp_jax import porting
 from dmbp_jax.data import example_photo
 
-COMMAND = Path(sys.executable).with_name("dmbp-jax")
 BIRD, DOG = "n01514668_cock.JPEG", "n02113023_Pembroke.JPEG"
 SPEC = porting.load_model("squeezenet1_1").spec
 NUMBER = r"(-?[0-9.]+(?:e[+-]?\d+)?)"
 SCORES = re.compile(rf"y = {NUMBER}: y\+ = {NUMBER}, y- = {NUMBER}, y~ = {NUMBER}")
-
-
-class Run(NamedTuple):
-    """A finished command and the folder it wrote to."""
-
-    code: int
-    out: str
-    err: str
-    folder: Path
-
-
-def run_here(folder: Path, *arguments: str | Path) -> Run:
-    """The command in this process, where warnings are errors and array annotations are checked."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["dmbp-jax", *map(str, arguments)])
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code
-    return Run(code, out.getvalue(), err.getvalue(), folder)
-
-
-def run_process(folder: Path, *arguments: str | Path, **environment: str) -> Run:
-    done = subprocess.run(
-        [COMMAND, *arguments],
-        cwd=folder,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    return Run(done.returncode, done.stdout, done.stderr, folder)
 
 
 def everything_in(folder: Path) -> dict[str, bytes | None]:
@@ -399,3 +355,25 @@ def test_interruption_ends_with_130(tmp_path, monkeypatch):
     done = run_here(tmp_path, "explain", "--example")
     assert done.code == 130
     assert "Traceback" not in done.err
+
+
+def test_another_method_has_one_map_and_no_scores(tmp_path):
+    files = ("-o", "why.png", "--save", "why.npz")
+    run = run_here(tmp_path, "explain", "--example", "--method", "gradient_x_input", *files)
+    assert run.code == 0, run.err
+    assert "y+" not in run.out
+    assert "preset" not in run.out
+    with PIL.Image.open(tmp_path / "why.png") as figure:
+        assert figure.width < 3 * 2.7 * 150
+    with np.load(tmp_path / "why.npz") as arrays:
+        assert arrays["values"].shape == (224, 224, 3)
+        assert "positive" not in arrays
+
+
+def test_an_ablation_is_a_method_of_the_command(tmp_path):
+    run = run_here(tmp_path, "explain", "--example", "--method", "dmbp_posneg", "--save", "why.npz")
+    assert run.code == 0, run.err
+    assert SCORES.search(run.out)
+    assert "step 10 of 10" in run.err
+    with np.load(tmp_path / "why.npz") as arrays:
+        assert arrays["score_positive"] > 0

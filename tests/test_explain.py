@@ -15,6 +15,7 @@ from dmbp_jax import InputError
 from dmbp_jax.attribution import meta_saliency
 from dmbp_jax.attribution.gradient import gradient
 from dmbp_jax.dmbp import PRESETS, DMBPConfig, configure
+from dmbp_jax.rules import PLAIN
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 
@@ -249,3 +250,17 @@ def test_a_method_may_be_a_function(network):
     assert_same(dmbp_jax.explain(apply, params, images, [1, 2, 3], still), named)
     moved = dmbp_jax.explain(apply, params, images, [1, 2, 3], meta_saliency(gradient, epsilon=0.5))
     assert np.abs(moved.values - named.values).max() > 1e-3 * np.abs(named.values).max()
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "guided_grad_cam", "norm_grad"])
+def test_a_site_without_a_map_is_named(network, method):
+    apply, params, images = network
+    option = "sites" if method == "norm_grad" else "site"
+    with pytest.raises(InputError, match="site 'fc' has no map: its output has shape"):
+        dmbp_jax.explain(apply, params, images, [1, 2, 3], method, **{option: "fc"})
+
+    def flat(params, x, *, rule=PLAIN):
+        return rule.relu("relu", x.reshape(len(x), -1))
+
+    with pytest.raises(InputError, match="no ReLU whose output is a map"):
+        dmbp_jax.explain(flat, params, images, [1, 2, 3], method)

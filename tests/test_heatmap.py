@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dmbp_jax.viz import blend, color_heatmap, symmetric_limit
+from dmbp_jax.viz import blend, color_heatmap, symmetric_limit, thumbnail_map
+from dmbp_jax.viz.heatmap import from_minimum
 
 LEVELS = np.linspace(0.05, 1, 20)
 GREY = [128, 128, 128]
@@ -49,6 +50,14 @@ def test_beyond_the_limit_colours_saturate(value, end):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_is_grey_and_changes_nothing_else(value):
     assert colors(0.5, value, -0.5).tolist() == [*colors(0.5).tolist(), GREY, *colors(-0.5).tolist()]
+
+
+def test_a_map_without_negative_values_is_shown_from_its_minimum():
+    heatmap = np.asarray([[0.8, 0.9], [np.nan, 1.0]])
+    np.testing.assert_allclose(from_minimum(heatmap), [[0, 0.1], [np.nan, 0.2]])
+    assert thumbnail_map(heatmap) == thumbnail_map(heatmap + 7.0)
+    for other in (np.asarray([[-0.1, 5.0]]), np.full((2, 2), np.nan)):
+        assert from_minimum(other) is other
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

@@ -87,8 +87,9 @@ def test_the_loss_trains_on_its_own_gradient(network, x64, target, outside):
         assert along(wrong, direction) != pytest.approx(difference, rel=1e-2)
 
 
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_loss_is_the_references_and_so_is_its_gradient(x64, weighted):
+def test_the_loss_is_the_references_and_so_is_its_gradient(x64, weighted, output):
     draw = np.random.default_rng(0)
     image, outside = draw.normal(size=(2, 3, 4, 2))
     matrices = [draw.normal(size=shape) / 3 for shape in ((24, 12), (12, 9), (9, 5))]
@@ -106,7 +107,14 @@ def test_the_loss_is_the_references_and_so_is_its_gradient(x64, weighted):
     scale = np.percentile(reference.saliency(matrices, image, weights, thetas), OPTIONS["percentile"])
     ours = jax.value_and_grad(
         lambda thetas: lpr_loss(
-            apply, params, jnp.asarray(image), target, thetas, outside=jnp.asarray(outside), **OPTIONS
+            apply,
+            params,
+            jnp.asarray(image),
+            target,
+            thetas,
+            outside=jnp.asarray(outside),
+            output=output,
+            **OPTIONS,
         )
     )
     loss, gradient = ours({f"relu{i}": jnp.asarray(theta) for i, theta in enumerate(thetas)})
@@ -121,6 +129,7 @@ def test_the_loss_is_the_references_and_so_is_its_gradient(x64, weighted):
             outside=outside,
             area_weight=OPTIONS["area_weight"],
             total_variation_weight=OPTIONS["total_variation_weight"],
+            output=output,
         )
 
     assert loss.item() == pytest.approx(slow(thetas), rel=1e-12)

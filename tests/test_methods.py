@@ -11,6 +11,7 @@ from small import CLASSES, small_network, tiny_network
 
 import dmbp_jax
 from dmbp_jax.experiments import METHODS
+from dmbp_jax.experiments.methods import method_steps
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 
@@ -90,3 +91,22 @@ def test_works_on_every_kind_of_network_and_odd_sizes(name, kind):
     a = run((apply, params, images), name, targets=weights)
     assert a.heatmap.shape == (1, 67, 71)
     assert a.finite.all()
+
+
+@EVERY
+def test_every_step_is_reported_once_for_all_images(network, name):
+    options = SHORT.get(name, {})
+    steps = method_steps(METHODS[name], options)
+    assert (steps > 0) == (name in SHORT)
+    if steps:
+        seen = []
+        run(network, name, on_step=lambda step: seen.append(int(step)))
+        jax.effects_barrier()
+        assert sorted(seen) == list(range(1, steps + 1))
+
+
+def test_compilations_are_counted():
+    """Else every test that asks for none would pass."""
+    with count_compilations() as compiled:
+        jax.jit(lambda x: 3 * x + 1)(jnp.ones(5))
+    assert len(compiled) >= 1

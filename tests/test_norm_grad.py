@@ -22,7 +22,7 @@ from dmbp_jax.attribution.norm_grad import (
     selective_norm_grad,
     virtual_identity,
 )
-from dmbp_jax.rules import PLAIN, Plain, find_sites, get_site, tap
+from dmbp_jax.rules import PLAIN, Plain, choose_map, find_sites, tap
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 
@@ -40,7 +40,7 @@ def network():
 @pytest.fixture(scope="module")
 def tapped(network):
     """Activation and gradient at the site `pool`, 4 x 4 positions."""
-    at = tap(*network, TARGET, [get_site(*network, "pool")])
+    at = tap(*network, TARGET, [choose_map(find_sites(*network), "pool")])
     return at.activations["pool"], at.gradients["pool"]
 
 
@@ -141,7 +141,7 @@ def test_grad_cam_is_scaling_and_sum_with_the_averaged_gradient(tapped):
 
 
 def test_the_defaults_are_normgrad_and_selective_normgrad_at_the_last_stage(network):
-    at = tap(*network, TARGET, [get_site(*network)])
+    at = tap(*network, TARGET, [choose_map(find_sites(*network))])
     x, g = np.asarray(at.activations["relu2"]), np.asarray(at.gradients["relu2"])
     plain = norm_grad(*network, TARGET)
     assert plain.values.shape == (8, 8, 1)
@@ -192,10 +192,29 @@ def test_weights_sum_to_one():
     np.testing.assert_allclose(site_weights((2, 0, 6), 3), [0.25, 0, 0.75])
 
 
+@pytest.mark.parametrize("name", ["alexnet", "resnet18", "squeezenet1_1", "vgg11"])
+@pytest.mark.parametrize("method", [norm_grad, selective_norm_grad])
+def test_the_default_site_knows_the_class_but_where_it_is_averaged(name, method):
+    """Also where the class scores are a map, whose gradient is the same number everywhere.
+
+    A ResNet averages its last stage: `g_u` is the same at every position, and `|x_u| |g_u|` of two classes
+    differ by a factor only.
+    """
+    apply, params, images = small_network(name)
+    of_class = jax.jit(lambda target: method(apply, params, images[0], target).values)
+    # The two most likely classes: SqueezeNet's ReLU may silence others altogether.
+    one, other = map(of_class, jnp.argsort(apply(params, images[:1])[0])[-2:])
+    apart = np.abs(one / one.max() - other / other.max()).max()
+    if (name, method) == ("resnet18", norm_grad):
+        assert apart < 1e-5
+    else:
+        assert apart > 0.01
+
+
 @pytest.mark.parametrize("combine", ["geometric_mean", "sum"])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_several_sites_combine_their_maps(network, combine, layer):
-    at = tap(*network, TARGET, [get_site(*network, name) for name in SITES])
+    at = tap(*network, TARGET, [choose_map(find_sites(*network), name) for name in SITES])
     maps = [virtual_identity(at.activations[name], at.gradients[name], layer, "norm") for name in SITES]
     a = norm_grad(*network, TARGET, layer=layer, sites=SITES, combine=combine, weights="linear")
     assert_close(a.heatmap, combine_maps(maps, (8, 8), combine=combine, weights="linear"))
@@ -245,7 +264,7 @@ def test_works_on_a_residual_network_and_odd_sizes():
     apply, params, images = small_network("resnet18")
     image = images[0, :57, :63]
     first = find_sites(apply, params, image)[0].name
-    last = get_site(apply, params, image).name
+    last = choose_map(find_sites(apply, params, image)).name
     a = jax.jit(lambda x: norm_grad(apply, params, x, TARGET, sites=(first, last)))(image)
     assert a.values.shape == (57, 63, 1)
     assert bool(a.finite)

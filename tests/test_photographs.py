@@ -58,6 +58,8 @@ def test_all_methods_explain_and_are_drawn_in_order_with_progress(model, tmp_pat
     ]
     # Two batches of ten steps.
     assert f"dmbp (1 of {total}): step 20 of 20" in lines
+    # 1000 masks in chunks of 32, for each batch.
+    assert f"rise ({list(METHODS).index('rise') + 1} of {total}): step 64 of 64" in lines
 
     assert [one.photograph.path.name for one in explained] == ["0.png", "1.png", "2.png"]
     for one in explained:

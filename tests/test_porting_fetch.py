@@ -294,6 +294,16 @@ def test_a_fetched_checkpoint_is_ported_into_the_cache_once(hub, checkpoint, tmp
     assert len(hub.requests) == 1
 
 
+def test_a_ported_file_that_was_damaged_is_fetched_anew(hub, checkpoint):
+    state = random_state("squeezenet1_1")
+    published = checkpoint(state)
+    path = porting.fetch(published)
+    path.write_bytes(path.read_bytes()[:1000])
+    assert porting.fetch(published) == path
+    assert same(read_safetensors(path)[0], state)
+    assert len(hub.requests) == 2
+
+
 def break_nothing(hub):
     pass
 

@@ -7,9 +7,9 @@ from jaxtyping import Array
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError, check_choice
-from dmbp_jax.ops import gaussian_blur
+from dmbp_jax.ops import gaussian_blur, report_step
 from dmbp_jax.ops.blur import Padding
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
+from dmbp_jax.typing import Apply, Attribution, Image, Key, OnStep, Params, Target
 
 
 def blur_integrated_gradients(
@@ -23,15 +23,15 @@ def blur_integrated_gradients(
     max_sigma: float = 50.0,
     grad_step: float = 0.01,
     padding: Padding = "edge",
+    on_step: OnStep | None = None,
 ) -> Attribution:
     """Gradients integrated along the path from a blurred image to the image.
 
     `-sum_i dsigma dy/dx(B(sigma_i)) * (B(sigma_i + grad_step) - B(sigma_i)) / grad_step`, where `B(sigma)` is
     the image under a Gaussian of sigma pixels and `sigma_i = i max_sigma / n_steps`. These are the
-    constants and
-    the linear spacing of PAIR's `saliency`. Its blur pads with zeros, which darkens the border and makes it
-    part
-    of the explanation; here the edge is repeated, and `padding="zero"` does as PAIR. `key` is not used.
+    constants and the linear spacing of PAIR's `saliency`. Its blur pads with zeros, which darkens the border
+    and makes it part of the explanation; here the edge is repeated, and `padding="zero"` does as PAIR. `key`
+    is not used; `on_step` is called on the host after each step, with its number.
 
     Raises `InputError` for options out of range.
     """
@@ -44,6 +44,7 @@ def blur_integrated_gradients(
         return gaussian_blur(image, sigma, max_sigma=max_sigma + grad_step, padding=padding)
 
     def add(total: Image, number: Array) -> tuple[Image, None]:
+        report_step(on_step, number)
         sigma = number.astype(image.dtype) * (max_sigma / n_steps)
         here = blurred(sigma)
         slope = (blurred(sigma + grad_step) - here) / grad_step

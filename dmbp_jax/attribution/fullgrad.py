@@ -45,9 +45,9 @@ def fullgrad(
     """`psi(dy/dx * x) + sum_l psi(dy/db_l * b_l)`, `psi` = upsample of min-max of magnitude: `(h, w, 1)`.
 
     As the authors' code: min-max over a whole site, the sum over channels, and sites without a map (linear
-    layers) left out of the picture, while `full_gradients` has them. Upsampling has half-pixel centres.
-    `key` is
-    not used.
+    layers) left out of the picture, while `full_gradients` has them. Unlike it: upsampling has half-pixel
+    centres (theirs aligns the corners), and a batch-norm is folded into its convolution, so that the two have
+    one bias and one map (theirs has one for each). `key` is not used.
     """
     del key
     full = full_gradients(apply, params, image, target)

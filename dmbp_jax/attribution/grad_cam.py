@@ -1,6 +1,5 @@
 """Grad-CAM and guided Grad-CAM: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via
-Gradient-based
-Localization", ICCV 2017."""
+Gradient-based Localization", ICCV 2017."""
 
 import jax
 from jaxtyping import Array, Float
@@ -8,7 +7,7 @@ from jaxtyping import Array, Float
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.ops import upsample
-from dmbp_jax.rules import get_site, tap
+from dmbp_jax.rules import choose_map, find_sites, tap
 from dmbp_jax.rules.guided import GUIDED
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
 
@@ -25,7 +24,7 @@ def grad_cam(
     """`relu(sum_c mean_u(dy/dA_c) A_c)`, upsampled bilinearly (half-pixel centres) to the image: `(h, w, 1)`.
 
     `site` names the activation `A`; by default it is the last ReLU with a map, the last convolutional stage.
-    `key` is not used. Raises `InputError` for an unknown site.
+    `key` is not used. Raises `InputError` for an unknown site and one without a map.
     """
     del key
     return attribution(_cam(apply, params, image, target, site))
@@ -41,7 +40,11 @@ def guided_grad_cam(
     site: str | None = None,
     multiply_by_inputs: bool = False,
 ) -> Attribution:
-    """Guided backpropagation times Grad-CAM, `(h, w, c)`; options as theirs."""
+    """Guided backpropagation times Grad-CAM, `(h, w, c)`; options as theirs.
+
+    Grad-CAM is upsampled bilinearly, as its authors do; Captum's `GuidedGradCam` repeats its nearest value
+    unless told otherwise.
+    """
     del key
     guided = target_gradient(apply, params, image, target, GUIDED)
     values = guided * _cam(apply, params, image, target, site)
@@ -51,7 +54,7 @@ def guided_grad_cam(
 def _cam(
     apply: Apply, params: Params, image: Image, target: Target, site: str | None
 ) -> Float[Array, "h w 1"]:
-    at = get_site(apply, params, image, site)
+    at = choose_map(find_sites(apply, params, image), site)
     tapped = tap(apply, params, image, target, [at])
     weights = tapped.gradients[at.name].mean(axis=(0, 1), keepdims=True)
     cam = jax.nn.relu((weights * tapped.activations[at.name]).sum(axis=-1, keepdims=True))

@@ -1,6 +1,5 @@
 """The gradient, and gradient times input: Simonyan et al., "Deep Inside Convolutional Networks", 2014;
-Shrikumar et
-al., "Not Just a Black Box", 2016. The paper's ND ("no disentangling") is gradient times input."""
+Shrikumar et al., "Not Just a Black Box", 2016. The paper's ND, no disentangling, is gradient times input."""
 
 import jax
 
@@ -19,6 +18,8 @@ def gradient(
     apply: Apply, params: Params, image: Image, target: Target, *, key: Key | None = None
 ) -> Attribution:
     """`dy/dx`, the sensitivity of the target's logit to every input value; `key` is not used.
+
+    With its sign: Simonyan et al. and Captum's `Saliency` take magnitudes.
 
     >>> import jax.numpy as jnp
     >>> linear = lambda params, x, rule=None: x.reshape(len(x), -1) @ params["w"]

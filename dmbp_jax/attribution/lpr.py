@@ -18,10 +18,10 @@ from jaxtyping import Array, Float
 from dmbp_jax.attribution.baseline import Baseline, make_baseline
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.checks import InputError, check_choice
-from dmbp_jax.ops import target_score
+from dmbp_jax.ops import report_step, target_score
 from dmbp_jax.rules import PLAIN, find_sites
 from dmbp_jax.rules.learned import Learned
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
+from dmbp_jax.typing import Apply, Attribution, Image, Key, OnStep, OutputActivation, Params, Target
 
 Thetas = dict[str, Float[Array, "..."]]
 Reduction = Literal["max", "mean"]
@@ -43,6 +43,8 @@ def lpr(
     outside: Baseline = "zero",
     area_weight: float = 1.0,
     total_variation_weight: float = 1.0,
+    output: OutputActivation = "softmax",
+    on_step: OnStep | None = None,
 ) -> Attribution:
     """The mask that a learned backward pass makes of the image, such that the target is still recognised.
 
@@ -61,7 +63,7 @@ def lpr(
         apply: the network.
         params: its parameters.
         image: `(h, w, c)`, as the network takes it.
-        target: a class index, or one weight per class: `(k,)`. Weights make `-<weights, log_softmax>` of
+        target: a class index, or one weight per class: `(k,)`. Weights make `-<weights, log p>` of
             `-log p`: a weighted probability has no meaning for a contrast, whose weights have both signs. For
             weights that add up to zero this is minus the contrast of the logits, which has no lower bound.
         key: not used; nothing is drawn.
@@ -76,13 +78,16 @@ def lpr(
             see `dmbp_jax.attribution.baseline.make_baseline`.
         area_weight: of the mean of the mask.
         total_variation_weight: of the mask's total variation, per pixel.
+        output: what makes probabilities of logits: `"softmax"`, or `"sigmoid"` for networks whose classes do
+            not exclude each other, such as those trained for VOC.
+        on_step: called on the host after each step, with its number.
 
     Returns:
         `values` of shape `(h, w, 1)`: the last mask, in [0, 1]. It is what the loss speaks about; it has no
         sign, no channels, and not the unit of the logit.
 
     Raises:
-        InputError: no ReLU in the network, unknown `reduction` or `outside`, option out of range.
+        InputError: no ReLU in the network, unknown `reduction`, `output` or `outside`, option out of range.
 
     >>> from dmbp_jax.rules import PLAIN
     >>> def apply(params, x, *, rule=PLAIN):
@@ -94,6 +99,7 @@ def lpr(
     del key
     _check_options(n_steps, learning_rate, eps, start, percentile)
     check_choice("reduction", reduction, get_args(Reduction))
+    check_choice("output", output, get_args(OutputActivation))
     thetas, losses = learn_rules(
         apply,
         params,
@@ -108,6 +114,8 @@ def lpr(
         outside=outside,
         area_weight=area_weight,
         total_variation_weight=total_variation_weight,
+        output=output,
+        on_step=on_step,
     )
     saliency = learned_saliency(apply, params, image, target, thetas, reduction=reduction)
     values = make_mask(saliency, percentile).astype(image.dtype)[..., None]
@@ -125,6 +133,7 @@ def learn_rules(
     learning_rate: float,
     eps: float,
     start: float,
+    on_step: OnStep | None = None,
     **options: Any,
 ) -> tuple[Thetas, Float[Array, "steps"]]:
     """Minimise `lpr_loss` with Adam from `start`: the last thetas, and the loss before each step."""
@@ -135,16 +144,17 @@ def learn_rules(
     thetas = {site.name: jnp.full(site.shape, start, dtype) for site in sites}
     adam = optax.adam(learning_rate, eps=eps)
 
-    def step(carry: tuple[Thetas, Any], _: None) -> tuple[tuple[Thetas, Any], Array]:
+    def step(carry: tuple[Thetas, Any], index: Array) -> tuple[tuple[Thetas, Any], Array]:
         thetas, state = carry
         loss, gradient = jax.value_and_grad(
             lambda thetas: lpr_loss(apply, params, image, target, thetas, **options)
         )(thetas)
         with jax.numpy_dtype_promotion("standard"):  # optax raises a float to a whole power
             updates, state = adam.update(gradient, state)
+        report_step(on_step, index)
         return (optax.apply_updates(thetas, updates), state), loss
 
-    (thetas, _), losses = jax.lax.scan(step, (thetas, adam.init(thetas)), length=n_steps)
+    (thetas, _), losses = jax.lax.scan(step, (thetas, adam.init(thetas)), jnp.arange(n_steps))
     return thetas, losses
 
 
@@ -160,6 +170,7 @@ def lpr_loss(
     outside: Baseline = "zero",
     area_weight: float = 1.0,
     total_variation_weight: float = 1.0,
+    output: OutputActivation = "softmax",
     scale: Float[Array, ""] | None = None,
 ) -> Float[Array, ""]:
     """The loss of `lpr` as a function of `thetas`, to be differentiated by them.
@@ -175,7 +186,8 @@ def lpr_loss(
     # Plain, for here gradients must be those of the values: a learned backward pass is not, and would train
     # thetas on something that is no loss.
     logits = apply(params, masked[None], rule=PLAIN)[0].astype(mask.dtype)
-    recognition = -target_score(jax.nn.log_softmax(logits), target)
+    log_probabilities = jax.nn.log_softmax if output == "softmax" else jax.nn.log_sigmoid
+    recognition = -target_score(log_probabilities(logits), target)
     return recognition + area_weight * mask.mean() + total_variation_weight * total_variation(mask)
 
 

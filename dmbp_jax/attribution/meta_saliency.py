@@ -24,6 +24,9 @@ def meta_saliency(method: Method, *, epsilon: float = 1e-4, sign: int = 1) -> Me
     The step is taken anew for each image. A batch therefore holds one copy of the parameters per image, and
     its convolutions one kernel per image: explain it in small chunks (`batch_size`).
 
+    The cross-entropy is that of a softmax for every network, as in the authors' code, which explains networks
+    trained for VOC so too.
+
     Args:
         method: any method of one image.
         epsilon: the size of the step, not below 0. 0 gives `method` itself; the default is that of the

@@ -31,8 +31,8 @@ from jaxtyping import Array, Float
 
 from dmbp_jax.attribution.combine import combine_maps
 from dmbp_jax.attribution.result import attribution
-from dmbp_jax.checks import InputError, check_choice
-from dmbp_jax.rules import Site, find_sites, get_site, tap
+from dmbp_jax.checks import check_choice
+from dmbp_jax.rules import Site, choose_map, find_sites, tap
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
 
 LAYERS = ("bias", "scaling", "conv1x1", "conv3x3")
@@ -92,6 +92,10 @@ def norm_grad(
     An identity 1x1 convolution after the site, and the norm of each position's part in its weight gradient
     (Table 2). `g` is the gradient of the target's score, the logit, as in the authors' code (TorchRay).
 
+    Where the site is averaged right behind, as the last stage of a ResNet, `g_u` is the same at every
+    position, and the map of every class has the same shape, that of `|x_u|`. Selective NormGrad, earlier
+    sites, and `meta_saliency` know the class there too.
+
     Args:
         apply: the network.
         params: its parameters.
@@ -100,7 +104,9 @@ def norm_grad(
         key: not used; nothing is drawn.
         layer: `"bias"`, `"scaling"`, `"conv1x1"` or `"conv3x3"`.
         aggregation: `"norm"`, `"sum"`, `"positive_norm"` or `"max"`.
-        sites: a site's name, or several; by default the last ReLU whose output is a map.
+        sites: a site's name, or several; by default the last ReLU with a map below the last affine layer, the
+            class scores. (SqueezeNet has two of equal depth there, each with half of the channels, and this
+            is the second. Its class scores are a map themselves, at which `|x| |g|` does not know the class.)
         combine: how the maps of several sites become one, `"geometric_mean"` or `"sum"`; see `combine_maps`.
         weights: of several sites, in the order of `sites`: `"uniform"`, `"linear"` or one number each.
 
@@ -199,12 +205,12 @@ def _window(
 def _map_sites(
     apply: Apply, params: Params, image: Image, names: str | tuple[str, ...] | None
 ) -> Sequence[Site]:
-    if names is None:
-        return (get_site(apply, params, image),)
-    known = {site.name: site for site in find_sites(apply, params, image)}
-    names = (names,) if isinstance(names, str) else names
-    for name in names:
-        check_choice("site", name, known)
-        if len(known[name].shape) != 3:
-            raise InputError(f"site {name!r} has no map: its output has shape {known[name].shape}")
-    return [known[name] for name in names]
+    sites = find_sites(apply, params, image)
+    if names is not None:
+        return [choose_map(sites, name) for name in ((names,) if isinstance(names, str) else names)]
+    # Class scores that are a map, as SqueezeNet's, have the same gradient everywhere, so that |x| |g| would
+    # be the same map for every class.
+    scores = max((index for index, site in enumerate(sites) if site.kind == "affine"), default=len(sites))
+    hidden = sites[:scores]
+    has_map = any(site.kind == "relu" and len(site.shape) == 3 for site in hidden)
+    return [choose_map(hidden if has_map else sites)]

@@ -1,7 +1,7 @@
 """RISE: Petsiuk, Das, Saenko, "Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018."""
 
 import math
-from typing import Literal, get_args
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,8 @@ from jaxtyping import Array, Float, Int
 
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError, check_choice
-from dmbp_jax.ops import target_score
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
-
-Output = Literal["softmax", "sigmoid"]
+from dmbp_jax.ops import report_step, target_score
+from dmbp_jax.typing import Apply, Attribution, Image, Key, OnStep, OutputActivation, Params, Target
 
 
 def rise(
@@ -27,7 +25,8 @@ def rise(
     cells: int = 7,
     probability: float = 0.5,
     chunk_size: int = 32,
-    output: Output = "softmax",
+    output: OutputActivation = "softmax",
+    on_step: OnStep | None = None,
 ) -> Attribution:
     """The mean of random masks, each weighted by the target's probability when only that mask is seen.
 
@@ -43,13 +42,15 @@ def rise(
         target: a class index, or one weight per class: `(k,)`, explaining the weighted sum of the
             probabilities.
         key: a random key, required; the same key gives the same masks.
-        n_masks: how many; the paper takes 4000 for VGG-16 and 8000 for ResNet-50 (Section 4).
+        n_masks: how many; the paper takes 4000 for VGG-16 and 8000 for ResNet-50 (Section 4). The commands
+            do so by the network's name; here the default is 4000 for every network.
         cells: of the grid, per side.
         probability: that a cell is seen, in (0, 1].
         chunk_size: masks that go through the network at once. Memory grows with it and not with `n_masks`;
             the result does not depend on it, but for rounding.
         output: what makes probabilities of logits: `"softmax"`, or `"sigmoid"` for networks whose classes do
             not exclude each other, such as those trained for VOC.
+        on_step: called on the host after each chunk of masks, with its number.
 
     Returns:
         `values` of shape `(h, w, 1)`, a probability. The saliency of a pixel that does not matter is not zero
@@ -65,7 +66,7 @@ def rise(
     """
     if key is None:
         raise InputError("rise draws random masks: pass a key, for example key=jax.random.key(0)")
-    check_choice("output", output, get_args(Output))
+    check_choice("output", output, get_args(OutputActivation))
     for name, value in (("n_masks", n_masks), ("cells", cells), ("chunk_size", chunk_size)):
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
@@ -83,6 +84,7 @@ def rise(
         return mask_from_grid(grid.astype(dtype), shift, size)
 
     def add(total: Array, first: Array) -> tuple[Array, None]:
+        report_step(on_step, first // chunk)
         numbers = first + jnp.arange(chunk, dtype=jnp.int32)
         masks = jax.vmap(mask)(numbers)
         logits = apply(params, image[None] * masks[..., None].astype(image.dtype))

@@ -7,7 +7,8 @@ from jaxtyping import Array
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
+from dmbp_jax.ops import report_step
+from dmbp_jax.typing import Apply, Attribution, Image, Key, OnStep, Params, Target
 
 
 def smoothgrad(
@@ -20,12 +21,17 @@ def smoothgrad(
     n_samples: int = 50,
     noise_level: float = 0.15,
     multiply_by_inputs: bool = False,
+    on_step: OnStep | None = None,
 ) -> Attribution:
     """The mean gradient at `n_samples` noisy copies of the image.
 
     The noise is normal, its standard deviation `noise_level` times the image's own range, `max - min`.
-    `multiply_by_inputs` gives the product with the image, which the DMBP paper evaluates. Raises `InputError`
-    without a `key`, and for `n_samples < 1`.
+    `multiply_by_inputs` gives the product with the image, which the DMBP paper evaluates. PAIR's `saliency`
+    squares the gradients before the mean unless told otherwise; here they keep their sign.
+
+    `on_step` is called on the host after each sample, with its number.
+
+    Raises `InputError` without a `key`, and for `n_samples < 1`.
 
     >>> linear = lambda params, x, rule=None: x.reshape(len(x), -1) @ params["w"]
     >>> params, image = {"w": jnp.ones((12, 5))}, jnp.ones((2, 2, 3))
@@ -40,6 +46,7 @@ def smoothgrad(
     deviation = noise_level * (image.max() - image.min())
 
     def add(total: Image, number: Array) -> tuple[Image, None]:
+        report_step(on_step, number)
         noise = jax.random.normal(jax.random.fold_in(key, number), image.shape, image.dtype)
         return total + target_gradient(apply, params, image + deviation * noise, target), None
 

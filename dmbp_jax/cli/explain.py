@@ -14,6 +14,7 @@ from dmbp_jax.data import Preprocess, example_photo, find_photos
 from dmbp_jax.data.atomic import check_writable
 from dmbp_jax.dmbp import PRESETS
 from dmbp_jax.experiments import METHODS
+from dmbp_jax.experiments.methods import VARIANTS
 from dmbp_jax.experiments.photographs import (
     Explained,
     Photograph,
@@ -44,7 +45,9 @@ def explain(
         typer.Option(help="Class to explain: index, name, or part of a name. Default: the most likely."),
     ] = None,
     contrast: Annotated[str | None, typer.Option(help="Explain the target minus this class.")] = None,
-    method: Annotated[str, typer.Option(help=f"all, to compare, or one of: {', '.join(METHODS)}.")] = "dmbp",
+    method: Annotated[
+        str, typer.Option(help=f"all, to compare, or one of: {', '.join([*METHODS, *VARIANTS])}.")
+    ] = "dmbp",
     preset: Annotated[
         str, typer.Option(help="fast: DMBP in 10 steps, RISE with 1000 masks. paper: as their papers.")
     ] = "fast",
@@ -60,7 +63,7 @@ def explain(
     seed: Annotated[int, typer.Option(help="Of the methods that draw at random.")] = 0,
 ) -> None:
     """Explain photographs: draw which pixels speak for a class and which against it."""
-    check_choice("method", method, ["all", *METHODS])
+    check_choice("method", method, ["all", *METHODS, *VARIANTS])
     check_choice("preset", preset, PRESETS)
     paths = find_photos([*(photos or []), *([example_photo()] if example else [])])
     if not paths:
@@ -151,9 +154,9 @@ def _describe(one: Explained, spec: porting.ModelSpec, preset: str) -> str:
     width = max(len(spec.classes[i]) for i in _top(one))
     lines = [f"\n{one.photograph.path}"]
     lines += [f"  {spec.classes[i]:<{width}}  {one.probabilities[i]:6.1%}  (class {i})" for i in _top(one)]
-    depends = {"dmbp", "rise"} & set(one.attributions)
+    scores = next((a.scores for a in one.attributions.values() if a.scores is not None), None)
+    depends = scores is not None or "rise" in one.attributions
     lines.append(f"explained: {target_name(one, spec)}" + (f", preset {preset}" if depends else ""))
-    scores = one.attributions["dmbp"].scores if "dmbp" in one.attributions else None
     if scores is not None:
         y, positive, negative, nuisance = (float(score) for score in scores)
         lines.append(f"y = {y:.4g}: y+ = {positive:.4g}, y- = {negative:.4g}, y~ = {nuisance:.4g}")

@@ -2,7 +2,6 @@
 Backpropagation", ICCV 2021."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ from dmbp_jax.dmbp.mask_sites import masked_sites
 from dmbp_jax.dmbp.optimize import optimize
 from dmbp_jax.ops import target_score
 from dmbp_jax.rules import Masked, find_sites, linearize
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Scores, Target
+from dmbp_jax.typing import Apply, Attribution, Image, Key, OnStep, Params, Scores, Target
 
 Thetas = dict[str, Float[Array, "..."]]
 
@@ -30,7 +29,7 @@ def dmbp(
     preset: str = "paper",
     return_masks: bool = False,
     return_history: bool = False,
-    on_step: Callable[[Any], None] | None = None,
+    on_step: OnStep | None = None,
     **options: Any,
 ) -> Attribution:
     """Split the linear map of a ReLU network at `image` into a positive, a negative and a nuisance part.
@@ -69,7 +68,9 @@ def dmbp(
     dtype = image.dtype if config.compute_dtype is None else jnp.dtype(config.compute_dtype)
     mask_dtype = image.dtype if jnp.finfo(image.dtype).bits >= 32 else jnp.dtype(jnp.float32)
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
-        raise InputError(f"compute_dtype={config.compute_dtype!r} needs 64-bit JAX: jax.enable_x64(True)")
+        raise InputError(
+            f"compute_dtype={config.compute_dtype!r} needs 64-bit JAX: with jax.enable_x64(True): ..."
+        )
     params, x = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (params, image))
 
     logits, linearization = linearize(apply, params, x)

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 
 from dmbp_jax.dmbp.config import DMBPConfig
 from dmbp_jax.dmbp.objective import objective
-from dmbp_jax.typing import Scores
+from dmbp_jax.ops import report_step
+from dmbp_jax.typing import OnStep, Scores
 
 
 def optimizer(config: DMBPConfig) -> optax.GradientTransformation:
@@ -29,7 +30,7 @@ def optimize(
     start: dict[str, Float[Array, "..."]],
     config: DMBPConfig,
     *,
-    on_step: Callable[[Any], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> tuple[dict[str, Float[Array, "..."]], Scores]:
     """Minimise the objective of `forward(thetas)` from `start`.
 
@@ -46,8 +47,7 @@ def optimize(
         gradient, scores = jax.grad(loss, has_aux=True)(thetas)
         updates, state = rmsprop.update(gradient, state)
         thetas = optax.apply_updates(thetas, updates)
-        if on_step is not None:
-            jax.debug.callback(on_step, index + 1)
+        report_step(on_step, index)
         return (thetas, state), scores
 
     (thetas, _), history = jax.lax.scan(step, (start, rmsprop.init(start)), jnp.arange(config.steps))

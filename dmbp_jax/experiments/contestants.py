@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from dmbp_jax.attribution.random_map import random_map
 from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.dmbp import configure
-from dmbp_jax.experiments.methods import METHODS, method_options
-from dmbp_jax.typing import Method
+from dmbp_jax.experiments.methods import METHODS, VARIANTS, choose_method
+from dmbp_jax.typing import Method, OutputActivation
 
 TABLE1 = ("gradient_x_input", "dmbp_positive", "dmbp_posneg", "dmbp")
 """The ablation of the objective; gradient times input is ND, no disentangling."""
@@ -36,16 +36,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Names that stand for several; in the order in which tables show them."""
 
-_SPECIAL: dict[str, tuple[Method, dict[str, Any]]] = {
-    "random": (random_map, {}),
-    "dmbp_positive": (METHODS["dmbp"], {"objective": "positive"}),
-    "dmbp_posneg": (METHODS["dmbp"], {"objective": "posneg"}),
-}
 # Section 4 of the paper: "every gradient method's map is gradient times input". Guided Grad-CAM, a product
 # already, stays as its authors define it.
 _TIMES_INPUT = ("smoothgrad", "guided_backprop", "deconvnet")
 
-KNOWN = (*METHODS, *_SPECIAL)
+KNOWN = (*METHODS, *VARIANTS, "random")
 
 
 class Contestant(NamedTuple):
@@ -63,7 +58,12 @@ class Contestant(NamedTuple):
 
 
 def choose_contestants(
-    names: Iterable[str], *, preset: str, steps: int | None = None, architecture: str, output: str
+    names: Iterable[str],
+    *,
+    preset: str,
+    steps: int | None = None,
+    architecture: str,
+    output: OutputActivation,
 ) -> tuple[Contestant, ...]:
     """The contestants of those names, each once; `table1`, `table2`, `table3` and `all` stand for several.
 
@@ -77,11 +77,13 @@ def choose_contestants(
     for given in names:
         check_choice("method", given, [*KNOWN, *GROUPS])
         for name in GROUPS.get(given, (given,)):
-            method, options = _SPECIAL.get(name) or (METHODS[name], {})
-            if method is METHODS["dmbp"]:
-                options = {"preset": preset, **options} | ({} if steps is None else {"steps": steps})
-            elif name in METHODS:
-                options = method_options(name, preset, architecture=architecture, output=output)
+            method, options = (
+                (random_map, {})
+                if name == "random"
+                else choose_method(name, preset, architecture=architecture, output=output)
+            )
+            if method is METHODS["dmbp"] and steps is not None:
+                options = {**options, "steps": steps}
             if name in _TIMES_INPUT:
                 options = {**options, "multiply_by_inputs": True}
             chosen[name] = Contestant(name, method, options)

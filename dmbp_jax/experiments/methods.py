@@ -1,5 +1,6 @@
 """The attribution methods by name, and the options with which the papers run them."""
 
+import inspect
 from typing import Any
 
 from dmbp_jax.attribution.blur_integrated_gradients import blur_integrated_gradients
@@ -15,8 +16,8 @@ from dmbp_jax.attribution.norm_grad import norm_grad, selective_norm_grad
 from dmbp_jax.attribution.rise import rise
 from dmbp_jax.attribution.smoothgrad import smoothgrad
 from dmbp_jax.checks import check_choice
-from dmbp_jax.dmbp import PRESETS, dmbp
-from dmbp_jax.typing import Method
+from dmbp_jax.dmbp import PRESETS, configure, dmbp
+from dmbp_jax.typing import Method, OutputActivation
 
 METHODS: dict[str, Method] = {
     method.__name__: method
@@ -42,6 +43,13 @@ METHODS: dict[str, Method] = {
 """In the order in which a comparison shows them: Table 2 of the paper, then the two related papers."""
 
 
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dmbp_positive": ("dmbp", {"objective": "positive"}),
+    "dmbp_posneg": ("dmbp", {"objective": "posneg"}),
+}
+"""Methods with options, under names of their own: the ablations of Table 1."""
+
+
 def get_method(method: str | Method) -> Method:
     """The method of that name, or the method itself; `InputError` names the known ones."""
     if not isinstance(method, str):
@@ -50,20 +58,47 @@ def get_method(method: str | Method) -> Method:
     return METHODS[method]
 
 
-def method_options(method: str, preset: str, *, architecture: str, output: str) -> dict[str, Any]:
-    """The options of a method where they depend on the preset or the network.
+def choose_method(
+    name: str, preset: str, *, architecture: str, output: OutputActivation
+) -> tuple[Method, dict[str, Any]]:
+    """A method or variant, with the options that depend on the preset or on the network.
 
     DMBP takes the preset itself; RISE takes the network's output activation, and its paper's number of masks
-    (8000 for ResNets, 4000 else) under `"paper"`, 1000 under `"fast"`. Everything else runs with its
-    defaults, its own paper's.
+    (8000 for ResNets, 4000 else) under `"paper"`, 1000 under `"fast"`; LPR takes the output activation.
+    Everything else runs with its defaults, its own paper's.
 
-    >>> method_options("rise", "paper", architecture="resnet50", output="softmax")
+    >>> choose_method("rise", "paper", architecture="resnet50", output="softmax")[1]
     {'n_masks': 8000, 'output': 'softmax'}
+    >>> choose_method("dmbp_posneg", "fast", architecture="resnet50", output="softmax")[1]
+    {'preset': 'fast', 'objective': 'posneg'}
     """
     check_choice("preset", preset, PRESETS)
-    if method == "dmbp":
-        return {"preset": preset}
-    if method == "rise":
+    check_choice("method", name, [*METHODS, *VARIANTS])
+    base, options = VARIANTS.get(name, (name, {}))
+    method = METHODS[base]
+    if base == "dmbp":
+        return method, {"preset": preset, **options}
+    if base == "rise":
         paper = 8000 if architecture.startswith("resnet") else 4000
-        return {"n_masks": paper if preset == "paper" else 1000, "output": output}
-    return {}
+        return method, {"n_masks": paper if preset == "paper" else 1000, "output": output}
+    return method, {"output": output} if base == "lpr" else {}
+
+
+def method_steps(method: Method, options: dict[str, Any]) -> int:
+    """How often a method calls its `on_step` for one batch; 0 for a method that has none.
+
+    >>> method_steps(METHODS["rise"], {"n_masks": 100}), method_steps(METHODS["grad_cam"], {})
+    (4, 0)
+    """
+    parameters = inspect.signature(method).parameters
+    if "on_step" not in parameters:
+        return 0
+    if method is METHODS["dmbp"]:
+        return configure(**options).steps
+
+    def value(name: str) -> int:
+        return int(options.get(name, parameters[name].default))
+
+    if "n_masks" in parameters:
+        return -(-value("n_masks") // min(value("chunk_size"), value("n_masks")))
+    return value("n_samples" if "n_samples" in parameters else "n_steps")

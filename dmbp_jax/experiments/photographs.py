@@ -15,9 +15,8 @@ import rich.progress
 from jaxtyping import UInt8
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.dmbp import PRESETS
 from dmbp_jax.experiments.explain import explain
-from dmbp_jax.experiments.methods import method_options
+from dmbp_jax.experiments.methods import choose_method, method_steps
 from dmbp_jax.ops import contrast
 from dmbp_jax.porting import Model
 from dmbp_jax.typing import Attribution, Key
@@ -88,16 +87,15 @@ def explain_photographs(
     batch_size = min(batch_size, len(photographs))
     chunks = -(-len(photographs) // batch_size)
     attributions: dict[str, Attribution] = {}
-    for number, method in enumerate(methods, start=1):
-        options = method_options(
-            method, preset, architecture=model.spec.architecture, output=model.spec.output
+    for number, name in enumerate(methods, start=1):
+        method, options = choose_method(
+            name, preset, architecture=model.spec.architecture, output=model.spec.output
         )
-        steps = chunks
-        if method == "dmbp":
-            steps = chunks * PRESETS[preset].steps
-            options["on_step"] = progress
-        progress.begin(f"{method} ({number} of {len(methods)}): " if len(methods) > 1 else "", steps)
-        attributions[method] = explain(
+        steps = method_steps(method, options)
+        progress.begin(f"{name} ({number} of {len(methods)}): " if len(methods) > 1 else "", chunks * steps)
+        if steps:
+            options = {**options, "on_step": progress}
+        attributions[name] = explain(
             model.apply,
             model.params,
             images,
@@ -138,7 +136,7 @@ class StepProgress:
         self._bar: rich.progress.Progress | None = None
 
     def begin(self, label: str, total: int) -> None:
-        """Start to count the `total` steps of the next piece of work."""
+        """Start to count the `total` steps of the next piece of work; 0 for one that is over at once."""
         jax.effects_barrier()
         with self._lock:
             self.label, self.total, self.done = label, total, 0

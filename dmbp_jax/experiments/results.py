@@ -37,10 +37,16 @@ def write_figure(one: Explained, spec: ModelSpec, path: Path) -> None:
             maps[method],
             parts,
             title=title,
-            subtitle=f"{method}, {spec.architecture}. Red speaks for the class, blue against it.",
+            subtitle=f"{method}, {spec.architecture}. {_legend(maps[method])}",
         )
     with atomic_path(path) as temporary:
         figure.savefig(temporary)
+
+
+def _legend(heatmap: np.ndarray) -> str:
+    if np.nanmin(heatmap, initial=0) < 0:
+        return "Red speaks for the class, blue against it."
+    return "The redder, the more it matters to the class."
 
 
 def _printable(name: str) -> str:

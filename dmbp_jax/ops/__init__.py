@@ -12,6 +12,7 @@ from dmbp_jax.ops.pool import max_pool as max_pool
 from dmbp_jax.ops.pool import pool_selected as pool_selected
 from dmbp_jax.ops.pool import pool_windows as pool_windows
 from dmbp_jax.ops.pool import select_max as select_max
+from dmbp_jax.ops.report_step import report_step as report_step
 from dmbp_jax.ops.resize import upsample as upsample
 from dmbp_jax.ops.target import contrast as contrast
 from dmbp_jax.ops.target import target_score as target_score

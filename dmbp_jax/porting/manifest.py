@@ -4,10 +4,11 @@ import dataclasses
 import functools
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.data import Preprocess
+from dmbp_jax.typing import OutputActivation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class WeightsEntry:
     preprocess: str
     """The key of a preprocessing."""
     input_size: int
-    output: Literal["softmax", "sigmoid"]
+    output: OutputActivation
     """How logits become probabilities."""
     file: str | None = None
     """In the folder `weights/`: embedded, nothing to fetch."""

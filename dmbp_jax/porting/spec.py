@@ -2,13 +2,13 @@
 
 import dataclasses
 import re
-from typing import Literal
 
 import jax
 from jaxtyping import Array, Float
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import Preprocess
+from dmbp_jax.typing import OutputActivation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class ModelSpec:
     preprocess: Preprocess
     input_size: int
     """Side in pixels of the images that the network was trained on."""
-    output: Literal["softmax", "sigmoid"]
+    output: OutputActivation
     licence: str
     source: str
     wnids: tuple[str, ...] = ()

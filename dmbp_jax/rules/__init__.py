@@ -9,5 +9,5 @@ from dmbp_jax.rules.record import Site as Site
 from dmbp_jax.rules.record import find_sites as find_sites
 from dmbp_jax.rules.record import linearize as linearize
 from dmbp_jax.rules.tap import Tapped as Tapped
-from dmbp_jax.rules.tap import get_site as get_site
+from dmbp_jax.rules.tap import choose_map as choose_map
 from dmbp_jax.rules.tap import tap as tap

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
 from dmbp_jax import ops
-from dmbp_jax.checks import check_choice
+from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.rules.plain import PLAIN
-from dmbp_jax.rules.record import Site, find_sites
+from dmbp_jax.rules.record import Site
 from dmbp_jax.typing import Apply, Image, Role, Rule, Target, Window
 
 
@@ -75,13 +75,18 @@ def tap(
     return Tapped(value, to_image, activations, gradients)
 
 
-def get_site(apply: Apply, params: Any, image: Image, name: str | None = None) -> Site:
-    """The site of that name; by default the last ReLU whose output is a map, the last convolutional stage.
+def choose_map(sites: Sequence[Site], name: str | None = None) -> Site:
+    """The site of that name, whose output must be a map, `(h, w, c)`; by default the last ReLU with one.
 
-    Raises `InputError` for an unknown name.
+    Raises `InputError` for an unknown name, a site without a map, and a network in which no ReLU has one.
     """
-    sites = find_sites(apply, params, image)
     if name is None:
-        return [site for site in sites if site.kind == "relu" and len(site.shape) == 3][-1]
-    check_choice("site", name, [site.name for site in sites])
-    return next(site for site in sites if site.name == name)
+        maps = [site for site in sites if site.kind == "relu" and len(site.shape) == 3]
+        if not maps:
+            raise InputError("the network has no ReLU whose output is a map; name another site")
+        return maps[-1]
+    known = {site.name: site for site in sites}
+    check_choice("site", name, known)
+    if len(known[name].shape) != 3:
+        raise InputError(f"site {name!r} has no map: its output has shape {known[name].shape}")
+    return known[name]

@@ -6,7 +6,7 @@ import matplotlib.figure
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from dmbp_jax.viz.heatmap import color_heatmap, symmetric_limit
+from dmbp_jax.viz.heatmap import color_heatmap, from_minimum
 
 COLUMNS = 6
 
@@ -24,8 +24,7 @@ def draw_comparison(
     """
     panels = [("photograph", photo)]
     for name, heatmap in heatmaps.items():
-        heat = heatmap - heatmap.min() if np.nanmin(heatmap) >= 0 else heatmap
-        panels.append((name.replace("_", " "), color_heatmap(heat, symmetric_limit(heat))))
+        panels.append((name.replace("_", " "), color_heatmap(from_minimum(heatmap))))
     rows = -(-len(panels) // COLUMNS)
     figure = matplotlib.figure.Figure(
         figsize=(1.9 * COLUMNS, 2.15 * rows + 0.4), dpi=110, layout="constrained"

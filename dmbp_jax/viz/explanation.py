@@ -6,7 +6,7 @@ import matplotlib.figure
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from dmbp_jax.viz.heatmap import blend, color_heatmap, symmetric_limit
+from dmbp_jax.viz.heatmap import blend, color_heatmap, from_minimum, symmetric_limit
 
 
 def draw_explanation(
@@ -20,8 +20,9 @@ def draw_explanation(
     """One row of panels: photograph, heat map, its `parts` by their titles, overlay.
 
     All maps share one symmetric blue-white-red scale, that of the heat map, clipped at a percentile: a part
-    that contributes nothing is white.
+    that contributes nothing is white. A map without negative values is shown from its minimum.
     """
+    given, heatmap = heatmap, from_minimum(heatmap)
     limit = symmetric_limit(heatmap)
     panels = [("photograph", photo), ("map", color_heatmap(heatmap, limit))]
     panels += [(name, color_heatmap(part, limit)) for name, part in (parts or {}).items()]
@@ -37,5 +38,6 @@ def draw_explanation(
             spine.set_edgecolor("0.8")
     # A file's name is no formula, whatever dollar signs it has.
     figure.suptitle(title, fontsize=12, parse_math=False)
-    figure.supxlabel(f"{subtitle} Colours saturate at ±{limit:.2g}.".strip(), fontsize=8.5, color="0.35")
+    scale = f"±{limit:.2g}" if heatmap is given else f"{limit:.2g} above the map's minimum"
+    figure.supxlabel(f"{subtitle} Colours saturate at {scale}.".strip(), fontsize=8.5, color="0.35")
     return figure

@@ -21,6 +21,18 @@ def symmetric_limit(heatmap: npt.NDArray[np.floating], percentile: float = PERCE
     return limit or float(magnitudes.max(initial=0.0)) or 1.0
 
 
+def from_minimum(heatmap: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    """A map without negative values less its minimum, others as they are: for the eye, not for numbers.
+
+    RISE and FullGrad give even the pixel that matters least a value above zero, and would be red all over.
+
+    >>> from_minimum(np.asarray([[2.0, 5.0]])).tolist(), from_minimum(np.asarray([[-2.0, 5.0]])).tolist()
+    ([[0.0, 3.0]], [[-2.0, 5.0]])
+    """
+    finite = heatmap[np.isfinite(heatmap)]
+    return heatmap - finite.min() if finite.size and finite.min() >= 0 else heatmap
+
+
 def color_heatmap(
     heatmap: Float[np.ndarray, "h w"], limit: float | None = None
 ) -> UInt8[np.ndarray, "h w 3"]:

@@ -42,11 +42,14 @@ def total_variation(mask):
     return total / (rows * columns)
 
 
-def loss(matrices, image, weights, thetas, *, scale, outside, area_weight, total_variation_weight):
+def loss(matrices, image, weights, thetas, *, scale, outside, area_weight, total_variation_weight, output):
     mask = np.minimum(saliency(matrices, image, weights, thetas) / scale, 1)
     masked = mask[:, :, None] * image + (1 - mask[:, :, None]) * outside
     logits = forward(matrices, masked)[-1]
-    log_probabilities = logits - np.log(np.exp(logits).sum())
+    if output == "softmax":
+        log_probabilities = logits - np.log(np.exp(logits).sum())
+    else:
+        log_probabilities = np.log(1 / (1 + np.exp(-logits)))
     return (
         -(weights * log_probabilities).sum()
         + area_weight * mask.mean()
