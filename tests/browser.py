@@ -62,6 +62,7 @@ def made_up_run(
     metrics: Sequence[str] = ("im", "cim", "deletion"),
     chunks: int | None = None,
     data: str = "folder:../shared/images",
+    steps: int = 10,
     names: Sequence[str] | None = None,
     problems: Sequence[Problem] = (),
     listed: Sequence[str] | None = None,
@@ -78,9 +79,15 @@ def made_up_run(
         "chunks": images if chunks is None else chunks,
         "model": "squeezenet1_1",
         "weights": "caffe",
-        "methods": {name: {"method": name, "options": {}} for name in listed or methods},
+        "methods": {
+            name: {"method": name, "options": {"steps": steps} if name == "dmbp" else {}}
+            for name in listed or methods
+        },
         "metrics": list(metrics),
         "target": "truth",
+        "split": None,
+        "limit": None,
+        "per_class": None,
         "preset": "fast",
         "seed": 0,
         "batch_size": 8,

@@ -32,17 +32,6 @@ def test_labels_are_the_classes_by_first_appearance_without_difficult_objects(tm
     assert dict(dataset.problems) == {"2008_000009": "no label: it shows difficult objects only (cow)"}
 
 
-def test_difficult_objects_give_labels_on_request(tmp_path):
-    dataset = read_voc(make_voc(tmp_path), year="2012", use_difficult=True)
-    assert [sample.labels for sample in dataset.samples] == [
-        ("tvmonitor",),
-        ("person", "dog", "sofa"),
-        ("boat",),
-        ("cow",),
-    ]
-    assert dataset.problems == ()
-
-
 def test_boxes_are_half_open_from_zero_with_difficult_ones_and_without_parts(tmp_path):
     first, second, third = read_voc(make_voc(tmp_path), year="2012").samples
     assert first.boxes == (Box("tvmonitor", 33, 10, 448, 293),)

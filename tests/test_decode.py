@@ -126,6 +126,16 @@ def test_rotated_jpeg_comes_upright(tmp_path):
     assert image[40:].max() < 15
 
 
+def test_exif_that_cannot_be_written_again_is_no_reason_to_refuse(tmp_path):
+    """Pillow writes the EXIF anew, without its orientation: here a resolution is text, and it raises."""
+    entries = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack(">HHI4s", 0x011A, 2, 4, b"abc\0")
+    header = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 2) + entries + b"\0\0\0\0"
+    PIL.Image.fromarray(NOISE).save(tmp_path / "a.jpg", exif=header)
+    with PIL.Image.open(tmp_path / "a.jpg") as image, pytest.raises(TypeError):
+        PIL.ImageOps.exif_transpose(image)
+    assert decode(tmp_path / "a.jpg").size == (60, 40)
+
+
 def test_damaged_exif_is_no_reason_to_refuse_or_warn(tmp_path):
     header = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 9)
     PIL.Image.fromarray(NOISE).save(tmp_path / "a.jpg", exif=header)

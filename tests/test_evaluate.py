@@ -1,6 +1,7 @@
 """Evaluations with a tiny network: rows, targets, interruptions, problems, configurations."""
 
 import dataclasses
+import os
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from small import tiny_network
 import dmbp_jax
 from dmbp_jax import metrics
 from dmbp_jax.checks import InputError
-from dmbp_jax.data import Preprocess
+from dmbp_jax.data import Preprocess, read_sample
 from dmbp_jax.experiments import plan as plan_module
 from dmbp_jax.experiments.evaluate import evaluate
 from dmbp_jax.experiments.measures import MEASURES
@@ -103,6 +104,50 @@ def test_rows_are_what_explain_and_the_metrics_give(photos, tmp_path, model):
         assert row.seconds > 0
 
 
+def test_rows_of_composites_are_what_the_metrics_give(photos, tmp_path, model):
+    """Each metric put together anew, from `explain` and `dmbp_jax.metrics`."""
+    names = ("cim", "grid_pointing", "sanity", "cascade", "class_sensitivity")
+    evaluation = setting(photos, data=f"grid:{photos}", metrics=names, seed=3)
+    rows = run(evaluation, tmp_path / "run")
+    (sample, *_), *_ = plan_module.make_plan(evaluation).chunks
+    x = jnp.asarray(read_sample(sample, CUT).image)
+    labels = [int(label) for label in sample.labels]
+
+    def heatmap(target, params=model.params):
+        return dmbp_jax.explain(model.apply, params, x[None], [target], "gradient_x_input").heatmap[0]
+
+    def predict(images):
+        return jax.nn.softmax(model.apply(model.params, images))
+
+    def value(metric, target):
+        (found,) = (r for r in rows if (r.image, r.target, r.metric) == (sample.name, target, metric))
+        return found
+
+    def correlations(target, params):
+        return metrics.rank_correlation(heatmap(target), heatmap(target, params))
+
+    key, layers = jax.random.key(3), ["fc", "conv2", "conv1"]
+    for cell, target in enumerate(labels):
+        others = jnp.zeros(10).at[jnp.asarray([other for other in labels if other != target])].set(1.0)
+        cim = metrics.complementary_insertion(predict, x, heatmap(target), others).auc
+        assert value("cim", target).value == pytest.approx(float(cim), rel=1e-4)
+        share = metrics.grid_pointing_game(heatmap(target), grid=2, cell=cell)
+        assert value("grid_pointing", target).value == pytest.approx(share, rel=1e-4)
+        drawn = [metrics.randomize_layers(key, model.params, layers[: n + 1]) for n in range(3)]
+        alike = [correlations(target, params) for params in drawn]
+        for name, sign in (("sanity", "signed"), ("sanity_abs", "absolute")):
+            assert value(name, target).value == pytest.approx(getattr(alike[0], sign), abs=1e-3)
+        for name, sign in (("cascade", "signed"), ("cascade_abs", "absolute")):
+            curve = [getattr(one, sign) for one in alike]
+            np.testing.assert_allclose(value(name, target).curve, curve, atol=1e-3)
+            assert value(name, target).value == pytest.approx(np.mean(curve), abs=1e-3)
+    logits = model.apply(model.params, x[None])[0]
+    most, least = int(logits.argmax()), int(logits.argmin())
+    expected = metrics.rank_correlation(heatmap(most), heatmap(least))
+    assert value("class_sensitivity", most).value == pytest.approx(expected.signed, abs=1e-3)
+    assert value("class_sensitivity_abs", most).value == pytest.approx(expected.absolute, abs=1e-3)
+
+
 def test_every_metric_gives_one_row_for_what_it_is_defined_on(photos, tmp_path):
     grid = ["im", "cim", "deletion", "grid_pointing", "sanity", "cascade", "class_sensitivity"]
     rows = run(setting(f"{photos}", data=f"grid:{photos}", metrics=tuple(grid)), tmp_path / "run")
@@ -154,6 +199,55 @@ def test_voc_explains_each_class_and_points_at_its_boxes(tmp_path):
     assert sum(row.metric == "im" for row in rows) == 3
 
 
+def test_voc_with_a_sigmoid_and_photographs_of_many_sizes(tmp_path, monkeypatch, capsys):
+    """As the paper's VOC networks: no crop, classes that do not exclude each other, several sizes."""
+    voc = tiny_model(Preprocess(resize=16, crop=None))
+    voc = voc._replace(spec=dataclasses.replace(voc.spec, output="sigmoid"))
+    monkeypatch.setattr(plan_module, "load_model", lambda name, weights: voc)
+    whole = (1, 1, 16, 16)
+    images = [
+        VocImage("a", (VocObject("dog", whole), VocObject("cat", whole), VocObject("sofa", whole))),
+        VocImage("b", (VocObject("boat", whole), VocObject("dog", whole, difficult=1))),
+        VocImage("c", (VocObject("cow", whole, difficult=1),)),
+        VocImage("d", (VocObject("car", whole), VocObject("bus", whole))),
+    ]
+    devkit = make_voc(tmp_path, images)
+    photos = devkit / "VOC2012" / "JPEGImages"
+    for name, size in (("a", (16, 24)), ("b", (24, 16)), ("d", (16, 24))):
+        save_photo(photos / f"{name}.jpg", size=size)
+    evaluation = Evaluation(
+        data=f"voc2012:{devkit}", methods=("gradient_x_input",), metrics=("im", "cim", "im"), batch_size=4
+    )
+    rows = run(evaluation, tmp_path / "run")
+    assert sorted((row.image, NAMES[row.target]) for row in rows if row.metric == "im") == [
+        ("a", "cat"),
+        ("a", "dog"),
+        ("a", "sofa"),
+        ("b", "boat"),
+        ("d", "bus"),
+        ("d", "car"),
+    ]
+    # Four targets at once: the three of a, alone, then the two of d, of the same size, and b's.
+    plan = plan_module.make_plan(evaluation)
+    assert [[sample.name for sample in chunk] for chunk in plan.chunks] == [["a"], ["d"], ["b"]]
+    assert {row.image for row in rows if row.metric == "cim"} == {"a", "d"}
+    with open_store(tmp_path / "run") as store:
+        assert [problem.name for problem in store.problems()] == ["c"]
+
+    x = jnp.asarray(voc.spec.preprocess(photos / "d.jpg"))
+    assert x.shape == (24, 16, 3)
+    car, bus = NAMES.index("car"), NAMES.index("bus")
+    a = dmbp_jax.explain(voc.apply, voc.params, x[None], [car], "gradient_x_input")
+
+    def predict(images):
+        return jax.nn.sigmoid(voc.apply(voc.params, images))
+
+    others = jnp.zeros(10).at[bus].set(1.0)
+    expected = metrics.complementary_insertion(predict, x, a.heatmap[0], others).auc
+    (row,) = (r for r in rows if (r.image, r.target, r.metric) == ("d", car, "cim"))
+    assert row.value == pytest.approx(float(expected), rel=1e-4)
+
+
 def test_photographs_of_many_sizes_are_compiled_once_for_each(tmp_path, monkeypatch):
     whole = Preprocess(resize=16, crop=None)
     monkeypatch.setattr(plan_module, "load_model", lambda name, weights: tiny_model(whole))
@@ -182,27 +276,32 @@ class Stop(Exception):
     """What a test raises in the middle of a run."""
 
 
-@pytest.mark.parametrize("stop_at", [0, 1, 4, 5])
-def test_a_run_that_stopped_goes_on_with_the_same_rows(photos, tmp_path, monkeypatch, stop_at):
-    evaluation = setting(photos, methods=("random", "dmbp"), metrics=("im", "sanity"), steps=2)
-    undisturbed = run(evaluation, tmp_path / "undisturbed")
+def stop_after(units, evaluation, folder, monkeypatch):
+    """A run that stops when so many units are stored."""
     add, count = Store.add, iter(range(100))
 
     def stopping_add(store, *unit):
-        if next(count) == stop_at:
+        if next(count) == units:
             raise Stop
         add(store, *unit)
 
     with monkeypatch.context() as patch:
         patch.setattr(Store, "add", stopping_add)
         with pytest.raises(Stop):
-            run(evaluation, tmp_path / "stopped")
+            run(evaluation, folder)
+
+
+@pytest.mark.parametrize("stop_at", [0, 1, 4, 5])
+def test_a_run_that_stopped_goes_on_with_the_same_rows(photos, tmp_path, monkeypatch, stop_at):
+    evaluation = setting(photos, methods=("random", "dmbp"), metrics=("im", "sanity"), steps=2)
+    undisturbed = run(evaluation, tmp_path / "undisturbed")
+    stop_after(stop_at, evaluation, tmp_path / "stopped", monkeypatch)
     with open_store(tmp_path / "stopped") as store:
         assert len(store.done()) == stop_at
     assert without_seconds(run(evaluation, tmp_path / "stopped")) == without_seconds(undisturbed)
     # A run that is complete is not computed again.
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "add", stopping_add)
+        patch.setattr(Store, "add", None)
         assert without_seconds(run(evaluation, tmp_path / "stopped")) == without_seconds(undisturbed)
 
 
@@ -227,6 +326,50 @@ def test_an_unreadable_photograph_is_counted_and_costs_no_other_row(photos, tmp_
     assert name == "5.png"
     assert "5.png is damaged or truncated" in message
     assert "left out: " in capsys.readouterr().err
+
+
+def test_methods_see_the_same_photographs_though_one_was_mended_between(photos, tmp_path, monkeypatch):
+    evaluation = setting(photos, methods=("random", "gradient_x_input"))
+    content = (photos / "1.png").read_bytes()
+    (photos / "1.png").write_bytes(content[:100])
+    undisturbed = without_seconds(run(evaluation, tmp_path / "undisturbed"))
+    stop_after(1, evaluation, tmp_path / "run", monkeypatch)
+    (photos / "1.png").write_bytes(content)
+    assert without_seconds(run(evaluation, tmp_path / "run")) == undisturbed
+
+
+def test_a_photograph_that_some_methods_have_explained_must_stay(photos, tmp_path, monkeypatch):
+    evaluation = setting(photos, methods=("random", "gradient_x_input"))
+    undisturbed = without_seconds(run(evaluation, tmp_path / "undisturbed"))
+    stop_after(1, evaluation, tmp_path / "run", monkeypatch)
+    content = (photos / "1.png").read_bytes()
+    (photos / "1.png").write_bytes(content[:100])
+    with pytest.raises(InputError, match=r"1\.png is damaged.*put it back, then run the same command again"):
+        run(evaluation, tmp_path / "run")
+    (photos / "1.png").write_bytes(content)
+    assert without_seconds(run(evaluation, tmp_path / "run")) == undisturbed
+
+
+def test_a_photograph_whose_size_is_not_known_any_more_is_another_dataset(photos, tmp_path, monkeypatch):
+    """It would be in another chunk, and chunks are what a run resumes by."""
+    whole = tiny_model(Preprocess(resize=16, crop=None))
+    monkeypatch.setattr(plan_module, "load_model", lambda name, weights: whole)
+    stop_after(1, setting(photos), tmp_path / "run", monkeypatch)
+    (photos / "3.png").write_bytes(b"")
+    with pytest.raises(InputError, match="other photographs, labels, boxes or sizes than there"):
+        run(setting(photos), tmp_path / "run")
+
+
+def test_a_name_that_is_not_utf_8_is_evaluated_too(tmp_path):
+    folder = tmp_path / "val"
+    save_photo(folder / "cat" / "a.png")
+    (folder / "cat" / "a.png").rename(folder / "cat" / os.fsdecode(b"caf\xe9.png"))
+    save_photo(folder / "dog" / "b.png")
+    (folder / "dog" / os.fsdecode(b"\xff.png")).write_bytes(b"no picture")
+    rows = run(Evaluation(data=f"imagenet:{folder}", methods=("gradient_x_input",)), tmp_path / "run")
+    assert sorted(row.image for row in rows) == ["cat/caf\\udce9.png", "dog/b.png"]
+    with open_store(tmp_path / "run") as store:
+        assert [problem.name for problem in store.problems()] == ["dog/\\udcff.png"]
 
 
 def test_a_photograph_that_was_mended_is_evaluated_by_a_new_run_only(photos, tmp_path):

@@ -229,3 +229,16 @@ def test_a_folder_that_holds_no_run_is_named(tmp_path, command):
     assert "here holds no evaluation" in done.err
     assert list((tmp_path / "here").iterdir()) == []
     assert not (tmp_path / "rows.csv").exists()
+
+
+def test_nothing_that_can_be_read_is_an_error(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number in range(25):
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes(b"no picture")
+    lines = "".join(f"{number}.jpg,281\n" for number in range(25))
+    (tmp_path / "photos" / "labels.csv").write_text("file,class_index\n" + lines)
+    done = run_here(tmp_path, "evaluate", "--data", "folder:photos", "--methods", "random", "-o", "run")
+    assert done.code == 2
+    assert "error: nothing was measured: no image of folder:photos could be used" in done.err
+    assert "25 left out:" in done.out
+    assert "and 5 more, all in the report" in done.out

@@ -167,6 +167,24 @@ def test_published_numbers_beside_ours(tmp_path):
     assert "the paper took 5,000 images, this run 4" in report.paper[0].text
 
 
+@pytest.mark.parametrize(
+    ("config", "difference"),
+    [
+        ({"steps": 200}, None),
+        ({"preset": "fast"}, "this run used the preset fast"),
+        ({"steps": 20}, "DMBP took 20 steps, in the paper 200"),
+        ({"target": "predicted"}, "the paper explains the true classes"),
+        ({"split": "train"}, "the paper took the split val, this run train"),
+        ({"limit": 2}, "the paper took the whole split, this run 2 images of it"),
+    ],
+)
+def test_departures_from_the_papers_protocol_are_named(tmp_path, config, difference):
+    given = {"preset": "paper", "dataset": "voc2012", "model": "vgg16_caffe"} | config
+    run = browser.made_up_run(tmp_path, images=2, methods=("dmbp",), metrics=("im",), **given)
+    text = report_of(run).paper[0].text
+    assert (difference in text) if difference else ("Note" not in text)
+
+
 def test_published_numbers_of_other_networks_are_labelled(tmp_path):
     report = report_of(browser.made_up_run(tmp_path, images=4, methods=FEW, metrics=("im", "cim")))
     (table,) = report.paper[0].tables

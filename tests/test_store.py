@@ -1,6 +1,10 @@
 """The store of a run: whole units or nothing, one configuration, clear messages."""
 
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
@@ -58,7 +62,8 @@ def test_another_configuration_is_refused_with_every_difference(run):
 def test_a_unit_that_fails_half_way_leaves_nothing(run):
     good, doubled = ROWS[0]._replace(image="c.jpg"), ROWS[0]
     with open_store(run) as store:
-        with pytest.raises(InputError, match="another process is adding to"):
+        # Twice the same row is a mistake of ours, not of another process.
+        with pytest.raises(sqlite3.IntegrityError):
             store.add(1, "dmbp", [good, doubled])
         assert list(store.rows()) == ROWS
         assert store.done() == {(0, "dmbp")}
@@ -110,3 +115,49 @@ def test_the_file_is_plain_sqlite(run):
     connection = sqlite3.connect(run / FILE)
     assert connection.execute("SELECT value FROM rows WHERE metric = 'im'").fetchall() == [(0.25,)]
     connection.close()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dmbp_jax.experiments.store import Picture, Row, open_store
+
+def kill_before(statement):
+    if statement.startswith(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+with open_store(Path(sys.argv[1])) as store:
+    store._connection.set_trace_callback(kill_before)
+    rows = [Row(f"{i}.jpg", 3, "dmbp", "im", 0.5, 1.0) for i in range(2000)]
+    store.add(1, "dmbp", rows, [Picture("0.jpg", 3, "dmbp", b"png")])
+"""
+
+
+@pytest.mark.parametrize("statement", ["INSERT INTO units", "INSERT INTO rows", "INSERT OR IGNORE", "COMMIT"])
+def test_a_kill_in_the_middle_of_a_unit_leaves_nothing_of_it(run, statement):
+    """`kill -9` from within SQLite, before each of the statements that make a unit."""
+    done = subprocess.run([sys.executable, "-c", KILLED, str(run), statement], check=False)
+    assert done.returncode == -signal.SIGKILL
+    with open_store(run) as store:
+        assert list(store.rows()) == ROWS
+        assert store.done() == {(0, "dmbp")}
+        assert len(list(store.pictures())) == 1
+        store.add(1, "dmbp", [ROWS[0]._replace(image="0.jpg")])
+
+
+def test_names_that_are_not_utf_8_are_spelled_out(run):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    with open_store(run) as store:
+        store.add(1, "dmbp", [ROWS[0]._replace(image=name)], [Picture(name, -1, "", b"png")])
+        store.add_problems([Problem(name, f"cannot read {name}")])
+        assert list(store.rows())[-1].image == "caf\\udce9.jpg"
+        assert store.problems()[-1] == Problem("caf\\udce9.jpg", "cannot read caf\\udce9.jpg")
+
+
+def test_differences_that_only_a_fingerprint_shows_are_put_into_words(tmp_path):
+    with resume_store(tmp_path, {"samples_sha256": "a", "weights_sha256": "b"}, {}):
+        pass
+    other = {"samples_sha256": "c", "weights_sha256": "b"}
+    refused = pytest.raises(InputError, match="other photographs, labels, boxes or sizes than there")
+    with refused, resume_store(tmp_path, other, {}):
+        pass

@@ -8,6 +8,7 @@ from typing import Annotated
 import rich.console
 import typer
 
+from dmbp_jax.checks import InputError
 from dmbp_jax.data.atomic import atomic_path
 from dmbp_jax.experiments.contestants import GROUPS, KNOWN
 from dmbp_jax.experiments.evaluate import evaluate as run
@@ -19,6 +20,8 @@ from dmbp_jax.experiments.summary_table import summary_table
 
 _RUN = typer.Argument(help="The folder of an evaluation.")
 COLUMNS = Row._fields[:6]
+SHOWN = 20
+"""So many samples that were left out are named on the screen."""
 
 
 def evaluate(
@@ -60,7 +63,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="A random subset of so many images.")] = None,
     per_class: Annotated[int | None, typer.Option(help="So many random images of each class.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Images explained at once.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Targets explained at once.")] = 8,
     grid: Annotated[int, typer.Option(help="Composites have GRID x GRID cells.")] = 2,
     gallery: Annotated[int, typer.Option(help="Images that keep their maps for the report.")] = 32,
 ) -> None:
@@ -91,10 +94,15 @@ def evaluate(
         for table in summary_table(store):
             console.print(table)
         problems = store.problems()
+        measured = next(store.rows(), None) is not None
     if problems:
         console.print(f"{len(problems)} left out:", markup=False)
-        for problem in problems:
+        for problem in problems[:SHOWN]:
             console.print(f"  {problem.name}: {problem.message}", markup=False, soft_wrap=True)
+        if len(problems) > SHOWN:
+            console.print(f"  and {len(problems) - SHOWN} more, all in the report", markup=False)
+    if not measured:
+        raise InputError(f"nothing was measured: no image of {data} could be used")
     console.print(f"every row: dmbp-jax rows {output} -o rows.csv", markup=False, soft_wrap=True)
     console.print(f"a page to look at: dmbp-jax report {output}", markup=False, soft_wrap=True)
 

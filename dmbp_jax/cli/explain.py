@@ -14,13 +14,13 @@ from dmbp_jax.data import Preprocess, example_photo, find_photos
 from dmbp_jax.data.atomic import check_writable
 from dmbp_jax.dmbp import PRESETS
 from dmbp_jax.experiments import METHODS
+from dmbp_jax.experiments.by_shape import by_shape
 from dmbp_jax.experiments.methods import VARIANTS
 from dmbp_jax.experiments.photographs import (
     Explained,
     Photograph,
     StepProgress,
     explain_photographs,
-    same_size,
 )
 from dmbp_jax.experiments.results import target_name, write_arrays, write_figure
 
@@ -79,7 +79,7 @@ def explain(
     console = rich.console.Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     photographs, failed = _read(paths, loaded.spec.preprocess)
     progress = StepProgress()
-    for group in same_size(photographs):
+    for group in by_shape(photographs, lambda one: one.rgb.shape):
         with progress.shown():
             explained = explain_photographs(
                 loaded,

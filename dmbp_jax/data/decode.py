@@ -82,7 +82,7 @@ def _read_npy(path: Path) -> np.ndarray:
 
 
 def _to_rgb(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
-    image = PIL.ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image)
         if not np.isfinite(values).all():
@@ -96,6 +96,15 @@ def _to_rgb(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
         paper = PIL.Image.new("RGBA", image.size, "white")
         return PIL.Image.alpha_composite(paper, image).convert("RGB")
     return image.convert("RGB")
+
+
+def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    try:
+        return PIL.ImageOps.exif_transpose(image)
+    except Exception:
+        # Pillow raises whatever comes (`struct.error`, `TypeError`) on damaged metadata, of which the pixels
+        # know nothing.
+        return image
 
 
 def _from_array(values: np.ndarray, name: str) -> PIL.Image.Image:

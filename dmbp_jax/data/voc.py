@@ -10,15 +10,13 @@ from dmbp_jax.data.sample import Box, Dataset, Problem, Sample, check_usable
 from dmbp_jax.data.voc_annotation import read_annotation
 
 
-def read_voc(
-    path: Path, *, year: Literal["2007", "2012"], split: str = "val", use_difficult: bool = False
-) -> Dataset:
+def read_voc(path: Path, *, year: Literal["2007", "2012"], split: str = "val") -> Dataset:
     """The photographs of `ImageSets/Main/{split}.txt`, in its order, with every class in them and all boxes.
 
     `path` is `VOCdevkit/VOC2012`, `VOCdevkit`, or the folder that holds `VOCdevkit`. An image's labels are
-    the classes of its objects by first appearance. Objects that VOC flags as difficult give no label, unless
-    `use_difficult`: VOC's own class lists, such as `ImageSets/Main/dog_val.txt`, mark images where a class
-    has no others with 0, neither positive nor negative. Their boxes are kept in either case, with the flag.
+    the classes of its objects by first appearance. Objects that VOC flags as difficult give no label: VOC's
+    own class lists, such as `ImageSets/Main/dog_val.txt`, mark images where a class has no others with 0,
+    neither positive nor negative. Their boxes are kept, with the flag.
     The split `test` has annotations in VOC 2007 only.
 
     A photograph or annotation that is missing or malformed is a problem, and so is an image without a label.
@@ -39,7 +37,7 @@ def read_voc(
         except InputError as error:
             problems.append(Problem(name, str(error)))
             continue
-        labels = tuple(dict.fromkeys(box.label for box in boxes if use_difficult or not box.difficult))
+        labels = tuple(dict.fromkeys(box.label for box in boxes if not box.difficult))
         if labels:
             samples.append(Sample(name, (root / "JPEGImages" / f"{name}.jpg",), labels, boxes))
         else:

@@ -14,11 +14,12 @@ import numpy as np
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import LoadedSample, Problem, Sample, read_ahead, read_sample
+from dmbp_jax.experiments.by_shape import by_shape
 from dmbp_jax.experiments.contestants import Contestant
 from dmbp_jax.experiments.measures import MEASURES, Item
 from dmbp_jax.experiments.plan import Evaluation, Plan, label_indices, make_plan
 from dmbp_jax.experiments.progress import RunProgress
-from dmbp_jax.experiments.store import Picture, Row, Store, resume_store
+from dmbp_jax.experiments.store import Picture, Row, Store, resume_store, storable
 from dmbp_jax.porting import ModelSpec
 from dmbp_jax.viz import thumbnail_map, thumbnail_photo
 
@@ -37,28 +38,34 @@ def evaluate(evaluation: Evaluation, folder: Path, progress: RunProgress | None 
 
 
 def run_plan(plan: Plan, store: Store, progress: RunProgress) -> None:
-    """Compute the units that `store` does not have."""
+    """Compute the units that `store` does not have.
+
+    Raises `InputError` if a photograph of a chunk that was begun can no longer be read.
+    """
     done = store.done()
-    names = [contestant.name for contestant in plan.contestants]
-    units = [(number, name) for number in range(len(plan.chunks)) for name in names]
-    left = [unit for unit in units if unit not in done]
-    open_chunks = sorted({number for number, _ in left})
+    units = [(number, one.name) for number in range(len(plan.chunks)) for one in plan.contestants]
+    left = {unit: None for unit in units if unit not in done}
+    open_chunks = list(dict.fromkeys(number for number, _ in left))
 
     def read(sample: Sample) -> LoadedSample:
         return read_sample(sample, plan.model.spec.preprocess)
 
     samples = [sample for number in open_chunks for sample in plan.chunks[number]]
+    shape: tuple[int, ...] | None = None
     with progress.shown(total=len(units), left=[name for _, name in left]):
         loaded = read_ahead(samples, read)
         for number in open_chunks:
-            items: list[Item] = []
-            for sample in plan.chunks[number]:
-                _, one = next(loaded)
-                if isinstance(one, InputError):
-                    store.add_problems([Problem(sample.name, str(one))])
-                    progress.note(f"left out: {one}")
-                else:
-                    items += _items(plan, sample, one)
+            begun = any((number, one.name) in done for one in plan.contestants)
+            chunk = [next(loaded) for _ in plan.chunks[number]]
+            items = [
+                item
+                for sample, one in _usable(chunk, store, progress, begun=begun)
+                for item in _items(plan, sample, one)
+            ]
+            if items and shape not in (None, items[0].image.shape):
+                # A dataset of hundreds of sizes would fill the memory with programs that are done with.
+                jax.clear_caches()
+            shape = items[0].image.shape if items else shape
             for contestant in plan.contestants:
                 if (number, contestant.name) in left:
                     progress.begin(contestant.name, f"images {plan.span(number)}")
@@ -67,10 +74,37 @@ def run_plan(plan: Plan, store: Store, progress: RunProgress) -> None:
                     progress.advance()
 
 
+def _usable(
+    chunk: Sequence[tuple[Sample, LoadedSample | InputError]],
+    store: Store,
+    progress: RunProgress,
+    *,
+    begun: bool,
+) -> Iterator[tuple[Sample, LoadedSample]]:
+    """The samples of a chunk that could be read; the others are noted, and reported once.
+
+    All methods must see the same: a chunk that an earlier session has begun keeps that session's choice.
+    """
+    left_out = {problem.name for problem in store.problems()} if begun else set()
+    for sample, one in chunk:
+        if storable(sample.name) in left_out:
+            continue
+        if not isinstance(one, InputError):
+            yield sample, one
+        elif begun:
+            raise InputError(
+                f"{one}; it could be read when this run began, and some methods have explained it: put it "
+                "back, then run the same command again"
+            )
+        else:
+            store.add_problems([Problem(sample.name, str(one))])
+            progress.note(f"left out: {one}")
+
+
 def _measure(plan: Plan, contestant: Contestant, items: Sequence[Item]) -> tuple[list[Row], list[Picture]]:
     rows: list[Row] = []
     pictures: list[Picture] = []
-    for group in _by_size(items):
+    for group in by_shape(items, lambda item: item.image.shape):
         start = time.perf_counter()
         targets = [item.target for item in group]
         heatmaps = plan.setting.heatmaps(contestant, group, targets, plan.model.params)
@@ -128,10 +162,3 @@ def _is(label: str, target: int, spec: ModelSpec) -> bool:
     except InputError:
         # An object that is no class of the model, beside one that is.
         return False
-
-
-def _by_size(items: Sequence[Item]) -> list[list[Item]]:
-    groups: dict[tuple[int, ...], list[Item]] = {}
-    for item in items:
-        groups.setdefault(item.image.shape, []).append(item)
-    return list(groups.values())

@@ -41,14 +41,6 @@ class Explained(NamedTuple):
     """By method; without batch axis, in host memory."""
 
 
-def same_size(photographs: Sequence[Photograph]) -> list[list[Photograph]]:
-    """The photographs in groups of one size, in order of first appearance."""
-    groups: dict[tuple[int, ...], list[Photograph]] = {}
-    for photograph in photographs:
-        groups.setdefault(photograph.rgb.shape, []).append(photograph)
-    return list(groups.values())
-
-
 def explain_photographs(
     model: Model,
     photographs: Sequence[Photograph],

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import platform
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ class Evaluation:
     """
 
     data: str
-    """`imagenet:PATH`, `voc2007:PATH`, `voc2012:PATH`, `folder:PATH`, or `grid:` before any but VOC."""
+    """`imagenet:PATH`, `voc2007:PATH`, `voc2012:PATH`, `folder:PATH`, or `grid:` before any of them."""
     split: str | None = None
     """Of VOC: the list of images in `ImageSets/Main`, by default `val`."""
     model: str = "squeezenet1_1"
@@ -53,7 +54,7 @@ class Evaluation:
     seed: int = 0
     """Of the subset, of composites, of methods that draw, and of re-initialised layers."""
     batch_size: int = 8
-    """Images in a chunk, and items that are explained at once."""
+    """Targets that are explained at once, and as many images as have them are stored together."""
     grid: int = 2
     """Composites have `grid * grid` cells."""
     gallery: int = 32
@@ -99,6 +100,9 @@ def make_plan(evaluation: Evaluation) -> Plan:
     Raises `InputError` for whatever cannot be done: a dataset that is not there, a label that the model does
     not know, a metric that the dataset does not allow.
     """
+    dataset = open_dataset(
+        evaluation.data, split=evaluation.split, seed=evaluation.seed, grid=evaluation.grid
+    )
     model = load_model(evaluation.model, evaluation.weights)
     contestants = choose_contestants(
         evaluation.methods,
@@ -107,9 +111,6 @@ def make_plan(evaluation: Evaluation) -> Plan:
         architecture=model.spec.architecture,
         output=model.spec.output,
     )
-    dataset = open_dataset(
-        evaluation.data, split=evaluation.split, seed=evaluation.seed, grid=evaluation.grid
-    )
     per_class = evaluation.per_class
     if per_class is None and evaluation.preset == "paper" and dataset.kind == "imagenet":
         per_class = 5
@@ -117,18 +118,19 @@ def make_plan(evaluation: Evaluation) -> Plan:
     for sample in dataset.samples:
         label_indices(sample, model.spec)
     several = any(len(sample.labels) > 1 for sample in dataset.samples)
-    metrics = evaluation.metrics or (("im", "cim") if several else ("im",))
+    metrics = tuple(dict.fromkeys(evaluation.metrics or (("im", "cim") if several else ("im",))))
     check_metrics(metrics, dataset)
     gallery = (
         take(dataset, limit=evaluation.gallery, seed=evaluation.seed).samples if evaluation.gallery else ()
     )
-    chunks = _chunks(dataset, model.spec, evaluation.batch_size)
+    chunks = _chunks(dataset, model.spec, evaluation)
     config = {
         **dataclasses.asdict(evaluation),
         "dataset": dataset.kind,
         "samples": len(dataset.samples),
+        # In their chunks: a photograph whose size cannot be told any more belongs to another one.
         "samples_sha256": _fingerprint(
-            repr([sample._replace(paths=()) for sample in dataset.samples]).encode()
+            repr([[sample._replace(paths=()) for sample in chunk] for chunk in chunks]).encode()
         ),
         "chunks": len(chunks),
         "weights": model.spec.tag,
@@ -138,6 +140,7 @@ def make_plan(evaluation: Evaluation) -> Plan:
         "methods": {one.name: one.describe() for one in contestants},
         "metrics": list(metrics),
         "per_class": per_class,
+        **_makers(),
     }
     # Recorded, not compared: the same samples may be named by another path.
     about = {
@@ -148,7 +151,7 @@ def make_plan(evaluation: Evaluation) -> Plan:
     return Plan(
         model,
         contestants,
-        tuple(metrics),
+        metrics,
         chunks,
         dataset.problems,
         frozenset(sample.name for sample in gallery),
@@ -167,16 +170,27 @@ def label_indices(sample: Sample, spec: ModelSpec) -> tuple[int, ...]:
         raise InputError(f"{sample.name}: {error}") from None
 
 
-def _chunks(dataset: Dataset, spec: ModelSpec, batch_size: int) -> tuple[tuple[Sample, ...], ...]:
+def _chunks(dataset: Dataset, spec: ModelSpec, evaluation: Evaluation) -> tuple[tuple[Sample, ...], ...]:
     """Samples of one input size together, so that each size is compiled once and batches are full."""
     groups: dict[tuple[int, int] | None, list[Sample]] = {}
     for sample in dataset.samples:
         groups.setdefault(input_shape(sample, spec.preprocess), []).append(sample)
-    return tuple(
-        tuple(group[at : at + batch_size])
-        for group in groups.values()
-        for at in range(0, len(group), batch_size)
-    )
+    return tuple(chunk for group in groups.values() for chunk in _cut(group, evaluation))
+
+
+def _cut(samples: list[Sample], evaluation: Evaluation) -> Iterator[tuple[Sample, ...]]:
+    """As many samples at a time as have no more than `batch_size` targets; at least one."""
+    chunk: list[Sample] = []
+    targets = 0
+    for sample in samples:
+        more = len(sample.labels) if evaluation.target == "truth" else 1
+        if chunk and targets + more > evaluation.batch_size:
+            yield tuple(chunk)
+            chunk, targets = [], 0
+        chunk.append(sample)
+        targets += more
+    if chunk:
+        yield tuple(chunk)
 
 
 def _fingerprint(*parts: bytes) -> str:
@@ -194,12 +208,19 @@ def _class_names(dataset: Dataset, spec: ModelSpec, target: str) -> dict[str, st
     return {str(index): spec.classes[index] for index in sorted(true)}
 
 
-def _versions() -> dict[str, Any]:
+def _makers() -> dict[str, Any]:
+    """What computes the rows: another version, or another kind of device, gives other numbers."""
     device = jax.devices()[0]
-    packages = ("dmbp_jax", "jax", "jaxlib", "numpy", "scipy")
-    versions = {name: importlib.metadata.version(name) for name in packages}
+    packages = ("dmbp_jax", "jax", "jaxlib")
+    return {
+        "computed_by": {name: importlib.metadata.version(name) for name in packages},
+        "device": f"{device.platform}, {device.device_kind}",
+    }
+
+
+def _versions() -> dict[str, Any]:
+    versions = {name: importlib.metadata.version(name) for name in ("numpy", "scipy", "pillow")}
     return {
         "versions": {"python": platform.python_version(), **versions},
-        "device": f"{device.platform}, {device.device_kind}",
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from dmbp_jax.data.atomic import atomic_path
+from dmbp_jax.dmbp import PRESETS
+from dmbp_jax.experiments.paper_tables import published_setup
 from dmbp_jax.experiments.report_tables import Setup, metric_table, overview_table, paper_table
 from dmbp_jax.experiments.store import Picture, Store, open_store
-from dmbp_jax.experiments.summary import Measurements, collect, compare, summarize
+from dmbp_jax.experiments.summary import REFERENCE, Measurements, collect, compare, summarize
 from dmbp_jax.experiments.titles import get_metric, method_title
 from dmbp_jax.viz.report import Chart, Curve, Example, Report, Section, render_report
 
 NAME = "report.html"
-REFERENCE = "dmbp"
+PAPER_STEPS = PRESETS["paper"].steps
 FOOTER = (
     "Means go over explained targets. Intervals are the bootstrap's 95 % percentile intervals, for which "
     "whole images are drawn, since the targets of one image are not independent. Published figures: A. Ruiz, "
@@ -131,20 +133,29 @@ def _notices(config: Mapping[str, Any], methods: Sequence[str], done: set[tuple[
 
 
 def _paper_text(config: Mapping[str, Any], setup: Setup) -> str:
-    from dmbp_jax.experiments.paper_tables import published_setup
-
+    """What the tables show, and where this run departs from the paper's protocol."""
     differences = []
     if published_setup(setup.dataset, setup.architecture) is None:
         differences.append(
             "the paper has no figures for this network on this data, so what it publishes for others is "
             "context, not a target"
         )
+    steps = config["methods"].get(REFERENCE, {}).get("options", {}).get("steps", PAPER_STEPS)
     if config["preset"] != "paper":
         differences.append(
             f"this run used the preset {config['preset']}, not the paper's 200 steps and numbers of masks"
         )
+    elif steps != PAPER_STEPS:
+        differences.append(f"DMBP took {steps} steps, in the paper {PAPER_STEPS}")
+    if config["target"] != "truth":
+        differences.append("the paper explains the true classes, this run the most likely ones")
     if setup.dataset == "imagenet" and config["samples"] < 5000:
         differences.append(f"the paper took 5,000 images, this run {config['samples']:,}")
+    if setup.dataset.startswith("voc"):
+        if config["split"] not in (None, "val"):
+            differences.append(f"the paper took the split val, this run {config['split']}")
+        if config["limit"] is not None or config["per_class"] is not None:
+            differences.append(f"the paper took the whole split, this run {config['samples']:,} images of it")
     text = "This run's means in the layout of the paper's tables, with the figures that it publishes."
     return text + (f" Note: {'; '.join(differences)}." if differences else "")
 

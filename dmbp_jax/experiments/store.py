@@ -17,6 +17,11 @@ from dmbp_jax.data import Problem
 from dmbp_jax.data.atomic import atomic_path
 
 FILE = "results.sqlite"
+_FINGERPRINTS = {
+    "samples_sha256": "other photographs, labels, boxes or sizes than there",
+    "weights_sha256": "other weights than there",
+}
+"""What a difference in an unreadable number means."""
 SCHEMA = """
 CREATE TABLE config (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -57,6 +62,15 @@ class Picture(NamedTuple):
     png: bytes
 
 
+def storable(text: str) -> str:
+    """`text` as it is stored: what is not valid in UTF-8, as a file's name may be, is spelled out.
+
+    >>> storable("caf\\udce9.jpg")
+    'caf\\\\udce9.jpg'
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class Store:
     """The file of one run; made by `create_store` or `open_store`."""
 
@@ -81,19 +95,34 @@ class Store:
         return set(self._connection.execute("SELECT chunk, method FROM units"))
 
     def add(self, chunk: int, method: str, rows: Iterable[Row], pictures: Iterable[Picture] = ()) -> None:
-        """Add a unit whole."""
+        """Add a unit whole; raises `InputError` if it is there, which another process must have added."""
         with self._transaction() as connection:
-            connection.execute("INSERT INTO units VALUES (?, ?)", (chunk, method))
+            try:
+                connection.execute("INSERT INTO units VALUES (?, ?)", (chunk, method))
+            except sqlite3.IntegrityError:
+                raise InputError(
+                    f"another process is adding to {self.path} at the same time; let one of them finish, "
+                    "then run again"
+                ) from None
             connection.executemany(
                 "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [(*row[:6], None if row.curve is None else json.dumps(row.curve)) for row in rows],
+                [
+                    (storable(image), *rest, None if curve is None else json.dumps(curve))
+                    for image, *rest, curve in rows
+                ],
             )
-            connection.executemany("INSERT OR IGNORE INTO pictures VALUES (?, ?, ?, ?)", pictures)
+            connection.executemany(
+                "INSERT OR IGNORE INTO pictures VALUES (?, ?, ?, ?)",
+                [(storable(image), *rest) for image, *rest in pictures],
+            )
 
     def add_problems(self, problems: Iterable[Problem]) -> None:
         """Note samples that cannot be evaluated; noting one again changes nothing."""
         with self._transaction() as connection:
-            connection.executemany("INSERT OR REPLACE INTO problems VALUES (?, ?)", problems)
+            connection.executemany(
+                "INSERT OR REPLACE INTO problems VALUES (?, ?)",
+                [(storable(name), storable(message)) for name, message in problems],
+            )
 
     def rows(self) -> Iterator[Row]:
         """Every row, in the order in which they were added."""
@@ -125,7 +154,8 @@ def open_store(folder: Path) -> Iterator[Store]:
     path = folder / FILE
     if not path.is_file():
         raise InputError(f"{folder} holds no evaluation: there is no {FILE} in it")
-    with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+    # A report of a very large run walks its rows for minutes, while nobody can write.
+    with contextlib.closing(sqlite3.connect(path, timeout=900)) as connection:
         try:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("SELECT * FROM units LIMIT 1")
@@ -173,7 +203,11 @@ def _differences(there: Any, given: Any, name: str = "") -> list[str]:
             for key in {**there, **given}
             for line in _differences(there.get(key), given.get(key), f"{name}.{key}" if name else key)
         ]
-    return [] if there == given else [f"  {name}: there {json.dumps(there)}, now {json.dumps(given)}"]
+    if there == given:
+        return []
+    if name in _FINGERPRINTS:
+        return [f"  {_FINGERPRINTS[name]}"]
+    return [f"  {name}: there {json.dumps(there)}, now {json.dumps(given)}"]
 
 
 @contextlib.contextmanager
@@ -181,10 +215,6 @@ def _reporting(path: Path) -> Iterator[None]:
     """SQLite's errors in writing, as the ones of this package."""
     try:
         yield
-    except sqlite3.IntegrityError:
-        raise InputError(
-            f"another process is adding to {path} at the same time; let one of them finish, then run again"
-        ) from None
     except sqlite3.OperationalError as error:
         raise InputError(
             f"cannot write {path}: {error}. What was finished is kept: make room or mend the folder, then "

@@ -17,6 +17,8 @@ from dmbp_jax.experiments.titles import METRICS, get_metric
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
+REFERENCE = "dmbp"
+"""The method that the others are compared with."""
 
 Interval = tuple[float, float]
 Key = tuple[str, str]
@@ -133,7 +135,7 @@ def summarize(measurements: Measurements, *, resamples: int = RESAMPLES, seed: i
 
 
 def compare(
-    measurements: Measurements, reference: str = "dmbp", *, resamples: int = RESAMPLES, seed: int = 0
+    measurements: Measurements, reference: str = REFERENCE, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[Key, Comparison]:
     """Every series against the reference's of the same metric; those without a common pair are left out.
 

@@ -5,10 +5,8 @@ from collections.abc import Iterator
 from rich.table import Column, Table
 
 from dmbp_jax.experiments.store import Store
-from dmbp_jax.experiments.summary import Comparison, Summary, collect, compare, summarize
+from dmbp_jax.experiments.summary import REFERENCE, Comparison, Summary, collect, compare, summarize
 from dmbp_jax.experiments.titles import get_metric
-
-REFERENCE = "dmbp"
 
 
 def summary_table(store: Store) -> Iterator[Table]:
