@@ -193,6 +193,6 @@ def test_layout_is_what_apply_reads(name):
 @pytest.mark.parametrize(("name", "shape"), [("vgg16", (2, 2)), ("vgg16_caffe", (3, 3))])
 def test_caffe_rounds_the_size_of_pools_up(name, shape):
     """77 x 66 is halved five times, towards 2 x 2 or 3 x 3."""
-    apply, params, _ = small_network(name)
+    apply, params, _ = small_network(name, jnp.float64)
     pools = [s for s in find_sites(apply, params, jnp.zeros((77, 66, 3))) if s.kind == "max_pool"]
     assert pools[-1].shape[:2] == shape

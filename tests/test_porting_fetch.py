@@ -294,6 +294,7 @@ def test_a_fetched_checkpoint_is_ported_into_the_cache_once(hub, checkpoint, tmp
     assert len(hub.requests) == 1
 
 
+@pytest.mark.parity
 def test_a_ported_file_that_was_damaged_is_fetched_anew(hub, checkpoint):
     state = random_state("squeezenet1_1")
     published = checkpoint(state)
