@@ -11,15 +11,15 @@ from dmbp_jax.typing import Scores
 
 @pytest.mark.parametrize("eps", [1e-8, 0.5])
 def test_rmsprop_follows_pytorchs_formula(eps):
-    """y+ = sum of squares, y- = 0: the gradient of "positive" at theta is -2 theta."""
+    """y+ = sum of squares, to be made large: the gradient at theta is -2 theta."""
     start = np.asarray([0.5, -3.0, 0.0])
-    config = DMBPConfig(steps=7, learning_rate=0.3, decay=0.9, eps=eps, objective="positive")
+    config = DMBPConfig(steps=7, learning_rate=0.3, decay=0.9, eps=eps)
 
-    def forward(thetas):
+    def gradient(thetas):
         positive = (thetas["site"] ** 2).sum()
-        return Scores(jnp.asarray(0.0), positive, jnp.asarray(0.0), -positive)
+        return {"site": -2 * thetas["site"]}, Scores(jnp.asarray(0.0), positive, jnp.asarray(0.0), -positive)
 
-    thetas, history = optimize(forward, {"site": jnp.asarray(start, jnp.float32)}, config)
+    thetas, history = optimize(gradient, {"site": jnp.asarray(start, jnp.float32)}, config)
 
     theta, v, expected = start.copy(), np.zeros(3), []
     for _ in range(7):

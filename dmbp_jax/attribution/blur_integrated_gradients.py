@@ -1,15 +1,14 @@
 """Blur Integrated Gradients: Xu, Venugopalan, Sundararajan, "Attribution in Scale and Space", CVPR 2020."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError, check_choice
-from dmbp_jax.ops import gaussian_blur, report_step
+from dmbp_jax.ops import gaussian_blur, hoisted_scan
 from dmbp_jax.ops.blur import Padding
-from dmbp_jax.typing import Apply, Attribution, Image, Key, OnStep, Params, Target
+from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
 
 
 def blur_integrated_gradients(
@@ -23,7 +22,6 @@ def blur_integrated_gradients(
     max_sigma: float = 50.0,
     grad_step: float = 0.01,
     padding: Padding = "edge",
-    on_step: OnStep | None = None,
 ) -> Attribution:
     """Gradients integrated along the path from a blurred image to the image.
 
@@ -31,7 +29,7 @@ def blur_integrated_gradients(
     the image under a Gaussian of sigma pixels and `sigma_i = i max_sigma / n_steps`. These are the
     constants and the linear spacing of PAIR's `saliency`. Its blur pads with zeros, which darkens the border
     and makes it part of the explanation; here the edge is repeated, and `padding="zero"` does as PAIR. `key`
-    is not used; `on_step` is called on the host after each step, with its number.
+    is not used.
 
     Raises `InputError` for options out of range.
     """
@@ -44,11 +42,10 @@ def blur_integrated_gradients(
         return gaussian_blur(image, sigma, max_sigma=max_sigma + grad_step, padding=padding)
 
     def add(total: Image, number: Array) -> tuple[Image, None]:
-        report_step(on_step, number)
         sigma = number.astype(image.dtype) * (max_sigma / n_steps)
         here = blurred(sigma)
         slope = (blurred(sigma + grad_step) - here) / grad_step
         return total + slope * target_gradient(apply, params, here, target), None
 
-    total, _ = jax.lax.scan(add, jnp.zeros_like(image), jnp.arange(n_steps))
+    total, _ = hoisted_scan(add, jnp.zeros_like(image), jnp.arange(n_steps))
     return attribution(-total * (max_sigma / n_steps))

@@ -1,6 +1,5 @@
 """Integrated Gradients: Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks", ICML 2017."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -9,8 +8,8 @@ from dmbp_jax.attribution.baseline import Baseline, make_baseline
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError
-from dmbp_jax.ops import report_step, target_score
-from dmbp_jax.typing import Apply, Attribution, Image, Key, OnStep, Params, Target
+from dmbp_jax.ops import hoisted_scan, target_score
+from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
 
 
 def integrated_gradients(
@@ -22,13 +21,12 @@ def integrated_gradients(
     key: Key | None = None,
     n_steps: int = 50,
     baseline: Baseline = "zero",
-    on_step: OnStep | None = None,
 ) -> Attribution:
     """`(x - x0) * integral of dy/dx(x0 + t (x - x0)) dt` over t in [0, 1], by Gauss-Legendre (Captum's
     default).
 
     `convergence_delta` of the result is the sum of the values minus `y(x) - y(x0)`: what the quadrature
-    misses. `key` is not used; `on_step` is called on the host after each step, with its number.
+    misses. `key` is not used.
 
     Raises `InputError` for `n_steps < 1` and an unknown or misshapen `baseline`.
 
@@ -44,18 +42,13 @@ def integrated_gradients(
     start = make_baseline(image, baseline)
     nodes, weights = np.polynomial.legendre.leggauss(n_steps)
 
-    def add(total: Image, node: tuple[Array, Array, Array]) -> tuple[Image, None]:
-        t, weight, number = node
-        report_step(on_step, number)
+    def add(total: Image, node: tuple[Array, Array]) -> tuple[Image, None]:
+        t, weight = node
         return total + weight * target_gradient(apply, params, start + t * (image - start), target), None
 
     # From [-1, 1] to [0, 1].
-    path = (
-        jnp.asarray((nodes + 1) / 2, image.dtype),
-        jnp.asarray(weights / 2, image.dtype),
-        jnp.arange(n_steps),
-    )
-    mean_gradient, _ = jax.lax.scan(add, jnp.zeros_like(image), path)
+    path = jnp.asarray((nodes + 1) / 2, image.dtype), jnp.asarray(weights / 2, image.dtype)
+    mean_gradient, _ = hoisted_scan(add, jnp.zeros_like(image), path)
     values = (image - start) * mean_gradient
     y, y_start = (target_score(apply(params, x[None])[0], target) for x in (image, start))
     return attribution(values, convergence_delta=values.sum() - (y - y_start))

@@ -18,10 +18,10 @@ from jaxtyping import Array, Float
 from dmbp_jax.attribution.baseline import Baseline, make_baseline
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.checks import InputError, check_choice
-from dmbp_jax.ops import report_step, target_score
+from dmbp_jax.ops import hoisted_scan, target_score
 from dmbp_jax.rules import PLAIN, find_sites
 from dmbp_jax.rules.learned import Learned
-from dmbp_jax.typing import Apply, Attribution, Image, Key, OnStep, OutputActivation, Params, Target
+from dmbp_jax.typing import Apply, Attribution, Image, Key, OutputActivation, Params, Target
 
 Thetas = dict[str, Float[Array, "..."]]
 Reduction = Literal["max", "mean"]
@@ -44,7 +44,6 @@ def lpr(
     area_weight: float = 1.0,
     total_variation_weight: float = 1.0,
     output: OutputActivation = "softmax",
-    on_step: OnStep | None = None,
 ) -> Attribution:
     """The mask that a learned backward pass makes of the image, such that the target is still recognised.
 
@@ -80,7 +79,6 @@ def lpr(
         total_variation_weight: of the mask's total variation, per pixel.
         output: what makes probabilities of logits: `"softmax"`, or `"sigmoid"` for networks whose classes do
             not exclude each other, such as those trained for VOC.
-        on_step: called on the host after each step, with its number.
 
     Returns:
         `values` of shape `(h, w, 1)`: the last mask, in [0, 1]. It is what the loss speaks about; it has no
@@ -115,7 +113,6 @@ def lpr(
         area_weight=area_weight,
         total_variation_weight=total_variation_weight,
         output=output,
-        on_step=on_step,
     )
     saliency = learned_saliency(apply, params, image, target, thetas, reduction=reduction)
     values = make_mask(saliency, percentile).astype(image.dtype)[..., None]
@@ -133,7 +130,6 @@ def learn_rules(
     learning_rate: float,
     eps: float,
     start: float,
-    on_step: OnStep | None = None,
     **options: Any,
 ) -> tuple[Thetas, Float[Array, "steps"]]:
     """Minimise `lpr_loss` with Adam from `start`: the last thetas, and the loss before each step."""
@@ -144,17 +140,16 @@ def learn_rules(
     thetas = {site.name: jnp.full(site.shape, start, dtype) for site in sites}
     adam = optax.adam(learning_rate, eps=eps)
 
-    def step(carry: tuple[Thetas, Any], index: Array) -> tuple[tuple[Thetas, Any], Array]:
+    def step(carry: tuple[Thetas, Any], _: None) -> tuple[tuple[Thetas, Any], Array]:
         thetas, state = carry
         loss, gradient = jax.value_and_grad(
             lambda thetas: lpr_loss(apply, params, image, target, thetas, **options)
         )(thetas)
         with jax.numpy_dtype_promotion("standard"):  # optax raises a float to a whole power
             updates, state = adam.update(gradient, state)
-        report_step(on_step, index)
         return (optax.apply_updates(thetas, updates), state), loss
 
-    (thetas, _), losses = jax.lax.scan(step, (thetas, adam.init(thetas)), jnp.arange(n_steps))
+    (thetas, _), losses = hoisted_scan(step, (thetas, adam.init(thetas)), length=n_steps)
     return thetas, losses
 
 

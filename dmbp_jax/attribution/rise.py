@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Int
 
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError, check_choice
-from dmbp_jax.ops import report_step, target_score
-from dmbp_jax.typing import Apply, Attribution, Image, Key, OnStep, OutputActivation, Params, Target
+from dmbp_jax.ops import hoisted_scan, target_score
+from dmbp_jax.typing import Apply, Attribution, Image, Key, OutputActivation, Params, Target
 
 
 def rise(
@@ -26,7 +26,6 @@ def rise(
     probability: float = 0.5,
     chunk_size: int = 32,
     output: OutputActivation = "softmax",
-    on_step: OnStep | None = None,
 ) -> Attribution:
     """The mean of random masks, each weighted by the target's probability when only that mask is seen.
 
@@ -50,7 +49,6 @@ def rise(
             the result does not depend on it, but for rounding.
         output: what makes probabilities of logits: `"softmax"`, or `"sigmoid"` for networks whose classes do
             not exclude each other, such as those trained for VOC.
-        on_step: called on the host after each chunk of masks, with its number.
 
     Returns:
         `values` of shape `(h, w, 1)`, a probability. The saliency of a pixel that does not matter is not zero
@@ -84,7 +82,6 @@ def rise(
         return mask_from_grid(grid.astype(dtype), shift, size)
 
     def add(total: Array, first: Array) -> tuple[Array, None]:
-        report_step(on_step, first // chunk)
         numbers = first + jnp.arange(chunk, dtype=jnp.int32)
         masks = jax.vmap(mask)(numbers)
         logits = apply(params, image[None] * masks[..., None].astype(image.dtype))
@@ -92,7 +89,7 @@ def rise(
         seen = jnp.where(numbers < n_masks, seen, 0)
         return total + jnp.einsum("n,nhw->hw", seen, masks, precision="highest"), None
 
-    total, _ = jax.lax.scan(add, jnp.zeros(size, dtype), jnp.arange(0, n_masks, chunk, dtype=jnp.int32))
+    total, _ = hoisted_scan(add, jnp.zeros(size, dtype), jnp.arange(0, n_masks, chunk, dtype=jnp.int32))
     return attribution((total / (n_masks * probability)).astype(image.dtype)[..., None])
 
 

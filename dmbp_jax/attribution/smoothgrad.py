@@ -7,8 +7,8 @@ from jaxtyping import Array
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError
-from dmbp_jax.ops import report_step
-from dmbp_jax.typing import Apply, Attribution, Image, Key, OnStep, Params, Target
+from dmbp_jax.ops import hoisted_scan
+from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
 
 
 def smoothgrad(
@@ -21,15 +21,12 @@ def smoothgrad(
     n_samples: int = 50,
     noise_level: float = 0.15,
     multiply_by_inputs: bool = False,
-    on_step: OnStep | None = None,
 ) -> Attribution:
     """The mean gradient at `n_samples` noisy copies of the image.
 
     The noise is normal, its standard deviation `noise_level` times the image's own range, `max - min`.
     `multiply_by_inputs` gives the product with the image, which the DMBP paper evaluates. PAIR's `saliency`
     squares the gradients before the mean unless told otherwise; here they keep their sign.
-
-    `on_step` is called on the host after each sample, with its number.
 
     Raises `InputError` without a `key`, and for `n_samples < 1`.
 
@@ -46,10 +43,9 @@ def smoothgrad(
     deviation = noise_level * (image.max() - image.min())
 
     def add(total: Image, number: Array) -> tuple[Image, None]:
-        report_step(on_step, number)
         noise = jax.random.normal(jax.random.fold_in(key, number), image.shape, image.dtype)
         return total + target_gradient(apply, params, image + deviation * noise, target), None
 
-    total, _ = jax.lax.scan(add, jnp.zeros_like(image), jnp.arange(n_samples))
+    total, _ = hoisted_scan(add, jnp.zeros_like(image), jnp.arange(n_samples))
     mean = total / n_samples
     return attribution(mean * image if multiply_by_inputs else mean)

@@ -1,7 +1,6 @@
 """DMBP for one image: Ruiz, Agudo, Moreno-Noguer, "Generating Attribution Maps with Disentangled Masked
 Backpropagation", ICCV 2021."""
 
-import functools
 from typing import Any
 
 import jax
@@ -11,12 +10,11 @@ from jaxtyping import Array, Float
 from dmbp_jax.checks import InputError
 from dmbp_jax.dmbp.config import configure
 from dmbp_jax.dmbp.mask_sites import masked_sites
+from dmbp_jax.dmbp.objective import Branch, Sites, mask_gradient, split
 from dmbp_jax.dmbp.optimize import optimize
 from dmbp_jax.ops import target_score
-from dmbp_jax.rules import Masked, find_sites, linearize
-from dmbp_jax.typing import Apply, Attribution, Image, Key, OnStep, Params, Scores, Target
-
-Thetas = dict[str, Float[Array, "..."]]
+from dmbp_jax.rules import Masked, Tapped, find_sites, linearize, read, tap
+from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Scores, Target
 
 
 def dmbp(
@@ -29,7 +27,6 @@ def dmbp(
     preset: str = "paper",
     return_masks: bool = False,
     return_history: bool = False,
-    on_step: OnStep | None = None,
     **options: Any,
 ) -> Attribution:
     """Split the linear map of a ReLU network at `image` into a positive, a negative and a nuisance part.
@@ -47,7 +44,6 @@ def dmbp(
         preset: `"paper"` or `"fast"`; see `PRESETS`.
         return_masks: whether the result holds the masks.
         return_history: whether the result holds the scores at every step.
-        on_step: called on the host with the number of each finished step, from inside the compiled loop.
         **options: fields of `DMBPConfig` that replace the preset's.
 
     Returns:
@@ -76,28 +72,24 @@ def dmbp(
     logits, linearization = linearize(apply, params, x)
     total = target_score(logits.astype(mask_dtype), target)
 
-    def branch(masks: Thetas, x: Image) -> Float[Array, ""]:
-        """`y^s` as the output of the masked pass; its gradient at `x` is masked backpropagation's."""
-        logits = apply(params, x[None], rule=Masked(linearization, masks))[0]
-        return target_score(logits.astype(mask_dtype), target)
+    def pass_through(masks: Sites) -> Tapped:
+        return tap(apply, params, x, target, masked, rule=Masked(linearization, masks))
 
-    def scores(positive: Float[Array, ""], negative: Float[Array, ""]) -> Scores:
-        return Scores(total, positive, negative, total - positive - negative)
+    def forward(masks: Sites) -> tuple[Float[Array, ""], Sites]:
+        score, outputs = read(apply, params, x, target, masked, rule=Masked(linearization, masks))
+        return score.astype(mask_dtype), outputs
 
-    def forward(thetas: Thetas) -> Scores:
-        return scores(*(branch(masks, x) for masks in split(thetas)))
-
+    branch = Branch(forward, lambda masks: pass_through(masks).gradients)
     start = {site.name: jnp.full(site.shape, config.start, mask_dtype) for site in masked}
-    thetas, history = optimize(forward, start, config, on_step=on_step)
+    thetas, history = optimize(
+        lambda thetas: mask_gradient(branch, total, thetas, config.objective), start, config
+    )
 
     masks = split(thetas)
-    (y_positive, dx_positive), (y_negative, dx_negative) = (
-        jax.value_and_grad(functools.partial(branch, half))(x) for half in masks
-    )
-    final = scores(y_positive, y_negative)
-    positive, negative = (
-        (dx * x).astype(mask_dtype).astype(image.dtype) for dx in (dx_positive, dx_negative)
-    )
+    halves = [pass_through(half) for half in masks]
+    y_positive, y_negative = (half.score.astype(mask_dtype) for half in halves)
+    final = Scores(total, y_positive, y_negative, total - y_positive - y_negative)
+    positive, negative = ((half.to_image * x).astype(image.dtype) for half in halves)
     values = positive + negative
     return Attribution(
         values=values,
@@ -108,11 +100,6 @@ def dmbp(
         masks=masks[0] if return_masks else None,
         history=_append(history, final) if return_history else None,
     )
-
-
-def split(thetas: Thetas) -> tuple[Thetas, Thetas]:
-    """The masks of the two branches, `m+ = sigmoid(theta)` and `m- = 1 - m+`."""
-    return jax.tree.map(jax.nn.sigmoid, thetas), jax.tree.map(lambda t: jax.nn.sigmoid(-t), thetas)
 
 
 def _append(history: Scores, last: Scores) -> Scores:

@@ -3,15 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
 from dmbp_jax.dmbp.config import DMBPConfig
-from dmbp_jax.dmbp.objective import objective
-from dmbp_jax.ops import report_step
-from dmbp_jax.typing import OnStep, Scores
+from dmbp_jax.ops import hoisted_scan
+from dmbp_jax.typing import Scores
 
 
 def optimizer(config: DMBPConfig) -> optax.GradientTransformation:
@@ -26,29 +23,21 @@ def optimizer(config: DMBPConfig) -> optax.GradientTransformation:
 
 
 def optimize(
-    forward: Callable[[Any], Scores],
+    gradient: Callable[[Any], tuple[Any, Scores]],
     start: dict[str, Float[Array, "..."]],
     config: DMBPConfig,
-    *,
-    on_step: OnStep | None = None,
 ) -> tuple[dict[str, Float[Array, "..."]], Scores]:
-    """Minimise the objective of `forward(thetas)` from `start`.
+    """Follow `gradient(thetas)`, which gives the scores too, downhill from `start`.
 
     Returns the last thetas, and the scores before each step, `(steps,)`.
     """
     rmsprop = optimizer(config)
 
-    def loss(thetas: Any) -> tuple[Float[Array, ""], Scores]:
-        scores = forward(thetas)
-        return objective(scores, config.objective), scores
-
-    def step(carry: tuple[Any, Any], index: Array) -> tuple[tuple[Any, Any], Scores]:
+    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Scores]:
         thetas, state = carry
-        gradient, scores = jax.grad(loss, has_aux=True)(thetas)
-        updates, state = rmsprop.update(gradient, state)
-        thetas = optax.apply_updates(thetas, updates)
-        report_step(on_step, index)
-        return (thetas, state), scores
+        slope, scores = gradient(thetas)
+        updates, state = rmsprop.update(slope, state)
+        return (optax.apply_updates(thetas, updates), state), scores
 
-    (thetas, _), history = jax.lax.scan(step, (start, rmsprop.init(start)), jnp.arange(config.steps))
+    (thetas, _), history = hoisted_scan(step, (start, rmsprop.init(start)), length=config.steps)
     return thetas, history

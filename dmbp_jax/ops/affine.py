@@ -1,6 +1,9 @@
 """Convolution and linear layer, NHWC, with PyTorch's padding."""
 
+import functools
+
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 
@@ -20,14 +23,52 @@ def conv2d(
     """
     if x.shape[3] != kernel.shape[2]:
         raise ValueError(f"the layer takes {kernel.shape[2]} channels, got an input {x.shape}")
-    z = jax.lax.conv_general_dilated(
+    return _convolve(x, kernel, stride, padding) + bias[None, None, None, :]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+    return jax.lax.conv_general_dilated(
         x,
         kernel,
         window_strides=(stride, stride),
         padding=((padding, padding), (padding, padding)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    return z + bias[None, None, None, :]
+
+
+def _convolve_forward(
+    x: Array, kernel: Array, stride: int, padding: int
+) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve(x, kernel, stride, padding), (x, kernel)
+
+
+def _convolve_backward(
+    stride: int, padding: int, residuals: tuple[Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
+    """As JAX's own, with the transposed kernel as an array of its own, which a loop can keep.
+
+    Left to itself XLA transposes a kernel each time, or convolves by a slower program instead.
+    """
+    x, kernel = residuals
+    transposed = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    pads = []
+    for size, out, window in zip(x.shape[1:3], cotangent.shape[1:3], kernel.shape[:2], strict=True):
+        before = window - 1 - padding
+        pads.append((before, size + window - 1 - ((out - 1) * stride + 1) - before))
+    to_x = jax.lax.conv_general_dilated(
+        cotangent,
+        transposed,
+        window_strides=(1, 1),
+        padding=pads,
+        lhs_dilation=(stride, stride),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    _, to_kernel = jax.vjp(lambda k: _convolve.__wrapped__(x, k, stride, padding), kernel)
+    return to_x, to_kernel(cotangent)[0]
+
+
+_convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 def linear(

@@ -4,6 +4,9 @@ At a fixed image a max-pool is linear: it copies one input per window. `select_m
 `pool_selected` copies it, also from an input other than the one that was chosen on.
 """
 
+import functools
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,11 +38,69 @@ def pool_selected(
     x: Inexact[Array, "n h w c"], selection: UInt8[Array, "n hh ww c"], window: Window
 ) -> Inexact[Array, "n hh ww c"]:
     """The selected element of each window: linear in `x`; `max_pool(x)` for `x`'s own selection."""
+    return _pool_selected(x, selection, window, x.shape[1:3])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _pool_selected(x: Array, selection: Array, window: Window, size: tuple[int, int]) -> Array:
+    del size
     elements = pool_windows(x, window, fill=0.0)
     chosen = jnp.zeros_like(elements[0])
     for index, element in enumerate(elements):
         chosen = jnp.where(selection == index, element, chosen)
     return chosen
+
+
+def _pool_selected_forward(
+    x: Array, selection: Array, window: Window, size: tuple[int, int]
+) -> tuple[Array, Array]:
+    return _pool_selected(x, selection, window, size), selection
+
+
+def _pool_selected_backward(
+    window: Window, size: tuple[int, int], selection: Array, cotangent: Array
+) -> tuple[Array, None]:
+    """Each input collects from the few windows that cover it, and that have selected it.
+
+    XLA's own transpose adds up one padded copy of the input's size for each element of a window.
+    """
+    to_x = jnp.zeros((*cotangent.shape[:1], *size, *cotangent.shape[3:]), cotangent.dtype)
+    covering = range(-(-window.size // window.stride))
+    for i, j in itertools.product(covering, covering):
+        rows, columns = (_element(n, window, nth) for n, nth in zip(size, (i, j), strict=True))
+        here = np.where((rows < 0)[:, None] | (columns < 0), _NOWHERE, rows[:, None] * window.size + columns)
+        there = _spread(selection, window, size, (i, j), fill=_OUTSIDE)
+        chosen = there == jnp.asarray(here, selection.dtype)[None, :, :, None]
+        to_x = to_x + jnp.where(chosen, _spread(cotangent, window, size, (i, j), fill=0), 0)
+    return to_x, None
+
+
+_pool_selected.defvjp(_pool_selected_forward, _pool_selected_backward)
+
+_NOWHERE, _OUTSIDE = 254, 255
+"""Numbers of no element: of an input that a window does not reach, of a window that does not exist."""
+
+
+def _element(size: int, window: Window, nth: int) -> np.ndarray:
+    """For each input along an axis, which element of the `nth` last window that covers it; -1 for none."""
+    element = (np.arange(size) + window.padding) % window.stride + nth * window.stride
+    return np.where(element < window.size, element, -1)
+
+
+def _spread(
+    windows: Array, window: Window, size: tuple[int, int], nth: tuple[int, int], *, fill: int
+) -> Array:
+    """For each input, the entry of the `nth` last window that covers it; `fill` where there is no window."""
+    n, rows, columns, channels = windows.shape
+    stride = window.stride
+    blown_up = jnp.broadcast_to(
+        windows[:, :, None, :, None], (n, rows, stride, columns, stride, channels)
+    ).reshape(n, rows * stride, columns * stride, channels)
+    pads = []
+    for extent, count, back in zip(size, (rows, columns), nth, strict=True):
+        before = back * stride - window.padding
+        pads.append((before, extent - before - count * stride, 0))
+    return jax.lax.pad(blown_up, jnp.asarray(fill, windows.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
 
 
 def adaptive_avg_pool(x: Inexact[Array, "n h w c"], size: int) -> Inexact[Array, "n size size c"]:

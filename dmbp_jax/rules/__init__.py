@@ -10,4 +10,5 @@ from dmbp_jax.rules.record import find_sites as find_sites
 from dmbp_jax.rules.record import linearize as linearize
 from dmbp_jax.rules.tap import Tapped as Tapped
 from dmbp_jax.rules.tap import choose_map as choose_map
+from dmbp_jax.rules.tap import read as read
 from dmbp_jax.rules.tap import tap as tap

@@ -1,6 +1,6 @@
 """Taps: read what flows through a site, forward (activation) and backward (gradient)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -52,6 +52,20 @@ class _Taps:
         return value + self.zeros[site][None]
 
 
+def read(
+    apply: Apply,
+    params: Any,
+    image: Image,
+    target: Target,
+    sites: Sequence[Site],
+    *,
+    rule: Rule = PLAIN,
+) -> tuple[Float[Array, ""], dict[str, Inexact[Array, "..."]]]:
+    """The score and the outputs of `sites`, without batch axis, under `rule`: a forward pass."""
+    zeros = {site.name: jnp.zeros(site.shape, image.dtype) for site in sites}
+    return _forward(apply, params, target, rule)(image, zeros)
+
+
 def tap(
     apply: Apply,
     params: Any,
@@ -63,16 +77,21 @@ def tap(
 ) -> Tapped:
     """Activations and gradients at `sites`, and the gradient at the image, under `rule`."""
     zeros = {site.name: jnp.zeros(site.shape, image.dtype) for site in sites}
+    (value, activations), (to_image, gradients) = jax.value_and_grad(
+        _forward(apply, params, target, rule), argnums=(0, 1), has_aux=True
+    )(image, zeros)
+    return Tapped(value, to_image, activations, gradients)
 
-    def score(image: Image, zeros: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
+
+def _forward(apply: Apply, params: Any, target: Target, rule: Rule) -> Callable[..., Any]:
+    def forward(image: Image, zeros: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
         taps = _Taps(rule, zeros)
         logits = apply(params, image[None], rule=taps)[0]
+        # Half precision is for the passes; a score is compared and added up.
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
         return ops.target_score(logits, target), taps.activations
 
-    (value, activations), (to_image, gradients) = jax.value_and_grad(score, argnums=(0, 1), has_aux=True)(
-        image, zeros
-    )
-    return Tapped(value, to_image, activations, gradients)
+    return forward
 
 
 def choose_map(sites: Sequence[Site], name: str | None = None) -> Site:
