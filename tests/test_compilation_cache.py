@@ -96,7 +96,9 @@ def test_a_folder_that_cannot_be_written_costs_one_line(tmp_path):
     (tmp_path / "file").touch()
     run = command(tmp_path, *EXPLAIN, "--target", "flying saucer", DMBP_JAX_CACHE="file")
     warning, *rest = run.err.splitlines()
-    assert warning.startswith("warning: compiled programs are not kept, file/compiled cannot be written: Not a")
+    assert warning.startswith(
+        "warning: compiled programs are not kept, file/compiled cannot be written: Not a"
+    )
     assert rest[0].startswith("error: ")
     assert run.compiled == len(run.programs) > 0
 

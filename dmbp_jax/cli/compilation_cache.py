@@ -1,4 +1,4 @@
-"""Compiled programs are kept on disk, so that the command's second run need not compile what its first did."""
+"""Compiled programs are kept on disk: the command's second run need not compile what its first did."""
 
 import os
 import sys
@@ -20,13 +20,13 @@ def use_compilation_cache() -> None:
     What the user has set of JAX's own goes before: another folder in `JAX_COMPILATION_CACHE_DIR`, none with
     `JAX_ENABLE_COMPILATION_CACHE=false`. A folder that cannot be written costs one line of warning.
     """
-    if not jax.config.jax_enable_compilation_cache:
+    if not jax.config.values["jax_enable_compilation_cache"]:
         return
     # One command compiles dozens of small programs, which together take longer than the large one.
     _set("jax_persistent_cache_min_compile_time_secs", 0.0)
     # What goes wrong with a file of the cache is a line for each program, and none of the user's concern.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
-    if jax.config.jax_compilation_cache_dir:
+    if jax.config.values["jax_compilation_cache_dir"]:
         return
     folder = cache_folder() / FOLDER
     try:

@@ -9,6 +9,7 @@ import rich.console
 import typer
 
 from dmbp_jax.checks import InputError
+from dmbp_jax.cli.batch_size import BatchSize, read_batch_size
 from dmbp_jax.data.atomic import atomic_path
 from dmbp_jax.experiments.contestants import GROUPS, KNOWN
 from dmbp_jax.experiments.evaluate import evaluate as run
@@ -63,7 +64,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="A random subset of so many images.")] = None,
     per_class: Annotated[int | None, typer.Option(help="So many random images of each class.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Targets explained at once.")] = 8,
+    batch_size: BatchSize = "auto",
     grid: Annotated[int, typer.Option(help="Composites have GRID x GRID cells.")] = 2,
     gallery: Annotated[int, typer.Option(help="Images that keep their maps for the report.")] = 32,
 ) -> None:
@@ -82,7 +83,7 @@ def evaluate(
             limit=limit,
             per_class=per_class,
             seed=seed,
-            batch_size=batch_size,
+            batch_size=read_batch_size(batch_size),
             grid=grid,
             gallery=gallery,
         ),

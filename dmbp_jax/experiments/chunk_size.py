@@ -1,15 +1,15 @@
 """How many images at once: what a device's free memory holds, and no more than brings anything.
 
-Peak memory grows linearly in the chunk, and not at all in the number of images. So the program is asked once,
-at the chunk that one would like to run: XLA counts its buffers when it compiles, and since that is the program
-that then runs, asking costs nothing where it fits. Only where it does not, a second one is compiled, at the
-largest power of two that the straight line through the first allows.
+Peak memory grows linearly in the chunk, and not at all in the number of images. So the program is asked
+once, at the chunk that one would like to run: XLA counts its buffers when it compiles, and since that is the
+program that then runs, asking costs nothing where it fits. Only where it does not, a second one is compiled,
+at the largest power of two that the straight line through the first allows.
 """
 
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -18,8 +18,8 @@ from dmbp_jax.checks import InputError
 MOST_ON_CPU = 8
 """Per device. Each image has its own masks, so that a chunk shares nothing but the weights, and these stay in
 cache from 8 images on: more bring no more speed there, only more memory and more to fill up at the end."""
-MOST_ON_ACCELERATOR = 128
-"""Per device; an accelerator is busy by then."""
+MOST_ON_ACCELERATOR = 32
+"""Per device; an accelerator should be busy by then, but none was at hand to measure it."""
 SHARE = {"cpu": 0.5}
 """Of the free memory that is made use of: on a host there are others."""
 SHARE_ON_ACCELERATOR = 0.8
@@ -40,7 +40,7 @@ def program_bytes(compiled: jax.stages.Compiled, fixed: int = 0) -> ProgramBytes
 
     `fixed` is the part of the arguments that does not grow with the chunk.
     """
-    counted = compiled.memory_analysis()
+    counted: Any = compiled.memory_analysis()
     total = (
         counted.temp_size_in_bytes
         + counted.argument_size_in_bytes

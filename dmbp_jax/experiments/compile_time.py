@@ -39,9 +39,9 @@ def count_compile_time() -> Iterator[CompileTime]:
     """
     spent = CompileTime()
 
-    def lasted(event: str, seconds: float, **details: Any) -> None:
+    def lasted(event: str, duration_secs: float, **details: Any) -> None:
         if event == COMPILED:
-            spent.seconds += seconds
+            spent.seconds += duration_secs
             spent.programs.append(str(details.get("fun_name", "")))
 
     def happened(event: str, **_: Any) -> None:
