@@ -15,6 +15,7 @@ from dmbp_jax.experiments.contestants import GROUPS, KNOWN
 from dmbp_jax.experiments.evaluate import evaluate as run
 from dmbp_jax.experiments.measures import MEASURES
 from dmbp_jax.experiments.plan import Evaluation
+from dmbp_jax.experiments.processes import join_processes
 from dmbp_jax.experiments.report import write_report
 from dmbp_jax.experiments.store import Row, open_store
 from dmbp_jax.experiments.summary_table import summary_table
@@ -67,10 +68,23 @@ def evaluate(
     batch_size: BatchSize = "auto",
     grid: Annotated[int, typer.Option(help="Composites have GRID x GRID cells.")] = 2,
     gallery: Annotated[int, typer.Option(help="Images that keep their maps for the report.")] = 32,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of process 0, to share the run with other processes, here or elsewhere, that see "
+            "the same folder; auto asks the cluster, as jax.distributed does."
+        ),
+    ] = None,
+    num_processes: Annotated[int | None, typer.Option(help="How many share the run.")] = None,
+    process_id: Annotated[int | None, typer.Option(help="Which one this is, from 0.")] = None,
+    lost_after: Annotated[
+        int, typer.Option(min=1, help="Seconds without a sign of life after which a process counts as dead.")
+    ] = 60,
 ) -> None:
     """Measure how good the maps of several methods are; a run that was stopped goes on where it was."""
-    run(
-        Evaluation(
+    joined = join_processes(coordinator, count=num_processes, index=process_id, lost_after=lost_after)
+    with joined as processes:
+        evaluation = Evaluation(
             data=data,
             split=split,
             model=model,
@@ -86,9 +100,11 @@ def evaluate(
             batch_size=read_batch_size(batch_size),
             grid=grid,
             gallery=gallery,
-        ),
-        output,
-    )
+        )
+        run(evaluation, output, processes=processes)
+    if processes.index > 0:
+        typer.echo(f"process {processes.index} has nothing left to do; process 0 sums up")
+        return
     # A pipe has no width of its own, and half a table is of no use.
     console = rich.console.Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 160)
     with open_store(output) as store:

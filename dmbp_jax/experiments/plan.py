@@ -98,8 +98,10 @@ class Plan(NamedTuple):
         return f"{before + 1} to {before + len(self.chunks[number])} of {total}"
 
 
-def make_plan(evaluation: Evaluation) -> Plan:
+def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
     """Open the dataset, load the model, choose the samples.
+
+    `together` is what the batch size `"auto"` stores together; None leaves it to the devices.
 
     Raises `InputError` for whatever cannot be done: a dataset that is not there, a label that the model does
     not know, a metric that the dataset does not allow.
@@ -130,7 +132,7 @@ def make_plan(evaluation: Evaluation) -> Plan:
     mesh = local_mesh()
     at_once = evaluation.batch_size
     if at_once == "auto":
-        together = most_at_once(jax.local_devices()[0]) * jax.local_device_count()
+        together = together or most_at_once(jax.local_devices()[0]) * jax.local_device_count()
         evaluation = dataclasses.replace(evaluation, batch_size=together)
     chunks = _chunks(dataset, model.spec, evaluation)
     config = {

@@ -22,6 +22,7 @@ from dmbp_jax.experiments.store_files import (
     connect,
     file_of,
     files_of,
+    holds_run,
     make_file,
     reporting,
     settings_in,
@@ -178,7 +179,7 @@ def resume_store(
 
 @contextlib.contextmanager
 def _open(folder: Path, process: int) -> Iterator[Store]:
-    if FILE not in [path.name for path in files_of(folder)]:
+    if not holds_run(folder):
         raise InputError(f"{folder} holds no evaluation: there is no {FILE} in it")
     path = file_of(folder, process)
     with contextlib.closing(connect(path)) as connection:

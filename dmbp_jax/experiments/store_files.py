@@ -51,6 +51,11 @@ def files_of(folder: Path) -> list[Path]:
     return [*first, *(file_of(folder, number) for number in numbers)]
 
 
+def holds_run(folder: Path) -> bool:
+    """Whether a run has been begun there."""
+    return file_of(folder, 0).is_file()
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to a file that is there; raises `InputError` for one that is damaged or something else."""
     # A report of a very large run walks its rows for minutes, while nobody can write.
