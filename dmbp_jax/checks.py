@@ -26,7 +26,7 @@ def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
     raise InputError(f"unknown {what} {value!r}: {hint}Known: {', '.join(known)}")
 
 
-def check_images(images: jax.Array) -> None:
+def check_images(images: jax.Array | np.ndarray) -> None:
     """Raise `InputError` unless `images` are floating, `(n, h, w, c)`, not empty, and finite where known."""
     if images.ndim != 4:
         hint = "; add a batch axis with image[None]" if images.ndim == 3 else ""
@@ -44,7 +44,7 @@ def check_images(images: jax.Array) -> None:
             raise InputError(f"image {int(bad.argmax())} holds values that are NaN or infinite")
 
 
-def check_targets(targets: jax.Array, count: int, classes: int) -> None:
+def check_targets(targets: jax.Array | np.ndarray, count: int, classes: int) -> None:
     """Raise `InputError` unless `targets` are `(n,)` indices in range or `(n, classes)` finite weights."""
     if targets.ndim == 1 and jax.numpy.issubdtype(targets.dtype, jax.numpy.integer):
         if targets.shape[0] != count:
@@ -67,6 +67,6 @@ def check_targets(targets: jax.Array, count: int, classes: int) -> None:
     )
 
 
-def is_concrete(array: jax.Array) -> bool:
+def is_concrete(array: jax.Array | np.ndarray) -> bool:
     """Whether the values of `array` are known now, i.e. it is not being traced by `jit` or `vmap`."""
     return not isinstance(array, jax.core.Tracer)

@@ -16,6 +16,9 @@ collect_ignore = ["references"]
 
 jaxtyping.install_import_hook("dmbp_jax", "beartype.beartype")
 
+# Tests compile what they test, and leave nothing in the user's cache: here, and in the commands they start.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+jax.config.update("jax_enable_compilation_cache", False)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 

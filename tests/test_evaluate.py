@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from datasets import VocImage, VocObject, make_voc, save_photo, write_csv
-from small import tiny_network
+from tiny_evaluation import CUT, NAMES, tiny_model
 
 import dmbp_jax
 from dmbp_jax import metrics
@@ -20,27 +20,8 @@ from dmbp_jax.experiments.measures import MEASURES
 from dmbp_jax.experiments.plan import Evaluation
 from dmbp_jax.experiments.store import Store, open_store
 from dmbp_jax.experiments.titles import METRICS
-from dmbp_jax.porting import Model, ModelSpec
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
-
-NAMES = ("tench", "cat", "dog", "cow", "boat", "person", "sofa", "bird", "car", "bus")
-CUT = Preprocess(resize=20, crop=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-
-
-def tiny_model(preprocess=CUT):
-    apply, params, _ = tiny_network()
-    spec = ModelSpec(
-        architecture="tiny",
-        tag="test",
-        classes=NAMES,
-        preprocess=preprocess,
-        input_size=16,
-        output="softmax",
-        licence="",
-        source="",
-    )
-    return Model(apply, params, spec)
 
 
 @pytest.fixture(autouse=True)

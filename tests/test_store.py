@@ -70,10 +70,47 @@ def test_a_unit_that_fails_half_way_leaves_nothing(run):
 
 
 def test_a_unit_is_never_added_twice(run):
+    again = ROWS[0]._replace(image="c.jpg")
     with open_store(run) as one, open_store(run) as other:
-        one.add(1, "dmbp", [])
-        with pytest.raises(InputError, match="let one of them finish"):
-            other.add(1, "dmbp", [])
+        one.add(1, "dmbp", [again])
+        other.add(1, "dmbp", [again._replace(value=0.75), ROWS[1]._replace(image="d.jpg")])
+        assert list(other.rows()) == [*ROWS, again]
+
+
+def test_every_process_has_a_file_and_readers_see_them_as_one(run):
+    row = ROWS[0]._replace(image="c.jpg")
+    with open_store(run) as reader:
+        for process in (10, 2):
+            with resume_store(run, CONFIG, {"device": "another"}, process=process) as store:
+                assert store.path.name == f"results-{process}.sqlite"
+                store.add(
+                    process, "dmbp", [row._replace(target=process)], [Picture("a.jpg", 3, "dmbp", b"2")]
+                )
+                store.add_problems([Problem("b.jpg", "no such file"), Problem("a", f"{process}")])
+        assert reader.done() == {(0, "dmbp"), (2, "dmbp"), (10, "dmbp")}
+        assert list(reader.rows()) == [*ROWS, row._replace(target=2), row._replace(target=10)]
+        assert [problem.name for problem in reader.problems()] == ["a", "b.jpg"]
+        assert list(reader.pictures()) == [Picture("a.jpg", 3, "dmbp", b"png")]
+        assert reader.about() == {"device": "cpu"}
+
+
+def test_a_unit_that_two_processes_finished_counts_once(run):
+    with resume_store(run, CONFIG, {}, process=1) as store:
+        store.add(0, "dmbp", [row._replace(seconds=9.0) for row in ROWS])
+        store.add(1, "dmbp", [ROWS[0]._replace(image="c.jpg")])
+        assert list(store.rows()) == [*ROWS, ROWS[0]._replace(image="c.jpg")]
+
+
+def test_a_part_of_another_run_is_refused(run):
+    with resume_store(run, CONFIG, {}, process=1):
+        pass
+    (run / FILE).unlink()
+    other = CONFIG | {"seed": 1}
+    for process in (0, 1):
+        refused = pytest.raises(InputError, match="seed: there 0, now 1")
+        with refused, resume_store(run, other, {}, process=process):
+            pass
+    assert not (run / FILE).exists()
 
 
 def test_a_full_disk_is_named_and_costs_nothing_that_was_finished(run):
@@ -133,7 +170,10 @@ with open_store(Path(sys.argv[1])) as store:
 """
 
 
-@pytest.mark.parametrize("statement", ["INSERT INTO units", "INSERT INTO rows", "INSERT OR IGNORE", "COMMIT"])
+@pytest.mark.parametrize(
+    "statement",
+    ["INSERT OR IGNORE INTO units", "INSERT INTO rows", "INSERT OR IGNORE INTO pictures", "COMMIT"],
+)
 def test_a_kill_in_the_middle_of_a_unit_leaves_nothing_of_it(run, statement):
     """`kill -9` from within SQLite, before each of the statements that make a unit."""
     done = subprocess.run([sys.executable, "-c", KILLED, str(run), statement], check=False)

@@ -3,11 +3,13 @@
 import io
 import os
 import sys
+from typing import Annotated
 
 import typer
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.cli import weights
+from dmbp_jax.cli.compilation_cache import forget_compilation_cache, use_compilation_cache
 from dmbp_jax.cli.evaluate import evaluate, report, rows
 from dmbp_jax.cli.explain import explain
 
@@ -25,8 +27,22 @@ app.add_typer(weights.app, name="weights")
 
 
 @app.callback()
-def _root() -> None:
+def _root(
+    context: typer.Context,
+    *,
+    compilation_cache: Annotated[
+        bool,
+        typer.Option(
+            help="Keep compiled programs for the next run, in `compiled` of the package's cache folder "
+            "(DMBP_JAX_CACHE, by default ~/.cache/dmbp_jax), or where JAX_COMPILATION_CACHE_DIR says."
+        ),
+    ] = True,
+) -> None:
     """Disentangled Masked Backpropagation, and the methods it is compared with, in JAX."""
+    if not compilation_cache:
+        forget_compilation_cache()
+    elif context.invoked_subcommand in ("explain", "evaluate"):
+        use_compilation_cache()
 
 
 def main() -> None:

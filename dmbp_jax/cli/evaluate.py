@@ -9,11 +9,13 @@ import rich.console
 import typer
 
 from dmbp_jax.checks import InputError
+from dmbp_jax.cli.batch_size import BatchSize, read_batch_size
 from dmbp_jax.data.atomic import atomic_path
 from dmbp_jax.experiments.contestants import GROUPS, KNOWN
 from dmbp_jax.experiments.evaluate import evaluate as run
 from dmbp_jax.experiments.measures import MEASURES
 from dmbp_jax.experiments.plan import Evaluation
+from dmbp_jax.experiments.processes import join_processes
 from dmbp_jax.experiments.report import write_report
 from dmbp_jax.experiments.store import Row, open_store
 from dmbp_jax.experiments.summary_table import summary_table
@@ -63,13 +65,26 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="A random subset of so many images.")] = None,
     per_class: Annotated[int | None, typer.Option(help="So many random images of each class.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Targets explained at once.")] = 8,
+    batch_size: BatchSize = "auto",
     grid: Annotated[int, typer.Option(help="Composites have GRID x GRID cells.")] = 2,
     gallery: Annotated[int, typer.Option(help="Images that keep their maps for the report.")] = 32,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of process 0, to share the run with other processes, here or elsewhere, that see "
+            "the same folder; auto asks the cluster, as jax.distributed does."
+        ),
+    ] = None,
+    num_processes: Annotated[int | None, typer.Option(help="How many share the run.")] = None,
+    process_id: Annotated[int | None, typer.Option(help="Which one this is, from 0.")] = None,
+    lost_after: Annotated[
+        int, typer.Option(min=1, help="Seconds without a sign of life after which a process counts as dead.")
+    ] = 60,
 ) -> None:
     """Measure how good the maps of several methods are; a run that was stopped goes on where it was."""
-    run(
-        Evaluation(
+    joined = join_processes(coordinator, count=num_processes, index=process_id, lost_after=lost_after)
+    with joined as processes:
+        evaluation = Evaluation(
             data=data,
             split=split,
             model=model,
@@ -82,12 +97,14 @@ def evaluate(
             limit=limit,
             per_class=per_class,
             seed=seed,
-            batch_size=batch_size,
+            batch_size=read_batch_size(batch_size),
             grid=grid,
             gallery=gallery,
-        ),
-        output,
-    )
+        )
+        run(evaluation, output, processes=processes)
+    if processes.index > 0:
+        typer.echo(f"process {processes.index} has nothing left to do; process 0 sums up")
+        return
     # A pipe has no width of its own, and half a table is of no use.
     console = rich.console.Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 160)
     with open_store(output) as store:

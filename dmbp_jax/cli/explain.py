@@ -10,6 +10,7 @@ import typer
 
 from dmbp_jax import porting
 from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.cli.batch_size import BatchSize, read_batch_size
 from dmbp_jax.data import Preprocess, example_photo, find_photos
 from dmbp_jax.data.atomic import check_writable
 from dmbp_jax.dmbp import PRESETS
@@ -59,7 +60,7 @@ def explain(
         Path | None,
         typer.Option(help="Also save the numbers: a .npz file; for several photographs a folder."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Photographs explained at once.")] = 8,
+    batch_size: BatchSize = "auto",
     seed: Annotated[int, typer.Option(help="Of the methods that draw at random.")] = 0,
 ) -> None:
     """Explain photographs: draw which pixels speak for a class and which against it."""
@@ -88,7 +89,7 @@ def explain(
                 contrast_with=other,
                 methods=list(METHODS) if method == "all" else [method],
                 preset=preset,
-                batch_size=batch_size,
+                batch_size=read_batch_size(batch_size),
                 key=jax.random.key(seed),
                 progress=progress,
             )

@@ -3,6 +3,9 @@
 The samples are cut into chunks once and for all. One method on one chunk is a unit: computed together,
 stored together, and after an interruption computed again as a whole, with the same arrays in the same places,
 so that an interrupted run ends with the rows of an undisturbed one.
+
+Several processes work in rounds: they meet, see what is left to do, and divide it among those that are alive.
+One round does, unless one of them dies: then the others do in the next what it has left.
 """
 
 import time
@@ -18,32 +21,70 @@ from dmbp_jax.experiments.by_shape import by_shape
 from dmbp_jax.experiments.contestants import Contestant
 from dmbp_jax.experiments.measures import MEASURES, Item
 from dmbp_jax.experiments.plan import Evaluation, Plan, label_indices, make_plan
+from dmbp_jax.experiments.processes import Alone, Processes
 from dmbp_jax.experiments.progress import RunProgress
 from dmbp_jax.experiments.store import Picture, Row, Store, resume_store, storable
+from dmbp_jax.experiments.store_files import file_of, holds_run, settings_in
 from dmbp_jax.porting import ModelSpec
 from dmbp_jax.viz import thumbnail_map, thumbnail_photo
 
 
-def evaluate(evaluation: Evaluation, folder: Path, progress: RunProgress | None = None) -> Plan:
-    """Run an evaluation, or what is left of it, into `folder`.
+def evaluate(
+    evaluation: Evaluation,
+    folder: Path,
+    progress: RunProgress | None = None,
+    processes: Processes | None = None,
+) -> Plan:
+    """Run an evaluation, or what is left of it, into `folder`; with others, if they are in `processes`.
 
-    Raises `InputError` as `make_plan` does, where `folder` holds a run of another configuration, and where it
-    cannot be written; what is finished by then is kept.
+    Returns when every unit is done, whoever did it.
+
+    Raises `InputError` as `make_plan` does, where `folder` holds a run of another configuration, where it
+    cannot be written, and if another process has stopped with an error; what is finished by then is kept.
     """
-    plan = make_plan(evaluation)
-    with resume_store(folder, plan.config, plan.about) as store:
-        store.add_problems(plan.problems)
-        run_plan(plan, store, progress or RunProgress())
-    return plan
+    processes = processes or Alone()
+    progress = progress or RunProgress()
+    together = None
+    if evaluation.batch_size == "auto" and holds_run(folder):
+        # Chunks are what a run resumes by, also on a machine that would have chosen other ones.
+        together = settings_in(file_of(folder, 0), "config").get("batch_size")
+    plan = make_plan(evaluation, together=together)
+    if processes.index > 0:
+        # The first one makes the run's file.
+        processes.meet()
+    with resume_store(folder, plan.config, plan.about, process=processes.index) as store:
+        if processes.index == 0:
+            store.add_problems(plan.problems)
+            processes.meet()
+        before = list(range(processes.count))
+        while True:
+            # While nobody writes, all read the same.
+            processes.meet()
+            done = store.done()
+            alive = processes.meet()
+            for lost in sorted(set(before) - set(alive)):
+                progress.note(f"process {lost} is gone; the others do what it has left")
+            before = alive
+            open_chunks = [
+                number
+                for number in range(len(plan.chunks))
+                if any((number, one.name) not in done for one in plan.contestants)
+            ]
+            if not open_chunks:
+                return plan
+            mine = range(len(plan.chunks)) if processes.count == 1 else open_chunks
+            run_chunks(plan, store, progress, mine[alive.index(processes.index) :: len(alive)], processes)
 
 
-def run_plan(plan: Plan, store: Store, progress: RunProgress) -> None:
-    """Compute the units that `store` does not have.
+def run_chunks(
+    plan: Plan, store: Store, progress: RunProgress, chunks: Sequence[int], processes: Processes
+) -> None:
+    """Compute the units of these chunks that `store` does not have.
 
     Raises `InputError` if a photograph of a chunk that was begun can no longer be read.
     """
     done = store.done()
-    units = [(number, one.name) for number in range(len(plan.chunks)) for one in plan.contestants]
+    units = [(number, one.name) for number in chunks for one in plan.contestants]
     left = {unit: None for unit in units if unit not in done}
     open_chunks = list(dict.fromkeys(number for number, _ in left))
 
@@ -68,6 +109,7 @@ def run_plan(plan: Plan, store: Store, progress: RunProgress) -> None:
             shape = items[0].image.shape if items else shape
             for contestant in plan.contestants:
                 if (number, contestant.name) in left:
+                    processes.check()
                     progress.begin(contestant.name, f"images {plan.span(number)}")
                     rows, pictures = _measure(plan, contestant, items)
                     store.add(number, contestant.name, rows, pictures)

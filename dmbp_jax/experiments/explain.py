@@ -3,18 +3,28 @@
 import functools
 import inspect
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from jax.sharding import Mesh
 
 from dmbp_jax.checks import InputError, check_choice, check_images, check_targets, is_concrete
+from dmbp_jax.experiments.chunk_size import (
+    ProgramBytes,
+    fitting_chunk,
+    free_bytes,
+    most_at_once,
+    program_bytes,
+)
+from dmbp_jax.experiments.chunks import Inputs, chunk_shapes, replicate, take_chunk, walk
 from dmbp_jax.experiments.methods import get_method
 from dmbp_jax.typing import Apply, Attribution, Key, Method, Params
 
 Options = tuple[tuple[str, type, Hashable], ...]
+BatchSize: TypeAlias = int | Literal["auto"] | None
 
 
 def explain(
@@ -25,7 +35,8 @@ def explain(
     method: str | Method = "dmbp",
     *,
     key: Key | None = None,
-    batch_size: int | None = None,
+    batch_size: BatchSize = None,
+    mesh: Mesh | None = None,
     progress: bool = True,
     **options: Any,
 ) -> Attribution:
@@ -42,9 +53,14 @@ def explain(
         method: a name in `dmbp_jax.experiments.METHODS`, or a function with the methods' signature, such as
             `meta_saliency(norm_grad)`.
         key: a random key, for methods that draw; every image gets its own.
-        batch_size: images explained at once; None takes all. The chunks have one shape, so that there is one
-            compilation, a progress bar shows on a terminal, and the result lives in host memory. (Inside
-            `jit` and `vmap` there is neither bar nor host, and the last chunk may be smaller.)
+        batch_size: images explained at once; None takes all, `"auto"` as many as the free memory holds and
+            as bring anything (see `chunk_size`). The chunks have one shape, so that there is one
+            compilation, a progress bar shows on a terminal, and the result lives in host memory, where NumPy
+            images also wait for their turn: the device's memory does not depend on their number. (Inside
+            `jit` and `vmap` there is neither bar nor host, `"auto"` takes all, and the last chunk may be
+            smaller.)
+        mesh: devices among which the images are divided, whatever the mesh's axes; the parameters are copied
+            to each. Chunks are rounded up to a multiple of its size. None stays on the default device.
         progress: whether that bar shows.
         **options: of the method; for `"dmbp"` see `dmbp_jax.dmbp.dmbp` and `DMBPConfig`. An array, such as
             a `baseline`, serves all images.
@@ -54,7 +70,8 @@ def explain(
 
     Raises:
         InputError: wrong shape or dtype, unknown method or option, target out of range; images that hold NaN,
-            unless they are being traced by `jit` or `vmap`, where `finite` tells.
+            unless they are being traced by `jit` or `vmap`, where `finite` tells; with `"auto"`, memory that
+            does not hold a single image.
 
     >>> from dmbp_jax.models import get_architecture, init
     >>> apply, params = get_architecture("squeezenet1_1").apply, init(jax.random.key(0), "squeezenet1_1")
@@ -62,36 +79,132 @@ def explain(
     >>> a.values.shape, a.scores.total.shape
     ((2, 32, 32, 3), (2,))
     """
+    _check_batch_size(batch_size)
+    call = _prepare(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
+    count = len(call.inputs[0])
+    if not all(is_concrete(leaf) for leaf in jax.tree.leaves((params, call.inputs))):
+        if mesh is not None:
+            raise InputError("mesh= does nothing inside jit and vmap: shard the images that go in")
+        step = batch_size if isinstance(batch_size, int) else count
+        chunks = [
+            call.run(*jax.tree.map(lambda leaf, at=at: leaf[at : at + step], call.inputs))
+            for at in range(0, count, step)
+        ]
+        return jax.tree.map(lambda *parts: jnp.concatenate(parts), *chunks) if len(chunks) > 1 else chunks[0]
+    if batch_size is None and (mesh is None or count % mesh.size == 0):
+        return call.run(*(call.inputs if mesh is None else take_chunk(call.inputs, 0, count, mesh)))
+    devices = 1 if mesh is None else mesh.size
+    chunk = _fit(call, mesh) if batch_size == "auto" else -(-(batch_size or count) // devices) * devices
+    run = functools.partial(call.run, program=call.program(chunk, mesh))
+    return walk(run, call.inputs, chunk, mesh, progress=progress)
+
+
+def automatic_batch_size(
+    apply: Apply,
+    params: Params,
+    images: npt.ArrayLike | jax.Array,
+    targets: npt.ArrayLike | jax.Array,
+    method: str | Method = "dmbp",
+    *,
+    key: Key | None = None,
+    mesh: Mesh | None = None,
+    **options: Any,
+) -> int:
+    """The chunk that `explain(..., batch_size="auto")` takes now, with the same arguments.
+
+    Compiles the program for it. Raises `InputError` as `explain` does.
+
+    >>> from dmbp_jax.models import get_architecture, init
+    >>> apply, params = get_architecture("squeezenet1_1").apply, init(jax.random.key(0), "squeezenet1_1")
+    >>> automatic_batch_size(apply, params, jnp.ones((2, 32, 32, 3)), [3, 7], "gradient")
+    2
+    """
+    return _fit(_prepare(apply, params, images, targets, method, key=key, mesh=mesh, options=options), mesh)
+
+
+class _Call(NamedTuple):
+    """A call of `explain`, checked: a program, and what goes into it."""
+
+    inputs: Inputs
+    params: Params
+    arguments: dict[str, Any]
+    arrays: dict[str, jax.Array]
+
+    def run(self, *inputs: Any, program: Any = None) -> Attribution:
+        return (program or _explain_given)(self.params, self.arrays, *inputs, **self.arguments)
+
+    def program(self, chunk: int, mesh: Mesh | None) -> Any:
+        """What explains a chunk. Its images are nobody else's, so that a result may take their memory, if one
+        is of their size: XLA warns about a buffer that it cannot make use of."""
+        images, *others = chunk_shapes(self.inputs, chunk, mesh)
+        results = _explain_given.eval_shape(self.params, self.arrays, images, *others, **self.arguments)
+        wanted = (images.shape, images.dtype)
+        reusable = any((leaf.shape, leaf.dtype) == wanted for leaf in jax.tree.leaves(results))
+        return _explain_owned if reusable else _explain_given
+
+
+def _prepare(
+    apply: Apply,
+    params: Params,
+    images: npt.ArrayLike | jax.Array,
+    targets: npt.ArrayLike | jax.Array,
+    method: str | Method,
+    *,
+    key: Key | None,
+    mesh: Mesh | None,
+    options: dict[str, Any],
+) -> _Call:
     method = get_method(method)
     _check_options(method, options)
-    images, targets = jnp.asarray(images), jnp.asarray(targets)
+    images, targets = _as_array(images), _as_array(targets)
     check_images(images)
     count = images.shape[0]
     logits = jax.eval_shape(jax.jit(apply), params, images)
     if logits.ndim != 2 or logits.shape[0] != count:
         raise InputError(f"apply must return logits of shape ({count}, classes), got {logits.shape}")
     check_targets(targets, count, logits.shape[1])
-    keys = None if key is None else jax.random.split(key, count)
     arrays = {k: jnp.asarray(v) for k, v in options.items() if isinstance(v, jax.Array | np.ndarray)}
     static = _hashable({k: v for k, v in options.items() if k not in arrays})
-    run = functools.partial(
-        _explain_batch, params, arrays, apply=apply, method=method, classes=logits.shape[1], options=static
+    keys = None if key is None else jax.random.split(key, count)
+    arguments = {"apply": apply, "method": method, "classes": logits.shape[1], "options": static}
+    return _Call((images, targets, keys), replicate(params, mesh), arguments, replicate(arrays, mesh))
+
+
+def _fit(call: _Call, mesh: Mesh | None) -> int:
+    """The chunk that the free memory holds."""
+    devices = list(mesh.local_devices) if mesh is not None else jax.local_devices()[:1]
+    fixed = sum(leaf.nbytes for leaf in jax.tree.leaves((call.params, call.arrays)))
+
+    def bytes_of(chunk: int) -> ProgramBytes:
+        shapes = chunk_shapes(call.inputs, chunk, mesh)
+        lowered = call.program(chunk, mesh).lower(call.params, call.arrays, *shapes, **call.arguments)
+        return program_bytes(lowered.compile(), fixed)
+
+    count = 1 if mesh is None else mesh.size
+    return fitting_chunk(
+        bytes_of,
+        count=len(call.inputs[0]),
+        free=min(free_bytes(device) for device in devices),
+        most=count * most_at_once(devices[0]),
+        devices=count,
     )
-    if batch_size is None:
-        return run(images, targets, keys)
-    if batch_size < 1:
+
+
+def _as_array(values: npt.ArrayLike | jax.Array) -> jax.Array | np.ndarray:
+    """An array where it is: on its device, or in host memory."""
+    if isinstance(values, jax.Array):
+        return values
+    array = np.asarray(values)
+    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+
+
+def _check_batch_size(batch_size: BatchSize) -> None:
+    if isinstance(batch_size, str) and batch_size != "auto":
+        raise InputError(f"batch_size must be a number, None or 'auto', got {batch_size!r}")
+    if isinstance(batch_size, int) and batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
-    inputs = (images, targets, keys)
-    if all(is_concrete(leaf) for leaf in jax.tree.leaves((params, inputs))):
-        return _in_chunks(run, inputs, count, batch_size, progress=progress)
-    chunks = [
-        run(*jax.tree.map(lambda leaf, at=at: leaf[at : at + batch_size], inputs))
-        for at in range(0, count, batch_size)
-    ]
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *chunks)
 
 
-@functools.partial(jax.jit, static_argnames=("apply", "method", "classes", "options"))
 def _explain_batch(
     params: Params,
     arrays: dict[str, jax.Array],
@@ -115,6 +228,11 @@ def _explain_batch(
     return jax.vmap(one)(images, targets, keys)
 
 
+_STATIC = ("apply", "method", "classes", "options")
+_explain_given = jax.jit(_explain_batch, static_argnames=_STATIC)
+_explain_owned = jax.jit(_explain_batch, static_argnames=_STATIC, donate_argnames=("images",))
+
+
 def _check_options(method: Method, options: dict[str, Any]) -> None:
     parameters = inspect.signature(method).parameters.values()
     if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters):
@@ -135,23 +253,3 @@ def _hashable(options: dict[str, Any]) -> Options:
             ) from None
     # 7, 7.0 and True are equal keys to jit's cache, but not equal options.
     return tuple((name, type(value), value) for name, value in sorted(options.items()))
-
-
-def _in_chunks(run: Any, inputs: Any, count: int, batch_size: int, *, progress: bool) -> Attribution:
-    """Walk the batch in chunks of one shape, the last one filled up, and collect the results on the host."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    chunks: list[Attribution] = []
-    console = Console(stderr=True)
-    shown = progress and console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
-        task = bar.add_task("explaining", total=count)
-        for at in range(0, count, batch_size):
-            index = np.minimum(np.arange(at, at + batch_size), count - 1)
-            chunk = jax.device_get(run(*jax.tree.map(lambda leaf, i=index: leaf[i], inputs)))
-            kept = min(batch_size, count - at)
-            chunks.append(jax.tree.map(lambda leaf, n=kept: leaf[:n], chunk))
-            bar.advance(task, kept)
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)

@@ -3,11 +3,12 @@
 import functools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from dmbp_jax import metrics
@@ -47,7 +48,10 @@ class Setting(NamedTuple):
 
     model: Model
     key: Key
-    batch_size: int
+    batch_size: int | Literal["auto"]
+    mesh: Mesh | None
+    replicated: Params
+    """The model's parameters on every device of the mesh."""
 
     def heatmaps(
         self, contestant: Contestant, items: Sequence[Item], targets: Sequence[int], params: Params
@@ -58,12 +62,13 @@ class Setting(NamedTuple):
         """
         attribution = explain(
             self.model.apply,
-            params,
+            self.replicated if params is self.model.params else params,
             np.stack([item.image for item in items]),
             np.asarray(targets, np.int32),
             contestant.method,
             key=jax.random.fold_in(self.key, zlib.crc32(items[0].name.encode("utf-8", "surrogateescape"))),
             batch_size=self.batch_size,
+            mesh=self.mesh,
             progress=False,
             **contestant.options,
         )

@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,9 @@ import rich.progress
 from jaxtyping import UInt8
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.experiments.explain import explain
+from dmbp_jax.experiments.chunk_size import even_chunk
+from dmbp_jax.experiments.chunks import local_mesh
+from dmbp_jax.experiments.explain import automatic_batch_size, explain
 from dmbp_jax.experiments.methods import choose_method, method_steps
 from dmbp_jax.ops import contrast
 from dmbp_jax.porting import Model
@@ -49,18 +51,20 @@ def explain_photographs(
     contrast_with: int | None,
     methods: Sequence[str],
     preset: str,
-    batch_size: int,
+    batch_size: int | Literal["auto"],
     key: Key,
     progress: "StepProgress",
 ) -> list[Explained]:
     """Classify photographs of one size, and explain them by each of `methods`.
 
     `target` None explains each photograph's most likely class; `contrast_with` explains the target's logit
-    minus that class's.
+    minus that class's. All devices of this process share the work. `batch_size` is the most that are
+    explained at once, or `"auto"`: however many there are, few shapes are compiled (see `even_chunk`).
 
     Raises `InputError` that names the photograph whose target is the class to contrast it with.
     """
-    images = jnp.stack([model.spec.preprocess.normalize(p.rgb) for p in photographs])
+    images = np.stack([model.spec.preprocess.normalize(p.rgb) for p in photographs])
+    # One at a time: one program, for any number of photographs.
     classify = jax.jit(model.apply)
     logits = np.concatenate([classify(model.params, images[i : i + 1]) for i in range(len(photographs))])
     probabilities = np.asarray(model.spec.probabilities(jnp.asarray(logits)))
@@ -76,28 +80,25 @@ def explain_photographs(
         if contrast_with is None
         else jnp.stack([contrast(logits.shape[1], int(t), contrast_with) for t in targets])
     )
-    batch_size = min(batch_size, len(photographs))
-    chunks = -(-len(photographs) // batch_size)
+    mesh = local_mesh()
     attributions: dict[str, Attribution] = {}
     for number, name in enumerate(methods, start=1):
         method, options = choose_method(
             name, preset, architecture=model.spec.architecture, output=model.spec.output
         )
         steps = method_steps(method, options)
-        progress.begin(f"{name} ({number} of {len(methods)}): " if len(methods) > 1 else "", chunks * steps)
+        progress.begin(f"{name} ({number} of {len(methods)}): " if len(methods) > 1 else "")
         if steps:
             options = {**options, "on_step": progress}
-        attributions[name] = explain(
-            model.apply,
-            model.params,
-            images,
-            explained,
-            method,
-            key=key,
-            batch_size=batch_size,
-            progress=False,
-            **options,
+        arguments = (model.apply, model.params, images, explained, method)
+        shared: dict[str, Any] = {"key": key, "mesh": mesh, **options}
+        chunk = (
+            automatic_batch_size(*arguments, **shared)
+            if batch_size == "auto"
+            else even_chunk(len(photographs), batch_size, 1 if mesh is None else mesh.size)
         )
+        progress.expect(-(-len(photographs) // chunk) * steps)
+        attributions[name] = explain(*arguments, batch_size=chunk, progress=False, **shared)
     return [
         Explained(
             photograph,
@@ -127,15 +128,20 @@ class StepProgress:
         self._lock = threading.Lock()
         self._bar: rich.progress.Progress | None = None
 
-    def begin(self, label: str, total: int) -> None:
-        """Start to count the `total` steps of the next piece of work; 0 for one that is over at once."""
+    def begin(self, label: str) -> None:
+        """Start with the next piece of work, which is being compiled."""
         jax.effects_barrier()
         with self._lock:
-            self.label, self.total, self.done = label, total, 0
+            self.label, self.total, self.done = label, 1, 0
             if self._bar is None:
                 print(f"{label}compiling", file=sys.stderr, flush=True)
             else:
                 self._bar.reset(self._bar.task_ids[0], total=None, description=f"{label}compiling")
+
+    def expect(self, total: int) -> None:
+        """How many steps that piece of work has; 0 for one that is over at once."""
+        with self._lock:
+            self.total = total
 
     def __call__(self, step: Any) -> None:
         """Count one more step; safe from any thread."""

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -14,6 +14,8 @@ import numpy as np
 from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.data import Dataset, Problem, Sample, input_shape, open_dataset, take
 from dmbp_jax.dmbp import PRESETS
+from dmbp_jax.experiments.chunk_size import most_at_once
+from dmbp_jax.experiments.chunks import local_mesh, replicate
 from dmbp_jax.experiments.contestants import Contestant, choose_contestants
 from dmbp_jax.experiments.measures import MEASURES, Setting, check_metrics
 from dmbp_jax.porting import Model, ModelSpec, load_model
@@ -53,8 +55,10 @@ class Evaluation:
     """Evaluate so many random images of each class; None under the preset `paper`, on ImageNet: 5."""
     seed: int = 0
     """Of the subset, of composites, of methods that draw, and of re-initialised layers."""
-    batch_size: int = 8
-    """Targets that are explained at once, and as many images as have them are stored together."""
+    batch_size: int | Literal["auto"] = "auto"
+    """Targets that are explained at once, and as many images as have them are stored together. `"auto"`
+    stores together what the devices explain at once at most, and explains at once as many of them as the free
+    memory holds; a run that is continued keeps its number."""
     grid: int = 2
     """Composites have `grid * grid` cells."""
     gallery: int = 32
@@ -67,7 +71,7 @@ class Evaluation:
             check_choice("metric", metric, MEASURES)
         for name, least in (("limit", 1), ("per_class", 1), ("batch_size", 1), ("grid", 2), ("gallery", 0)):
             value = getattr(self, name)
-            if value is not None and value < least:
+            if value not in (None, "auto") and value < least:
                 raise InputError(f"{name} must be at least {least}, got {value}")
 
 
@@ -94,8 +98,10 @@ class Plan(NamedTuple):
         return f"{before + 1} to {before + len(self.chunks[number])} of {total}"
 
 
-def make_plan(evaluation: Evaluation) -> Plan:
+def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
     """Open the dataset, load the model, choose the samples.
+
+    `together` is what the batch size `"auto"` stores together; None leaves it to the devices.
 
     Raises `InputError` for whatever cannot be done: a dataset that is not there, a label that the model does
     not know, a metric that the dataset does not allow.
@@ -123,6 +129,11 @@ def make_plan(evaluation: Evaluation) -> Plan:
     gallery = (
         take(dataset, limit=evaluation.gallery, seed=evaluation.seed).samples if evaluation.gallery else ()
     )
+    mesh = local_mesh()
+    at_once = evaluation.batch_size
+    if at_once == "auto":
+        together = together or most_at_once(jax.local_devices()[0]) * jax.local_device_count()
+        evaluation = dataclasses.replace(evaluation, batch_size=together)
     chunks = _chunks(dataset, model.spec, evaluation)
     config = {
         **dataclasses.asdict(evaluation),
@@ -156,7 +167,7 @@ def make_plan(evaluation: Evaluation) -> Plan:
         dataset.problems,
         frozenset(sample.name for sample in gallery),
         evaluation.target,
-        Setting(model, jax.random.key(evaluation.seed), evaluation.batch_size),
+        Setting(model, jax.random.key(evaluation.seed), at_once, mesh, replicate(model.params, mesh)),
         config,
         about,
     )
@@ -184,7 +195,7 @@ def _cut(samples: list[Sample], evaluation: Evaluation) -> Iterator[tuple[Sample
     targets = 0
     for sample in samples:
         more = len(sample.labels) if evaluation.target == "truth" else 1
-        if chunk and targets + more > evaluation.batch_size:
+        if chunk and targets + more > int(evaluation.batch_size):
             yield tuple(chunk)
             chunk, targets = [], 0
         chunk.append(sample)
@@ -210,7 +221,7 @@ def _class_names(dataset: Dataset, spec: ModelSpec, target: str) -> dict[str, st
 
 def _makers() -> dict[str, Any]:
     """What computes the rows: another version, or another kind of device, gives other numbers."""
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     packages = ("dmbp_jax", "jax", "jaxlib")
     return {
         "computed_by": {name: importlib.metadata.version(name) for name in packages},

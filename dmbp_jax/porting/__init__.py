@@ -1,5 +1,6 @@
 """From checkpoints to parameters: the manifest, the hub, torchvision's and TorchRay's files."""
 
+from dmbp_jax.porting.fetch import cache_folder as cache_folder
 from dmbp_jax.porting.fetch import fetch as fetch
 from dmbp_jax.porting.fetch import find_fetched as find_fetched
 from dmbp_jax.porting.load import Model as Model

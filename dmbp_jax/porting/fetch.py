@@ -17,7 +17,8 @@ HUB_FILE = "model.safetensors"
 
 
 def cache_folder() -> Path:
-    """Where ported weights are kept: `$DMBP_JAX_CACHE`, or `dmbp_jax` in the user's cache folder.
+    """Where ported weights and compiled programs are kept: `$DMBP_JAX_CACHE`, or `dmbp_jax` in the user's
+    cache folder.
 
     Files of the Hugging Face hub stay in the hub's own cache (`$HF_HOME`).
     """

@@ -1,0 +1,66 @@
+"""A long batch in chunks of one shape, on one device or divided over the devices of a mesh."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from dmbp_jax.typing import Attribution
+
+Inputs: TypeAlias = tuple[Any, Any, Any]
+"""Images, targets and keys (or None), in step along their first axis."""
+
+
+def local_mesh() -> Mesh | None:
+    """All devices of this process, or None where there is only one."""
+    devices = jax.local_devices()
+    return Mesh(np.asarray(devices), ("images",)) if len(devices) > 1 else None
+
+
+def along_images(mesh: Mesh) -> NamedSharding:
+    """The first axis divided over all devices of `mesh`, whatever its axes."""
+    return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+
+
+def replicate(tree: Any, mesh: Mesh | None) -> Any:
+    """`tree` whole on every device of `mesh`; as it is without one."""
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def take_chunk(inputs: Inputs, at: int, chunk: int, mesh: Mesh | None) -> Inputs:
+    """`chunk` images from `at` on, in buffers of their own; beyond the end the last image again."""
+    index = np.minimum(np.arange(at, at + chunk), len(inputs[0]) - 1)
+    sharding = None if mesh is None else along_images(mesh)
+    return jax.tree.map(lambda leaf: jax.device_put(leaf[index], sharding), inputs)
+
+
+def chunk_shapes(inputs: Inputs, chunk: int, mesh: Mesh | None) -> Inputs:
+    """What `take_chunk` gives, without the numbers."""
+    sharding = None if mesh is None else along_images(mesh)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((chunk, *leaf.shape[1:]), leaf.dtype, sharding=sharding), inputs
+    )
+
+
+def walk(
+    run: Callable[..., Attribution], inputs: Inputs, chunk: int, mesh: Mesh | None, *, progress: bool
+) -> Attribution:
+    """`run` on chunk after chunk, the last one filled up; the results are collected in host memory."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    count = len(inputs[0])
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    chunks: list[Attribution] = []
+    console = Console(stderr=True)
+    shown = progress and console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
+        task = bar.add_task("explaining", total=count)
+        for at in range(0, count, chunk):
+            result = jax.device_get(run(*take_chunk(inputs, at, chunk, mesh)))
+            kept = min(chunk, count - at)
+            chunks.append(jax.tree.map(lambda leaf, n=kept: leaf[:n], result))
+            bar.advance(task, kept)
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)

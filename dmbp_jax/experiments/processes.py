@@ -1,0 +1,167 @@
+"""Several processes at one evaluation, on one machine or on many: who is there, and when all may go on.
+
+JAX's own runtime (`jax.distributed`) does the work; what is here are its words for it. Process 0 is the
+coordinator. A process that is killed is missed after some seconds without a sign of life, and the others go
+on without it; if it was process 0, JAX ends the others at once, with a message of its own. A process that
+ends with an error says so to the others, and they end too.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+
+from dmbp_jax.checks import InputError
+
+_STOPPED = "dmbp_jax/stopped"
+
+
+@runtime_checkable
+class Processes(Protocol):
+    """The processes that share a run, as one of them sees them."""
+
+    index: int
+    """Of this process; the first is 0."""
+    count: int
+    """Of all that there were in the beginning."""
+
+    def meet(self) -> list[int]:
+        """Wait until every process that is alive has come here; which those are, the same for all of them.
+
+        Raises `InputError` if one has stopped with an error.
+        """
+
+    def check(self) -> None:
+        """Raise `InputError` if another process has stopped with an error."""
+
+
+class Alone:
+    """One process, which waits for nobody."""
+
+    index = 0
+    count = 1
+
+    def meet(self) -> list[int]:
+        """Nobody else is there."""
+        return [0]
+
+    def check(self) -> None:
+        """Nobody else can have stopped."""
+
+
+class _Joined:
+    """Processes that JAX's coordination service knows."""
+
+    def __init__(self, client: Any, index: int, count: int) -> None:
+        self._client = client
+        self.index = index
+        self.count = count
+
+    def meet(self) -> list[int]:
+        alive = self.alive()
+        self.check()
+        return alive
+
+    def alive(self) -> list[int]:
+        return sorted(self._client.get_live_nodes(list(range(self.count))))
+
+    def check(self) -> None:
+        try:
+            reason = self._client.key_value_try_get(_STOPPED)
+        except jax.errors.JaxRuntimeError:
+            # Nobody has said so.
+            return
+        raise InputError(
+            f"stopped, since {reason}\nWhat was finished is kept; the same command goes on where it was"
+        )
+
+    def stop(self, reason: str) -> None:
+        # Only the first reason counts.
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            self._client.key_value_set(_STOPPED, reason)
+
+
+@contextlib.contextmanager
+def join_processes(
+    coordinator: str | None = None,
+    *,
+    count: int | None = None,
+    index: int | None = None,
+    lost_after: int = 60,
+    patience: int = 300,
+) -> Iterator[Processes]:
+    """Join the other processes of a run for the length of a `with` block; before JAX touches any device.
+
+    Args:
+        coordinator: `HOST:PORT` of process 0, which opens that port. `"auto"` asks the cluster (Slurm, Open
+            MPI, Cloud TPU, Kubernetes: whatever `jax.distributed` knows) for it and the next two.
+        count: how many processes there are.
+        index: which of them this is, from 0.
+        lost_after: seconds without a sign of life after which a process counts as dead.
+        patience: seconds to wait for all processes to be there.
+
+    Raises:
+        InputError: options that do not fit together, a port that is taken, no cluster.
+    """
+    detected = coordinator == "auto"
+    if coordinator is None:
+        if count is not None or index is not None:
+            raise InputError("the number of processes says nothing without --coordinator HOST:PORT, or auto")
+        yield Alone()
+        return
+    _check(coordinator, count, index)
+    # With it, the death of a process is no end to the others.
+    if "jax_enable_recoverability" not in jax.config.values:
+        raise InputError(f"several processes need a newer JAX than {jax.__version__}")
+    jax.config.update("jax_enable_recoverability", True)
+    # It warns of each proxy that the environment names, in case gRPC should use it.
+    logging.getLogger("jax._src.distributed").setLevel(logging.ERROR)
+    try:
+        jax.distributed.initialize(
+            None if detected else coordinator,
+            num_processes=count,
+            process_id=index,
+            cluster_detection_method=None if detected else "deactivate",
+            initialization_timeout=patience,
+            heartbeat_timeout_seconds=lost_after,
+        )
+    except (RuntimeError, ValueError) as error:
+        if detected:
+            raise InputError(
+                f"this is no cluster that JAX knows: {error}; name --coordinator HOST:PORT"
+            ) from None
+        raise InputError(f"cannot join the other processes at {coordinator}: {error}") from None
+    from jax._src import distributed  # The only way to the service's client.
+
+    joined = _Joined(
+        distributed.global_state.client,
+        distributed.global_state.process_id,
+        distributed.global_state.num_processes,
+    )
+    try:
+        yield joined
+    except BaseException as error:
+        what = str(error).splitlines()[0] if isinstance(error, InputError) else type(error).__name__
+        joined.stop(f"process {joined.index} ended with: {what}")
+        raise
+    finally:
+        # The service is process 0's, and its end would be the end of those that still use it.
+        while joined.index == 0 and len(joined.alive()) > 1:
+            pass
+        jax.distributed.shutdown()
+
+
+def _check(coordinator: str, count: int | None, index: int | None) -> None:
+    if coordinator == "auto":
+        return
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal():
+        raise InputError(f"--coordinator must be HOST:PORT, the same for all processes, got {coordinator!r}")
+    if count is None or index is None:
+        raise InputError("--coordinator HOST:PORT needs --num-processes and --process-id too")
+    if not 0 <= index < count:
+        raise InputError(
+            f"--process-id must be from 0 to {count - 1}, one less than --num-processes, got {index}"
+        )

@@ -1,0 +1,168 @@
+"""Several processes at one evaluation: the rows of one process, each once, whoever is killed or fails."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from commands import run_here
+from datasets import save_photo, write_csv
+
+from dmbp_jax.checks import InputError
+from dmbp_jax.experiments.processes import Alone, join_processes
+from dmbp_jax.experiments.store import open_store
+
+PROGRAM = Path(__file__).with_name("tiny_evaluation.py")
+PHOTOS = 10
+OPTIONS = ("--methods", "random,gradient_x_input", "--batch-size", "2", "--lost-after", "4", "-o", "run")
+UNITS = 10
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    names = [f"{number}.png" for number in range(PHOTOS)]
+    for name in names:
+        save_photo(folder / name)
+    write_csv(folder / "labels.csv", ("file", "class_index"), *[(n, i) for i, n in enumerate(names)])
+    return folder
+
+
+def start(folder, photos, *arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, PROGRAM, "evaluate", "--data", f"folder:{photos}", *OPTIONS, *arguments],
+        cwd=folder,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end(*processes):
+    """The exit codes, standard outputs and standard errors."""
+    said = [process.communicate(timeout=300) for process in processes]
+    return [(process.returncode, out, err) for process, (out, err) in zip(processes, said, strict=True)]
+
+
+def start_both(folder, photos, *, options=((), ()), environments=({}, {})):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    shared = ("--coordinator", address, "--num-processes", "2")
+    return [
+        start(folder, photos, *shared, "--process-id", str(index), *options[index], **environments[index])
+        for index in range(2)
+    ]
+
+
+def rows_of(folder):
+    with open_store(folder / "run") as store:
+        return sorted(row._replace(seconds=0.0) for row in store.rows())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(photos, tmp_path_factory):
+    """The rows of a single process."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    ((code, _, err),) = end(start(folder, photos))
+    assert code == 0, err
+    rows = rows_of(folder)
+    assert len(rows) == 2 * PHOTOS
+    return rows
+
+
+def test_two_processes_share_a_run(photos, undisturbed, tmp_path):
+    (code, out, err), (other_code, other_out, other_err) = end(*start_both(tmp_path, photos))
+    assert (code, other_code) == (0, 0), err + other_err
+    assert rows_of(tmp_path) == undisturbed
+    assert len({row[:4] for row in rows_of(tmp_path)}) == len(undisturbed)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "results-1.sqlite",
+        "results.sqlite",
+    ]
+    # Five chunks of two methods: three for the first process, two for the other.
+    assert [sum(line.startswith("[") for line in said.splitlines()) for said in (err, other_err)] == [6, 4]
+    assert "Insertion (IM), higher is better" in out
+    assert other_out == "process 1 has nothing left to do; process 0 sums up\n"
+    # Both machines' devices are of one kind, and versions agree, so that one process may also look on alone.
+    ((code, out, _),) = end(start(tmp_path, photos))
+    assert code == 0
+    assert rows_of(tmp_path) == undisturbed
+
+
+def test_what_a_killed_process_leaves_the_other_does(photos, undisturbed, tmp_path):
+    (code, out, err), (killed, _, _) = end(
+        *start_both(tmp_path, photos, environments=({}, {"KILL_AFTER": "1"}))
+    )
+    assert killed == -signal.SIGKILL
+    assert code == 0, err
+    assert "process 1 is gone; the others do what it has left" in err
+    assert "Insertion (IM), higher is better" in out
+    assert rows_of(tmp_path) == undisturbed
+    with open_store(tmp_path / "run") as store:
+        assert Counter(method for _, method in store.done()) == {"random": 5, "gradient_x_input": 5}
+
+
+@pytest.mark.parametrize("again", [1, 2])
+def test_when_process_0_is_killed_the_same_command_finishes_the_run(photos, undisturbed, tmp_path, again):
+    (killed, _, _), (other, _, err) = end(
+        *start_both(tmp_path, photos, environments=({"KILL_AFTER": "3"}, {}))
+    )
+    assert killed == -signal.SIGKILL
+    # JAX's own runtime ends it, unless it was done before.
+    assert other != 0, err
+    with open_store(tmp_path / "run") as store:
+        assert 3 <= len(store.done()) < UNITS
+    ended = end(start(tmp_path, photos)) if again == 1 else end(*start_both(tmp_path, photos))
+    assert [code for code, _, _ in ended] == [0] * again, ended
+    assert rows_of(tmp_path) == undisturbed
+
+
+def test_bad_input_is_one_message_in_each_and_nobody_waits(photos, tmp_path):
+    wrong = ("--metrics", "aim")
+    for code, _, err in end(*start_both(tmp_path, photos, options=(wrong, wrong))):
+        assert code == 2
+        (line,) = (line for line in err.splitlines() if line.startswith("error: "))
+        assert "unknown metric 'aim'" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_process_with_other_options_stops_all(photos, tmp_path):
+    (code, _, err), (other_code, _, other_err) = end(
+        *start_both(tmp_path, photos, options=((), ("--seed", "1")))
+    )
+    assert (code, other_code) == (2, 2)
+    assert "seed: there 0, now 1" in other_err
+    assert "error: stopped, since process 1 ended with: run holds a run of another configuration" in err
+    assert "Traceback" not in err + other_err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"count": 2}, "says nothing without --coordinator"),
+        ({"coordinator": "host", "count": 2, "index": 0}, "must be HOST:PORT"),
+        ({"coordinator": "host:1", "count": 2}, "needs --num-processes and --process-id too"),
+        ({"coordinator": "host:1", "count": 2, "index": 2}, "must be from 0 to 1, one less than --num-processes, got 2"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_named(options, message):
+    with pytest.raises(InputError, match=message), join_processes(**options):
+        pass
+
+
+def test_one_process_waits_for_nobody():
+    with join_processes() as processes:
+        assert isinstance(processes, Alone)
+        assert processes.meet() == [0]
+
+
+def test_bad_options_of_the_command_end_with_one_message(tmp_path, photos):
+    done = run_here(tmp_path, "evaluate", "--data", f"folder:{photos}", "-o", "run", "--num-processes", "2")
+    assert done.code == 2
+    assert done.err.startswith("error: the number of processes says nothing without --coordinator")
