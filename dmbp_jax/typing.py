@@ -99,8 +99,8 @@ class Attribution(NamedTuple):
         return self.values.sum(axis=-1)
 
 
-OnStep: TypeAlias = Callable[[Any], None]
-"""Called on the host with the number of each finished step, from inside the compiled loop."""
+OnStep: TypeAlias = Callable[[int, int], None]
+"""Called on the host as a loop proceeds, with the number of finished steps and of all steps."""
 
 OutputActivation: TypeAlias = Literal["softmax", "sigmoid"]
 """What makes probabilities of a network's logits."""

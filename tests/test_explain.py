@@ -98,10 +98,13 @@ def test_no_steps_leaves_the_masks_at_their_start(network):
 def test_steps_are_reported_while_they_are_taken(network):
     apply, params, images = network
     seen = []
-    a = dmbp_jax.explain(apply, params, images, [1, 2, 3], on_step=lambda step: seen.append(int(step)), **FEW)
-    jax.block_until_ready(a)
-    jax.effects_barrier()
-    assert sorted(seen) == [1, 2]
+    dmbp_jax.explain(apply, params, images, [1, 2, 3], on_step=lambda *step: seen.append(step), **FEW)
+    assert seen == [(1, 2), (2, 2)]
+    seen.clear()
+    dmbp_jax.explain(
+        apply, params, images, [1, 2, 3], batch_size=2, on_step=lambda *step: seen.append(step), **FEW
+    )
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_half_precision_computes_close_to_single(network):

@@ -11,7 +11,6 @@ from small import CLASSES, small_network, tiny_network
 
 import dmbp_jax
 from dmbp_jax.experiments import METHODS
-from dmbp_jax.experiments.methods import method_steps
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 
@@ -94,15 +93,21 @@ def test_works_on_every_kind_of_network_and_odd_sizes(name, kind):
 
 
 @EVERY
-def test_every_step_is_reported_once_for_all_images(network, name):
-    options = SHORT.get(name, {})
-    steps = method_steps(METHODS[name], options)
-    assert (steps > 0) == (name in SHORT)
-    if steps:
-        seen = []
-        run(network, name, on_step=lambda step: seen.append(int(step)))
-        jax.effects_barrier()
-        assert sorted(seen) == list(range(1, steps + 1))
+def test_every_step_is_reported_once_for_all_images_and_changes_nothing(network, name):
+    """A loop that is walked from the host is the same loop, and takes nothing from its caller."""
+    seen = []
+    whole = run(network, name)
+    with count_compilations() as compiled:
+        in_slices = run(network, name, on_step=lambda *step: seen.append(step))
+        assert (len(compiled) > 0) == (name in SHORT)
+        compiled.clear()
+        again = run(network, name, on_step=lambda *step: None)
+        assert compiled == []
+    steps = seen[-1][1]
+    assert seen == [(step, steps) for step in range(1, steps + 1)]
+    assert (steps > 1) == (name in SHORT)
+    assert_same(in_slices, whole)
+    assert_same(again, in_slices)
 
 
 def test_compilations_are_counted():

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dmbp_jax.typing import Attribution
+from dmbp_jax.typing import Attribution, OnStep
 
 Inputs: TypeAlias = tuple[Any, Any, Any]
 """Images, targets and keys (or None), in step along their first axis."""
@@ -45,7 +45,13 @@ def chunk_shapes(inputs: Inputs, chunk: int, mesh: Mesh | None) -> Inputs:
 
 
 def walk(
-    run: Callable[..., Attribution], inputs: Inputs, chunk: int, mesh: Mesh | None, *, progress: bool
+    run: Callable[..., Attribution],
+    inputs: Inputs,
+    chunk: int,
+    mesh: Mesh | None,
+    *,
+    progress: bool,
+    on_step: OnStep | None = None,
 ) -> Attribution:
     """`run` on chunk after chunk, the last one filled up; the results are collected in host memory."""
     from rich.console import Console
@@ -59,8 +65,15 @@ def walk(
     with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
         task = bar.add_task("explaining", total=count)
         for at in range(0, count, chunk):
-            result = jax.device_get(run(*take_chunk(inputs, at, chunk, mesh)))
+            behind, number = at // chunk, -(-count // chunk)
+            step = None if on_step is None else _among_chunks(on_step, behind, number)
+            result = jax.device_get(run(*take_chunk(inputs, at, chunk, mesh), on_step=step))
             kept = min(chunk, count - at)
             chunks.append(jax.tree.map(lambda leaf, n=kept: leaf[:n], result))
             bar.advance(task, kept)
     return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
+
+
+def _among_chunks(on_step: OnStep, behind: int, number: int) -> OnStep:
+    """`on_step` for one of a `number` of chunks, `behind` others."""
+    return lambda done, total: on_step(behind * total + done, number * total)

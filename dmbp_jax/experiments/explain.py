@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -21,7 +21,8 @@ from dmbp_jax.experiments.chunk_size import (
 )
 from dmbp_jax.experiments.chunks import Inputs, chunk_shapes, replicate, take_chunk, walk
 from dmbp_jax.experiments.methods import get_method
-from dmbp_jax.typing import Apply, Attribution, Key, Method, Params
+from dmbp_jax.experiments.slices import Slices, cut
+from dmbp_jax.typing import Apply, Attribution, Key, Method, OnStep, Params
 
 Options = tuple[tuple[str, type, Hashable], ...]
 BatchSize: TypeAlias = int | Literal["auto"] | None
@@ -38,6 +39,7 @@ def explain(
     batch_size: BatchSize = None,
     mesh: Mesh | None = None,
     progress: bool = True,
+    on_step: OnStep | None = None,
     **options: Any,
 ) -> Attribution:
     """Explain what a network sees in each of `images`.
@@ -62,6 +64,8 @@ def explain(
         mesh: devices among which the images are divided, whatever the mesh's axes; the parameters are copied
             to each. Chunks are rounded up to a multiple of its size. None stays on the default device.
         progress: whether that bar shows.
+        on_step: called with the number of steps done and of all steps while a method with a loop is at work
+            (see `slices`), and after each chunk for a method without one.
         **options: of the method; for `"dmbp"` see `dmbp_jax.dmbp.dmbp` and `DMBPConfig`. An array, such as
             a `baseline`, serves all images.
 
@@ -81,22 +85,27 @@ def explain(
     """
     _check_batch_size(batch_size)
     call = _prepare(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
-    count = len(call.inputs[0])
+    count, stepwise = len(call.inputs[0]), on_step is not None
     if not all(is_concrete(leaf) for leaf in jax.tree.leaves((params, call.inputs))):
         if mesh is not None:
             raise InputError("mesh= does nothing inside jit and vmap: shard the images that go in")
+        if stepwise:
+            raise InputError("on_step= is called on the host, and so not inside jit and vmap: leave it out")
         step = batch_size if isinstance(batch_size, int) else count
         chunks = [
-            call.run(*jax.tree.map(lambda leaf, at=at: leaf[at : at + step], call.inputs))
+            call.runner(step, None)(*jax.tree.map(lambda leaf, at=at: leaf[at : at + step], call.inputs))
             for at in range(0, count, step)
         ]
         return jax.tree.map(lambda *parts: jnp.concatenate(parts), *chunks) if len(chunks) > 1 else chunks[0]
     if batch_size is None and (mesh is None or count % mesh.size == 0):
-        return call.run(*(call.inputs if mesh is None else take_chunk(call.inputs, 0, count, mesh)))
+        inputs = call.inputs if mesh is None else take_chunk(call.inputs, 0, count, mesh)
+        return call.runner(count, mesh, stepwise=stepwise)(*inputs, on_step=on_step)
     devices = 1 if mesh is None else mesh.size
-    chunk = _fit(call, mesh) if batch_size == "auto" else -(-(batch_size or count) // devices) * devices
-    run = functools.partial(call.run, program=call.program(chunk, mesh))
-    return walk(run, call.inputs, chunk, mesh, progress=progress)
+    chunk = (
+        _fit(call, mesh, stepwise) if batch_size == "auto" else -(-(batch_size or count) // devices) * devices
+    )
+    run = call.runner(chunk, mesh, stepwise=stepwise, owned=True)
+    return walk(run, call.inputs, chunk, mesh, progress=progress, on_step=on_step)
 
 
 def automatic_batch_size(
@@ -108,18 +117,20 @@ def automatic_batch_size(
     *,
     key: Key | None = None,
     mesh: Mesh | None = None,
+    stepwise: bool = False,
     **options: Any,
 ) -> int:
     """The chunk that `explain(..., batch_size="auto")` takes now, with the same arguments.
 
-    Compiles the program for it. Raises `InputError` as `explain` does.
+    `stepwise`: as with an `on_step`. Compiles the program for it. Raises `InputError` as `explain` does.
 
     >>> from dmbp_jax.models import get_architecture, init
     >>> apply, params = get_architecture("squeezenet1_1").apply, init(jax.random.key(0), "squeezenet1_1")
     >>> automatic_batch_size(apply, params, jnp.ones((2, 32, 32, 3)), [3, 7], "gradient")
     2
     """
-    return _fit(_prepare(apply, params, images, targets, method, key=key, mesh=mesh, options=options), mesh)
+    call = _prepare(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
+    return _fit(call, mesh, stepwise)
 
 
 class _Call(NamedTuple):
@@ -130,12 +141,46 @@ class _Call(NamedTuple):
     arguments: dict[str, Any]
     arrays: dict[str, jax.Array]
 
-    def run(self, *inputs: Any, program: Any = None) -> Attribution:
-        return (program or _explain_given)(self.params, self.arrays, *inputs, **self.arguments)
+    def runner(
+        self, chunk: int, mesh: Mesh | None, *, stepwise: bool = False, owned: bool = False
+    ) -> Callable[..., Attribution]:
+        """What explains a chunk: `run(images, targets, keys, on_step=None)`.
+
+        `stepwise`: whether it can report the steps of a loop. `owned`: the images are nobody else's.
+        """
+        sliced = self.slices(chunk, mesh) if stepwise else None
+        if sliced is not None:
+            return functools.partial(sliced, self.params, self.arrays)
+        program = self.program(chunk, mesh) if owned else _explain_given
+
+        def run(*inputs: Any, on_step: OnStep | None = None) -> Attribution:
+            result = program(self.params, self.arrays, *inputs, **self.arguments)
+            if on_step is not None:
+                jax.block_until_ready(result)
+                on_step(1, 1)
+            return result
+
+        return run
+
+    def lower(self, chunk: int, mesh: Mesh | None, stepwise: bool) -> jax.stages.Lowered:
+        """The program that needs the most memory for a chunk."""
+        shapes = chunk_shapes(self.inputs, chunk, mesh)
+        sliced = self.slices(chunk, mesh) if stepwise else None
+        if sliced is not None:
+            return sliced.lower(self.params, self.arrays, *shapes)
+        return self.program(chunk, mesh).lower(self.params, self.arrays, *shapes, **self.arguments)
+
+    def slices(self, chunk: int, mesh: Mesh | None) -> Slices | None:
+        """The program cut at its loop; None if it has none."""
+        leaves, structure = jax.tree.flatten(
+            (self.params, self.arrays, *chunk_shapes(self.inputs, chunk, mesh))
+        )
+        kinds = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+        return _cut(structure, kinds, **self.arguments)
 
     def program(self, chunk: int, mesh: Mesh | None) -> Any:
-        """What explains a chunk. Its images are nobody else's, so that a result may take their memory, if one
-        is of their size: XLA warns about a buffer that it cannot make use of."""
+        """What explains a chunk of images that are nobody else's, so that a result may take their memory, if
+        one is of their size: XLA warns about a buffer that it cannot make use of."""
         images, *others = chunk_shapes(self.inputs, chunk, mesh)
         results = _explain_given.eval_shape(self.params, self.arrays, images, *others, **self.arguments)
         wanted = (images.shape, images.dtype)
@@ -170,15 +215,13 @@ def _prepare(
     return _Call((images, targets, keys), replicate(params, mesh), arguments, replicate(arrays, mesh))
 
 
-def _fit(call: _Call, mesh: Mesh | None) -> int:
+def _fit(call: _Call, mesh: Mesh | None, stepwise: bool) -> int:
     """The chunk that the free memory holds."""
     devices = list(mesh.local_devices) if mesh is not None else jax.local_devices()[:1]
     fixed = sum(leaf.nbytes for leaf in jax.tree.leaves((call.params, call.arrays)))
 
     def bytes_of(chunk: int) -> ProgramBytes:
-        shapes = chunk_shapes(call.inputs, chunk, mesh)
-        lowered = call.program(chunk, mesh).lower(call.params, call.arrays, *shapes, **call.arguments)
-        return program_bytes(lowered.compile(), fixed)
+        return program_bytes(call.lower(chunk, mesh, stepwise).compile(), fixed)
 
     count = 1 if mesh is None else mesh.size
     return fitting_chunk(
@@ -231,6 +274,12 @@ def _explain_batch(
 _STATIC = ("apply", "method", "classes", "options")
 _explain_given = jax.jit(_explain_batch, static_argnames=_STATIC)
 _explain_owned = jax.jit(_explain_batch, static_argnames=_STATIC, donate_argnames=("images",))
+
+
+@functools.lru_cache(maxsize=32)
+def _cut(structure: Any, kinds: tuple[jax.ShapeDtypeStruct, ...], **arguments: Any) -> Slices | None:
+    """As with `jit`, a second call of the same kind traces nothing."""
+    return cut(functools.partial(_explain_batch, **arguments), *jax.tree.unflatten(structure, kinds))
 
 
 def _check_options(method: Method, options: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """The attribution methods by name, and the options with which the papers run them."""
 
-import inspect
 from typing import Any
 
 from dmbp_jax.attribution.blur_integrated_gradients import blur_integrated_gradients
@@ -16,7 +15,7 @@ from dmbp_jax.attribution.norm_grad import norm_grad, selective_norm_grad
 from dmbp_jax.attribution.rise import rise
 from dmbp_jax.attribution.smoothgrad import smoothgrad
 from dmbp_jax.checks import check_choice
-from dmbp_jax.dmbp import PRESETS, configure, dmbp
+from dmbp_jax.dmbp import PRESETS, dmbp
 from dmbp_jax.typing import Method, OutputActivation
 
 METHODS: dict[str, Method] = {
@@ -82,23 +81,3 @@ def choose_method(
         paper = 8000 if architecture.startswith("resnet") else 4000
         return method, {"n_masks": paper if preset == "paper" else 1000, "output": output}
     return method, {"output": output} if base == "lpr" else {}
-
-
-def method_steps(method: Method, options: dict[str, Any]) -> int:
-    """How often a method calls its `on_step` for one batch; 0 for a method that has none.
-
-    >>> method_steps(METHODS["rise"], {"n_masks": 100}), method_steps(METHODS["grad_cam"], {})
-    (4, 0)
-    """
-    parameters = inspect.signature(method).parameters
-    if "on_step" not in parameters:
-        return 0
-    if method is METHODS["dmbp"]:
-        return configure(**options).steps
-
-    def value(name: str) -> int:
-        return int(options.get(name, parameters[name].default))
-
-    if "n_masks" in parameters:
-        return -(-value("n_masks") // min(value("chunk_size"), value("n_masks")))
-    return value("n_samples" if "n_samples" in parameters else "n_steps")

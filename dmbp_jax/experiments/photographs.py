@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,7 +17,7 @@ from dmbp_jax.checks import InputError
 from dmbp_jax.experiments.chunk_size import even_chunk
 from dmbp_jax.experiments.chunks import local_mesh
 from dmbp_jax.experiments.explain import automatic_batch_size, explain
-from dmbp_jax.experiments.methods import choose_method, method_steps
+from dmbp_jax.experiments.methods import choose_method
 from dmbp_jax.ops import contrast
 from dmbp_jax.porting import Model
 from dmbp_jax.typing import Attribution, Key
@@ -86,19 +85,15 @@ def explain_photographs(
         method, options = choose_method(
             name, preset, architecture=model.spec.architecture, output=model.spec.output
         )
-        steps = method_steps(method, options)
         progress.begin(f"{name} ({number} of {len(methods)}): " if len(methods) > 1 else "")
-        if steps:
-            options = {**options, "on_step": progress}
         arguments = (model.apply, model.params, images, explained, method)
         shared: dict[str, Any] = {"key": key, "mesh": mesh, **options}
         chunk = (
-            automatic_batch_size(*arguments, **shared)
+            automatic_batch_size(*arguments, stepwise=True, **shared)
             if batch_size == "auto"
             else even_chunk(len(photographs), batch_size, 1 if mesh is None else mesh.size)
         )
-        progress.expect(-(-len(photographs) // chunk) * steps)
-        attributions[name] = explain(*arguments, batch_size=chunk, progress=False, **shared)
+        attributions[name] = explain(*arguments, batch_size=chunk, progress=False, on_step=progress, **shared)
     return [
         Explained(
             photograph,
@@ -116,70 +111,53 @@ def explain_photographs(
 
 
 class StepProgress:
-    """A progress display fed from inside a compiled loop: "compiling" until the first step, then a bar.
+    """A progress display, an `on_step`: "compiling" until the first steps, then a bar.
 
     On a terminal a rich bar, elsewhere a line at every tenth of the way, both on standard error.
     """
 
     def __init__(self) -> None:
         self.label = ""
-        self.total = 1
-        self.done = 0
-        self._lock = threading.Lock()
+        self._tenths = 0
         self._bar: rich.progress.Progress | None = None
 
     def begin(self, label: str) -> None:
         """Start with the next piece of work, which is being compiled."""
-        jax.effects_barrier()
-        with self._lock:
-            self.label, self.total, self.done = label, 1, 0
-            if self._bar is None:
-                print(f"{label}compiling", file=sys.stderr, flush=True)
-            else:
-                self._bar.reset(self._bar.task_ids[0], total=None, description=f"{label}compiling")
+        self.label, self._tenths = label, 0
+        if self._bar is None:
+            print(f"{label}compiling", file=sys.stderr, flush=True)
+        else:
+            self._bar.reset(self._bar.task_ids[0], total=None, description=f"{label}compiling")
 
-    def expect(self, total: int) -> None:
-        """How many steps that piece of work has; 0 for one that is over at once."""
-        with self._lock:
-            self.total = total
-
-    def __call__(self, step: Any) -> None:
-        """Count one more step; safe from any thread."""
-        del step
-        with self._lock:
-            self.done += 1
-            if self._bar is not None:
-                self._bar.update(
-                    self._bar.task_ids[0],
-                    completed=self.done,
-                    total=self.total,
-                    description=f"{self.label}iterating",
-                )
-            elif self.done * 10 // self.total > (self.done - 1) * 10 // self.total:
-                print(f"{self.label}step {self.done} of {self.total}", file=sys.stderr, flush=True)
+    def __call__(self, done: int, total: int) -> None:
+        """Show that `done` steps of `total` are done."""
+        tenths = done * 10 // total
+        if self._bar is not None:
+            self._bar.update(
+                self._bar.task_ids[0], completed=done, total=total, description=f"{self.label}iterating"
+            )
+        elif tenths > self._tenths and total > 1:
+            print(f"{self.label}step {done} of {total}", file=sys.stderr, flush=True)
+        self._tenths = tenths
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
         """Show the progress for the length of a `with` block."""
         console = rich.console.Console(stderr=True)
-        with contextlib.ExitStack() as stack:
-            # Before the display closes, every step that was taken must have been reported.
-            stack.callback(jax.effects_barrier)
-            if not console.is_terminal:
+        if not console.is_terminal:
+            yield
+            return
+        columns = (
+            rich.progress.SpinnerColumn(),
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TimeElapsedColumn(),
+        )
+        with rich.progress.Progress(*columns, console=console, transient=True) as bar:
+            bar.add_task("compiling", total=None)
+            self._bar = bar
+            try:
                 yield
-                return
-            columns = (
-                rich.progress.SpinnerColumn(),
-                rich.progress.TextColumn("{task.description}"),
-                rich.progress.BarColumn(),
-                rich.progress.MofNCompleteColumn(),
-                rich.progress.TimeElapsedColumn(),
-            )
-            with rich.progress.Progress(*columns, console=console, transient=True) as bar:
-                bar.add_task("compiling", total=None)
-                self._bar = bar
-                try:
-                    yield
-                    jax.effects_barrier()
-                finally:
-                    self._bar = None
+            finally:
+                self._bar = None

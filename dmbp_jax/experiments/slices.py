@@ -40,6 +40,11 @@ class Slices(NamedTuple):
                 on_step(start + self.each, self.length)
         return self.after(carry, ys, later)
 
+    def lower(self, *args: Any) -> jax.stages.Lowered:
+        """The program of a slice, which needs the most memory."""
+        fixed, carry, xs, ys, _ = jax.eval_shape(self.before, *args)
+        return self.within.lower(fixed, carry, xs, ys, 0)
+
 
 def cut(function: Callable[..., Any], *args: Any) -> Slices | None:
     """`function`, for arguments of the kind of `args`, cut at its longest loop; None if it has none.
