@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import PIL.Image
 import pytest
+from compilations import count_compilations
 from small import CLASSES, tiny_network
 
 from dmbp_jax.data import Preprocess
@@ -72,3 +73,28 @@ def test_all_methods_explain_and_are_drawn_in_order_with_progress(model, tmp_pat
     with np.load(tmp_path / "all.npz") as arrays:
         for name in METHODS:
             np.testing.assert_array_equal(arrays[f"{name}/heatmap"], explained[0].attributions[name].heatmap)
+
+
+@pytest.mark.parametrize(("batch_size", "shapes"), [(8, 4), ("auto", 4), (2, 2)])
+def test_odd_numbers_of_photographs_reuse_a_few_programs(model, batch_size, shapes):
+    rng = np.random.default_rng(0)
+    photographs = [
+        Photograph(Path(f"{i}.png"), rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)) for i in range(13)
+    ]
+    jax.clear_caches()
+    with count_compilations() as compiled:
+        for count in (3, 4, 5, 7, 8, 1, 2, 6, 13, 9):
+            explained = explain_photographs(
+                model,
+                photographs[:count],
+                target=None,
+                contrast_with=None,
+                methods=["gradient"],
+                preset="fast",
+                batch_size=batch_size,
+                key=jax.random.key(0),
+                progress=StepProgress(),
+            )
+            assert len(explained) == count
+    assert sum("explain" in name for name in compiled) == shapes
+    assert sum("apply" in name for name in compiled) == 1

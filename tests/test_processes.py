@@ -148,7 +148,10 @@ def test_a_process_with_other_options_stops_all(photos, tmp_path):
         ({"count": 2}, "says nothing without --coordinator"),
         ({"coordinator": "host", "count": 2, "index": 0}, "must be HOST:PORT"),
         ({"coordinator": "host:1", "count": 2}, "needs --num-processes and --process-id too"),
-        ({"coordinator": "host:1", "count": 2, "index": 2}, "must be from 0 to 1, one less than --num-processes, got 2"),
+        (
+            {"coordinator": "host:1", "count": 2, "index": 2},
+            "must be from 0 to 1, one less than --num-processes, got 2",
+        ),
     ],
 )
 def test_options_that_do_not_fit_together_are_named(options, message):

@@ -9,7 +9,7 @@ import typer
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.cli import weights
-from dmbp_jax.cli.compilation_cache import forget_compilation_cache, use_compilation_cache
+from dmbp_jax.cli.compilation_cache import forget_compilation_cache
 from dmbp_jax.cli.evaluate import evaluate, report, rows
 from dmbp_jax.cli.explain import explain
 
@@ -28,7 +28,6 @@ app.add_typer(weights.app, name="weights")
 
 @app.callback()
 def _root(
-    context: typer.Context,
     *,
     compilation_cache: Annotated[
         bool,
@@ -41,8 +40,6 @@ def _root(
     """Disentangled Masked Backpropagation, and the methods it is compared with, in JAX."""
     if not compilation_cache:
         forget_compilation_cache()
-    elif context.invoked_subcommand in ("explain", "evaluate"):
-        use_compilation_cache()
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import typer
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.cli.batch_size import BatchSize, read_batch_size
+from dmbp_jax.cli.compilation_cache import use_compilation_cache
 from dmbp_jax.data.atomic import atomic_path
 from dmbp_jax.experiments.contestants import GROUPS, KNOWN
 from dmbp_jax.experiments.evaluate import evaluate as run
@@ -82,6 +83,7 @@ def evaluate(
     ] = 60,
 ) -> None:
     """Measure how good the maps of several methods are; a run that was stopped goes on where it was."""
+    use_compilation_cache()
     joined = join_processes(coordinator, count=num_processes, index=process_id, lost_after=lost_after)
     with joined as processes:
         evaluation = Evaluation(

@@ -11,6 +11,7 @@ import typer
 from dmbp_jax import porting
 from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.cli.batch_size import BatchSize, read_batch_size
+from dmbp_jax.cli.compilation_cache import use_compilation_cache
 from dmbp_jax.data import Preprocess, example_photo, find_photos
 from dmbp_jax.data.atomic import check_writable
 from dmbp_jax.dmbp import PRESETS
@@ -64,6 +65,7 @@ def explain(
     seed: Annotated[int, typer.Option(help="Of the methods that draw at random.")] = 0,
 ) -> None:
     """Explain photographs: draw which pixels speak for a class and which against it."""
+    use_compilation_cache()
     check_choice("method", method, ["all", *METHODS, *VARIANTS])
     check_choice("preset", preset, PRESETS)
     paths = find_photos([*(photos or []), *([example_photo()] if example else [])])

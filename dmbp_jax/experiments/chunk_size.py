@@ -50,7 +50,7 @@ def program_bytes(compiled: jax.stages.Compiled, fixed: int = 0) -> ProgramBytes
     return ProgramBytes(total - fixed, fixed)
 
 
-def free_bytes(device: jax.Device) -> int:
+def free_bytes(device: Any) -> int:
     """The memory that a program may take on `device`: what the backend says is free, else the host's.
 
     The devices of one host share its memory, and half of what is free is left to others; of an accelerator's
@@ -145,5 +145,5 @@ def most_at_once(device: jax.Device) -> int:
     return MOST_ON_CPU if device.platform == "cpu" else MOST_ON_ACCELERATOR
 
 
-def _readable(count: float) -> str:
+def _readable(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
