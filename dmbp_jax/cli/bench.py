@@ -88,7 +88,7 @@ def bench(
     ]
     for title in noisy:
         console.print(
-            f"{title}: too noisy, a longer call was faster than a shorter one; take more --steps, or a quiet machine",
+            f"{title}: too noisy, a long call was faster than a short one; take more --steps",
             markup=False,
             soft_wrap=True,
         )

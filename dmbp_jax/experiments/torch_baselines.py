@@ -3,7 +3,7 @@
 Each takes NCHW images and gives maps as NumPy arrays, NHWC. PyTorch and Captum are imported when called.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ def integrated_gradients(
     import captum.attr
     import torch
 
-    maps = captum.attr.IntegratedGradients(network.module).attribute(
+    maps = captum.attr.IntegratedGradients(_in_dtype(network, x.dtype)).attribute(
         x.clone().requires_grad_(True),
         target=torch.as_tensor(targets),
         n_steps=n_steps,
@@ -39,7 +39,7 @@ def smoothgrad(network: TorchNetwork, x: Any, targets: Sequence[int], *, n_sampl
     import captum.attr
     import torch
 
-    tunnel = captum.attr.NoiseTunnel(captum.attr.Saliency(network.module))
+    tunnel = captum.attr.NoiseTunnel(captum.attr.Saliency(_in_dtype(network, x.dtype)))
     maps = [
         tunnel.attribute(
             image[None].requires_grad_(True),
@@ -115,6 +115,11 @@ def fullgrad(network: TorchNetwork, x: Any, targets: Sequence[int]) -> np.ndarra
         maps = maps.sum(dim=1, keepdim=True)
         total = total + nn.functional.interpolate(maps, x.shape[2:], mode="bilinear", align_corners=False)
     return to_nhwc(total)
+
+
+def _in_dtype(network: TorchNetwork, dtype: Any) -> Callable[[Any], Any]:
+    """The network as a function; Captum's arithmetic turns half-precision images into float32."""
+    return lambda x: network.module(x.to(dtype))
 
 
 def _scaled(maps: Any) -> Any:
