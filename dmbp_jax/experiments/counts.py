@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from dmbp_jax.dmbp import masked_sites
+from dmbp_jax.experiments.explain import explain
 from dmbp_jax.rules import find_sites
 from dmbp_jax.typing import Apply, Image, Params
 
@@ -66,6 +67,31 @@ def count_network(
         gates=sum(math.prod(site.shape) for site in sites if site.kind == "relu"),
         masks=sum(math.prod(site.shape) for site in masked_sites(sites, "filter")) if masked else 0,
     )
+
+
+class CompiledCosts(NamedTuple):
+    """What XLA says of one step, elementwise operations included."""
+
+    flops: float
+    bytes: float
+    """Read and written by all its kernels, as this backend fuses them."""
+
+
+def compiled_step(apply: Apply, params: Params, image: Image | jax.ShapeDtypeStruct) -> CompiledCosts:
+    """The cost of one step of DMBP in the compiled program, by XLA's own analysis; this compiles twice.
+
+    The analysis takes a loop's body once, so that a step is what a program with a loop costs more than one
+    without. Masks do not start at 0, where both branches would be the same and be computed once.
+    """
+
+    def cost(steps: int) -> dict[str, float]:
+        def call(params: Params, image: Image) -> Any:
+            return explain(apply, params, image[None], jax.numpy.asarray([0]), steps=steps, start=0.5)
+
+        return jax.jit(call).lower(params, image).compile().cost_analysis()
+
+    loop, none = cost(2), cost(0)
+    return CompiledCosts(loop["flops"] - none["flops"], loop["bytes accessed"] - none["bytes accessed"])
 
 
 def count_flops(function: Callable[..., object], *args: object) -> int:

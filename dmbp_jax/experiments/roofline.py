@@ -44,7 +44,9 @@ class Projection(NamedTuple):
     bound: Literal["arithmetic", "memory"]
 
 
-def project(flops: float, bytes_moved: float, device: Accelerator, precision: Precision) -> Projection:
+def project(
+    flops: float | int, bytes_moved: float | int, device: Accelerator, precision: Precision
+) -> Projection:
     """`max(flops / peak, bytes / bandwidth)`: arithmetic and memory traffic overlap perfectly.
 
     Raises `InputError` for a precision in which the device does not multiply.
