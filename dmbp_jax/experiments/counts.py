@@ -88,7 +88,7 @@ def compiled_step(apply: Apply, params: Params, image: Image | jax.ShapeDtypeStr
         def call(params: Params, image: Image) -> Any:
             return explain(apply, params, image[None], jax.numpy.asarray([0]), steps=steps, start=0.5)
 
-        return jax.jit(call).lower(params, image).compile().cost_analysis()
+        return jax.jit(call).lower(params, image).compile().cost_analysis() or {}
 
     loop, none = cost(2), cost(0)
     return CompiledCosts(loop["flops"] - none["flops"], loop["bytes accessed"] - none["bytes accessed"])
