@@ -11,7 +11,7 @@ import numpy as np
 from dmbp_jax.experiments.torch_network import TorchNetwork, to_nhwc
 
 CHUNK = 10
-"""Samples that Captum sends through the network at once: as many as the package's own methods."""
+"""Samples that Captum sends through the network at once: all of them need gigabytes on VGG-16."""
 RISE_CHUNK = 32
 
 
