@@ -61,11 +61,13 @@ def tiny_apply(params, images, *, rule=PLAIN):
     return net.linear("fc", h.mean(axis=(1, 2)), role="class")
 
 
+TINY_LAYERS = (
+    LayerShape("conv1", (4, 3, 3, 3)),
+    LayerShape("conv2", (4, 4, 3, 3)),
+    LayerShape("fc", (CLASSES, 4)),
+)
+
+
 def tiny_network():
     """`tiny_apply`, its parameters and three random images of 8 x 8 pixels."""
-    layers = (
-        LayerShape("conv1", (4, 3, 3, 3)),
-        LayerShape("conv2", (4, 4, 3, 3)),
-        LayerShape("fc", (CLASSES, 4)),
-    )
-    return tiny_apply, draw_params(layers), draw_images(3, 8, 8, 3)
+    return tiny_apply, draw_params(TINY_LAYERS), draw_images(3, 8, 8, 3)

@@ -9,6 +9,7 @@ import typer
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.cli import weights
+from dmbp_jax.cli.bench import bench
 from dmbp_jax.cli.compilation_cache import forget_compilation_cache
 from dmbp_jax.cli.evaluate import evaluate, report, rows
 from dmbp_jax.cli.explain import explain
@@ -23,6 +24,7 @@ app.command()(explain)
 app.command()(evaluate)
 app.command()(report)
 app.command()(rows)
+app.command()(bench)
 app.add_typer(weights.app, name="weights")
 
 

@@ -1,0 +1,88 @@
+"""The PyTorch programs of `bench --against torch` compute what the package computes, on the same weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dmbp_jax
+from dmbp_jax import InputError
+from dmbp_jax.experiments import torch_baselines, torch_reference
+from dmbp_jax.experiments.bench import random_params
+from dmbp_jax.experiments.torch_network import check_known, forward, to_nchw, torch_network
+from dmbp_jax.models import get_architecture
+
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("quick_compiling")]
+
+NETWORKS = ("squeezenet1_1", "resnet18", "vgg11")
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def network(request):
+    """`apply`, its parameters, two images, and torchvision's network with the same parameters."""
+    random = np.random.default_rng(0)
+    params = random_params(random, request.param)
+    images = random.standard_normal((2, 64, 64, 3), np.float32)
+    return get_architecture(request.param).apply, params, images, torch_network(request.param, params)
+
+
+def test_dmbp_is_the_same(network):
+    apply, params, images, theirs = network
+    targets = np.asarray(jax.jit(apply)(params, images)).argmax(axis=1)
+    expected = torch_reference.dmbp(theirs, to_nchw(images), targets.tolist(), steps=4, learning_rate=0.1)
+    a = dmbp_jax.explain(apply, params, images, targets, steps=4, learning_rate=0.1)
+    close(a.scores.positive, expected.positive)
+    close(a.scores.negative, expected.negative)
+    close(a.values, expected.values)
+
+
+def test_logits_are_the_same(network):
+    apply, params, images, theirs = network
+    close(jax.jit(apply)(params, images), forward(theirs, to_nchw(images)).numpy())
+
+
+@pytest.fixture(scope="module")
+def small_net():
+    random = np.random.default_rng(0)
+    params = random_params(random, "squeezenet1_1")
+    images = random.standard_normal((2, 48, 48, 3), np.float32)
+    return (
+        get_architecture("squeezenet1_1").apply,
+        params,
+        images,
+        torch_network("squeezenet1_1", params),
+    )
+
+
+@pytest.mark.parametrize(("method", "options"), [("integrated_gradients", {"n_steps": 12}), ("fullgrad", {})])
+def test_baselines_are_the_same(small_net, method, options):
+    apply, params, images, theirs = small_net
+    targets = np.asarray(jax.jit(apply)(params, images)).argmax(axis=1)
+    expected = getattr(torch_baselines, method)(theirs, to_nchw(images), targets.tolist(), **options)
+    a = dmbp_jax.explain(apply, params, images, targets, method, **options)
+    close(a.values, expected)
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "count"), [("rise", "n_masks", 400), ("smoothgrad", "n_samples", 40)]
+)
+def test_baselines_that_draw_agree_on_average(small_net, method, option, count):
+    apply, params, images, theirs = small_net
+    targets = np.asarray(jax.jit(apply)(params, images)).argmax(axis=1)
+    expected = getattr(torch_baselines, method)(
+        theirs, to_nchw(images), targets.tolist(), **{option: count}
+    ).sum(axis=-1)
+    a = dmbp_jax.explain(
+        apply, params, jnp.asarray(images), targets, method, key=jax.random.key(0), **{option: count}
+    )
+    for ours, other in zip(a.heatmap, expected, strict=True):
+        assert np.corrcoef(np.ravel(ours), other.ravel())[0, 1] > 0.5
+
+
+def test_a_network_that_torchvision_lacks_is_refused():
+    with pytest.raises(InputError, match="no PyTorch program of 'resnet50_caffe'"):
+        check_known("resnet50_caffe")
+
+
+def close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
