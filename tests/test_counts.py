@@ -30,7 +30,7 @@ def test_a_network_counted_by_hand():
         gates=256 + 64,
         masks=256 + 64,
     )
-    assert counts.step_flops == 4 * (conv2 + fc)
+    assert counts.step_flops == 3 * (conv2 + fc)
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_loops_count_with_their_length_and_branches_with_the_longest():
 def test_bytes_of_a_step():
     counts = NetworkCounts(0, 0, weights=1000, activations=10, gates=8, masks=6)
     single, half = (step_bytes(counts, precision=precision) for precision in ("float32", "bfloat16"))
-    assert single == 10 * 40 + 6 * 32 + 8 * 4 + 8000
+    assert single == 10 * 32 + 6 * 28 + 8 * 3 + 8000
     # Activations and weights halve, masks and gates do not.
-    assert half == 10 * 20 + 6 * 32 + 8 * 4 + 4000
+    assert half == 10 * 16 + 6 * 28 + 8 * 3 + 4000
     assert step_bytes(counts, batch_size=8) == single - 8000 + 1000
     with pytest.raises(InputError, match="batch_size must be at least 1, got 0"):
         step_bytes(counts, batch_size=0)

@@ -78,3 +78,31 @@ def test_conv_equals_the_sum_over_its_window():
 def test_conv_refuses_another_number_of_channels():
     with pytest.raises(ValueError, match="takes 3 channels"):
         ops.conv2d(jnp.ones((1, 5, 5, 1)), jnp.ones((3, 3, 3, 4)), jnp.zeros(4))
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"), [(1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 0), (7, 2, 3)]
+)
+def test_conv_has_jaxs_own_gradients(x64, size, stride, padding):
+    x, kernel, bias = (
+        jnp.asarray(np.random.default_rng(0).normal(size=shape))
+        for shape in ((2, 10, 9, 3), (size, size, 3, 4), (4,))
+    )
+
+    def plain(x, kernel, bias):
+        pads = ((padding, padding),) * 2
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return (
+            jax.lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=numbers) + bias
+        )
+
+    def ours(x, kernel, bias):
+        return ops.conv2d(x, kernel, bias, stride=stride, padding=padding)
+
+    with jax.numpy_rank_promotion("allow"):
+        value, expected = jax.vjp(plain, x, kernel, bias)
+    actual_value, actual = jax.vjp(ours, x, kernel, bias)
+    np.testing.assert_allclose(actual_value, value, rtol=1e-12)
+    weights = jnp.asarray(np.random.default_rng(1).normal(size=value.shape))
+    for mine, other in zip(actual(weights), expected(weights), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-10, atol=1e-12)

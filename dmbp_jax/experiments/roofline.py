@@ -63,21 +63,21 @@ def project(
 def step_bytes(counts: NetworkCounts, *, batch_size: int = 1, precision: Precision = "float32") -> int:
     """Bytes that a step of DMBP moves at least, per image, with every elementwise operation fused.
 
-    Of each branch, for every activation: written and read on the way forward; its gated value read again, and
-    its cotangent written and read, on the way back. Once: the optimiser reads and writes `theta` and `v`; all
-    four passes read the masks, from one `theta`, and the gates, a byte each. Weights are read twice, with
-    both branches and all images of a batch at once.
+    For every activation: of each branch, written and read on the way forward, and read again for the masks'
+    gradient; of the one branch that goes back, a cotangent written and read. The optimiser reads and writes
+    `theta` and `v`; all three passes read the masks, from one `theta`, and the gates, a byte each. Weights
+    are read twice, forward with both branches and all images of a batch at once.
 
     >>> step_bytes(NetworkCounts(0, 0, weights=100, activations=10, gates=10, masks=10), batch_size=2)
-    1060
+    1030
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     check_choice("precision", precision, BYTES)
     size = BYTES[precision]
-    activations = 2 * 5 * size * counts.activations
-    masks = (4 + 4) * 4 * counts.masks
-    gates = 4 * counts.gates
+    activations = (2 * 3 + 2) * size * counts.activations
+    masks = (4 + 3) * 4 * counts.masks
+    gates = 3 * counts.gates
     return activations + masks + gates + 2 * size * counts.weights // batch_size
 
 

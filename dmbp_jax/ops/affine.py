@@ -1,6 +1,7 @@
 """Convolution and linear layer, NHWC, with PyTorch's padding."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,22 +42,24 @@ def _convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
 
 
 def _convolve_forward(
-    x: Array, kernel: Array, stride: int, padding: int
-) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve(x, kernel, stride, padding), (x, kernel)
+    x: Any, kernel: Any, stride: int, padding: int
+) -> tuple[Array, tuple[tuple[int, ...], Array, Array | None]]:
+    # Mostly only the data's gradient is wanted, for which the data need not be kept.
+    kept = x.value if kernel.perturbed else None
+    return _convolve(x.value, kernel.value, stride, padding), (x.value.shape[1:3], kernel.value, kept)
 
 
 def _convolve_backward(
-    stride: int, padding: int, residuals: tuple[Array, Array], cotangent: Array
-) -> tuple[Array, Array]:
+    stride: int, padding: int, residuals: tuple[tuple[int, ...], Array, Array | None], cotangent: Array
+) -> tuple[Array, Array | None]:
     """As JAX's own, with the transposed kernel as an array of its own, which a loop can keep.
 
     Left to itself XLA transposes a kernel each time, or convolves by a slower program instead.
     """
-    x, kernel = residuals
+    sizes, kernel, x = residuals
     transposed = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     pads = []
-    for size, out, window in zip(x.shape[1:3], cotangent.shape[1:3], kernel.shape[:2], strict=True):
+    for size, out, window in zip(sizes, cotangent.shape[1:3], kernel.shape[:2], strict=True):
         before = window - 1 - padding
         pads.append((before, size + window - 1 - ((out - 1) * stride + 1) - before))
     to_x = jax.lax.conv_general_dilated(
@@ -67,11 +70,13 @@ def _convolve_backward(
         lhs_dilation=(stride, stride),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
+    if x is None:
+        return to_x, None
     _, to_kernel = jax.vjp(lambda k: _convolve.__wrapped__(x, k, stride, padding), kernel)
     return to_x, to_kernel(cotangent)[0]
 
 
-_convolve.defvjp(_convolve_forward, _convolve_backward)
+_convolve.defvjp(_convolve_forward, _convolve_backward, symbolic_zeros=True)
 
 
 def linear(

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Inexact
 
 from dmbp_jax import ops
@@ -88,7 +89,7 @@ def _forward(apply: Apply, params: Any, target: Target, rule: Rule) -> Callable[
         taps = _Taps(rule, zeros)
         logits = apply(params, image[None], rule=taps)[0]
         # Half precision is for the passes; a score is compared and added up.
-        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        logits = logits.astype(np.promote_types(logits.dtype, np.float32))
         return ops.target_score(logits, target), taps.activations
 
     return forward
