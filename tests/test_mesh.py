@@ -29,6 +29,9 @@ arrays, said = {}, {}
 for count in (1, 2, 8):
     devices = np.asarray(jax.devices()[:count]).reshape(-1, min(count, 2))
     mesh = jax.sharding.Mesh(devices, ("hosts", "devices"))
+    if count == 8:
+        # Its axes are explicit by default.
+        mesh = jax.make_mesh((2, 4), ("hosts", "devices"))
     for method, options in OPTIONS.items():
         for name, batch_size in (("chunks", 3), ("whole", None), ("auto", "auto")):
             a = dmbp_jax.explain(

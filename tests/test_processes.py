@@ -18,7 +18,7 @@ from dmbp_jax.experiments.store import open_store
 
 PROGRAM = Path(__file__).with_name("tiny_evaluation.py")
 PHOTOS = 10
-OPTIONS = ("--methods", "random,gradient_x_input", "--batch-size", "2", "--lost-after", "4", "-o", "run")
+OPTIONS = ("--methods", "random,gradient_x_input", "--batch-size", "2", "--lost-after", "15", "-o", "run")
 UNITS = 10
 
 

@@ -21,12 +21,18 @@ def local_mesh() -> Mesh | None:
 
 def along_images(mesh: Mesh) -> NamedSharding:
     """The first axis divided over all devices of `mesh`, whatever its axes."""
-    return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    return NamedSharding(_automatic(mesh), PartitionSpec(mesh.axis_names))
 
 
 def replicate(tree: Any, mesh: Mesh | None) -> Any:
     """`tree` whole on every device of `mesh`; as it is without one."""
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(_automatic(mesh), PartitionSpec()))
+
+
+def _automatic(mesh: Mesh) -> Mesh:
+    """The same devices, with the compiler free to place what lies between: `jax.make_mesh` would have the
+    networks name the sharding of every array."""
+    return Mesh(mesh.devices, mesh.axis_names)
 
 
 def take_chunk(inputs: Inputs, at: int, chunk: int, mesh: Mesh | None) -> Inputs:
