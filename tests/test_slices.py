@@ -27,11 +27,11 @@ def test_the_results_are_those_of_the_whole_and_the_arguments_stay_the_callers()
     assert (sliced.length, sliced.each) == (60, 3)
     seen = []
     for _ in range(2):
-        results = sliced(X, ROWS, on_step=lambda *step: seen.append(step))
+        results = sliced.run(X, ROWS, on_step=lambda *step: seen.append(step))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), results, power(X, ROWS))
     assert seen == 2 * [(3 * (i + 1), 60) for i in range(20)]
     np.testing.assert_array_equal(X, np.arange(3.0))
-    np.testing.assert_array_equal(sliced(X + 1, ROWS)["x"], X + 1)
+    np.testing.assert_array_equal(sliced.run(X + 1, ROWS)["x"], X + 1)
 
 
 def test_a_prime_number_of_steps_is_walked_one_by_one():
@@ -46,7 +46,7 @@ def test_the_longest_loop_is_cut():
 
     sliced = cut(two_loops, X)
     assert sliced.length == 5
-    np.testing.assert_array_equal(sliced(X), two_loops(X))
+    np.testing.assert_array_equal(sliced.run(X), two_loops(X))
 
 
 def test_a_function_without_a_loop_is_not_cut():

@@ -82,7 +82,10 @@ def dmbp(
     branch = Branch(forward, lambda masks: pass_through(masks).gradients)
     start = {site.name: jnp.full(site.shape, config.start, mask_dtype) for site in masked}
     thetas, history = optimize(
-        lambda thetas: mask_gradient(branch, total, thetas, config.objective), start, config
+        lambda thetas: mask_gradient(branch, total, thetas, config.objective),
+        start,
+        config,
+        keep_scores=return_history,
     )
 
     masks = split(thetas)
@@ -98,7 +101,7 @@ def dmbp(
         positive=positive,
         negative=negative,
         masks=masks[0] if return_masks else None,
-        history=_append(history, final) if return_history else None,
+        history=None if history is None else _append(history, final),
     )
 
 

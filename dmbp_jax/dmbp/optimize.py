@@ -26,18 +26,21 @@ def optimize(
     gradient: Callable[[Any], tuple[Any, Scores]],
     start: dict[str, Float[Array, "..."]],
     config: DMBPConfig,
-) -> tuple[dict[str, Float[Array, "..."]], Scores]:
+    *,
+    keep_scores: bool = True,
+) -> tuple[dict[str, Float[Array, "..."]], Scores | None]:
     """Follow `gradient(thetas)`, which gives the scores too, downhill from `start`.
 
-    Returns the last thetas, and the scores before each step, `(steps,)`.
+    Returns the last thetas, and if asked for the scores before each step, `(steps,)`: what only they need is
+    otherwise not computed.
     """
     rmsprop = optimizer(config)
 
-    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Scores]:
+    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Scores | None]:
         thetas, state = carry
         slope, scores = gradient(thetas)
         updates, state = rmsprop.update(slope, state)
-        return (optax.apply_updates(thetas, updates), state), scores
+        return (optax.apply_updates(thetas, updates), state), scores if keep_scores else None
 
     (thetas, _), history = hoisted_scan(step, (start, rmsprop.init(start)), length=config.steps)
     return thetas, history

@@ -150,7 +150,7 @@ class _Call(NamedTuple):
         """
         sliced = self.slices(chunk, mesh) if stepwise else None
         if sliced is not None:
-            return functools.partial(sliced, self.params, self.arrays)
+            return functools.partial(sliced.run, self.params, self.arrays)
         program = self.program(chunk, mesh) if owned else _explain_given
 
         def run(*inputs: Any, on_step: OnStep | None = None) -> Attribution:

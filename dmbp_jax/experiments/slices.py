@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import JaxprEqn
+from jax.extend.core import JaxprEqn, jaxpr_as_fun
 
 from dmbp_jax.ops.program import Program, as_function, trace, variables
 from dmbp_jax.typing import OnStep
@@ -24,13 +24,13 @@ class Slices(NamedTuple):
     """Steps of the loop; 1 for a function without one."""
     each: int
     """Steps of a slice."""
-    before: Callable[..., Any]
+    before: Any
     """What the loop closes over, its first carry, what it walks, room for what it returns step by step, and
     what is needed afterwards."""
-    within: Callable[..., Any]
-    after: Callable[..., Any]
+    within: Any
+    after: Any
 
-    def __call__(self, *args: Any, on_step: OnStep | None = None) -> Any:
+    def run(self, *args: Any, on_step: OnStep | None = None) -> Any:
         """As the function that was cut; `on_step(done, length)` after each slice."""
         fixed, carry, xs, ys, later = self.before(*args)
         for start in range(0, self.length, self.each):
@@ -53,7 +53,7 @@ def cut(function: Callable[..., Any], *args: Any) -> Slices | None:
     ...     return jax.lax.scan(lambda c, _: (c / 2, None), x, length=40)[0] * 2.0**40
     >>> seen = []
     >>> sliced = cut(halve, jnp.ones(3))
-    >>> sliced(jnp.ones(3), on_step=lambda *step: seen.append(step)).tolist(), seen[0], seen[-1]
+    >>> sliced.run(jnp.ones(3), on_step=lambda *step: seen.append(step)).tolist(), seen[0], seen[-1]
     ([1.0, 1.0, 1.0], (2, 40), (40, 40))
     """
     program = trace(function, *args)
@@ -84,8 +84,8 @@ def _parts(program: Program, loop: JaxprEqn, each: int) -> tuple[Any, Any, Any]:
     inputs = [*program.jaxpr.constvars, *program.jaxpr.invars]
     compute_first = as_function(program, inputs, [*loop.invars, *kept], first)
     compute_last = as_function(program, [*loop.outvars, *kept], program.outvars, last)
-    body = jax.extend.core.jaxpr_as_fun(loop.params["jaxpr"])
-    rows = [v.aval for v in loop.outvars[carries:]]
+    body = jaxpr_as_fun(loop.params["jaxpr"])
+    rows: list[Any] = [v.aval for v in loop.outvars[carries:]]
     structure = jax.tree.structure(program.structure)
 
     @jax.jit

@@ -1,6 +1,5 @@
 """Convolution and linear layer, NHWC, with PyTorch's padding."""
 
-import functools
 from typing import Any
 
 import jax
@@ -30,8 +29,7 @@ def conv2d(
     return _convolve(x, kernel, stride, padding) + bias[None, None, None, :]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+def _plain(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     return jax.lax.conv_general_dilated(
         x,
         kernel,
@@ -41,12 +39,15 @@ def _convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     )
 
 
+_convolve = jax.custom_vjp(_plain, nondiff_argnums=(2, 3))
+
+
 def _convolve_forward(
     x: Any, kernel: Any, stride: int, padding: int
 ) -> tuple[Array, tuple[tuple[int, ...], Array, Array | None]]:
     # Mostly only the data's gradient is wanted, for which the data need not be kept.
     kept = x.value if kernel.perturbed else None
-    return _convolve(x.value, kernel.value, stride, padding), (x.value.shape[1:3], kernel.value, kept)
+    return _plain(x.value, kernel.value, stride, padding), (x.value.shape[1:3], kernel.value, kept)
 
 
 def _convolve_backward(
@@ -72,7 +73,7 @@ def _convolve_backward(
     )
     if x is None:
         return to_x, None
-    _, to_kernel = jax.vjp(lambda k: _convolve.__wrapped__(x, k, stride, padding), kernel)
+    _, to_kernel = jax.vjp(lambda k: _plain(x, k, stride, padding), kernel)
     return to_x, to_kernel(cotangent)[0]
 
 

@@ -59,8 +59,9 @@ def _open(jaxpr: Jaxpr) -> tuple[list[JaxprEqn], list[Atom]]:
             if inner is not None and not inner.consts:
                 outvars = walk(inner.jaxpr, dict(zip(inner.jaxpr.invars, invars, strict=True)))
             else:
-                outvars = [new(v.aval) for v in eqn.outvars]
-                eqns.append(eqn.replace(invars=invars, outvars=outvars))
+                fresh = [new(v.aval) for v in eqn.outvars]
+                eqns.append(eqn.replace(invars=invars, outvars=fresh))
+                outvars = [*fresh]
             known.update(zip(eqn.outvars, outvars, strict=True))
         return [of(v) for v in jaxpr.outvars]
 
