@@ -54,7 +54,7 @@ def count_network(
     >>> image = jax.ShapeDtypeStruct((224, 224, 3), jax.numpy.float32)
     >>> counts = count_network(get_architecture("vgg16").apply, params, image)
     >>> f"{counts.forward_flops / 1e9:.1f} GFLOP, a step {counts.step_flops / 1e9:.1f}"
-    '30.9 GFLOP, a step 123.2'
+    '30.9 GFLOP, a step 123.1'
     """
     sites = find_sites(apply, params, image)
     batch = jax.ShapeDtypeStruct((1, *image.shape), image.dtype)

@@ -69,7 +69,7 @@ def step_bytes(counts: NetworkCounts, *, batch_size: int = 1, precision: Precisi
     both branches and all images of a batch at once.
 
     >>> step_bytes(NetworkCounts(0, 0, weights=100, activations=10, gates=10, masks=10), batch_size=2)
-    1060
+    1160
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
