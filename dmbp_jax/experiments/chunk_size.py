@@ -16,8 +16,9 @@ import jax
 from dmbp_jax.checks import InputError
 
 MOST_ON_CPU = 8
-"""Per device. Each image has its own masks, so that a chunk shares nothing but the weights, and these stay in
-cache from 8 images on: more bring no more speed there, only more memory and more to fill up at the end."""
+"""Per device: what the commands took before. Each image has its own masks, so that a chunk shares nothing but
+the weights; whether more than 8 gain anything was measured on a busy machine only, without a clear answer,
+and they cost more memory and more to fill up at the end."""
 MOST_ON_ACCELERATOR = 32
 """Per device; an accelerator should be busy by then, but none was at hand to measure it."""
 SHARE = {"cpu": 0.5}
