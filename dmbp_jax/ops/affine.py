@@ -53,28 +53,44 @@ def _convolve_forward(
 def _convolve_backward(
     stride: int, padding: int, residuals: tuple[tuple[int, ...], Array, Array | None], cotangent: Array
 ) -> tuple[Array, Array | None]:
-    """As JAX's own, with the transposed kernel as an array of its own, which a loop can keep.
+    """As JAX's own, but with the transposed kernel as an array of its own, which a loop can keep.
 
-    Left to itself XLA transposes a kernel each time, or convolves by a slower program instead.
+    Left to itself XLA transposes a kernel each time, or convolves by a slower program instead. A stride's
+    gaps are not filled with zeros to be multiplied: each of the `stride^2` phases of the input has its own
+    taps of the kernel, and they are output channels of one convolution ("sub-pixel convolution").
     """
     sizes, kernel, x = residuals
-    transposed = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    transposed = _phases(kernel, stride)
+    first = padding // stride
     pads = []
-    for size, out, window in zip(sizes, cotangent.shape[1:3], kernel.shape[:2], strict=True):
-        before = window - 1 - padding
-        pads.append((before, size + window - 1 - ((out - 1) * stride + 1) - before))
-    to_x = jax.lax.conv_general_dilated(
+    for size, out, taps in zip(sizes, cotangent.shape[1:3], transposed.shape[:2], strict=True):
+        count, before = (size - 1 + padding) // stride + 1 - first, taps - 1 - first
+        pads.append((before, count + taps - 1 - out - before))
+    to_phases = jax.lax.conv_general_dilated(
         cotangent,
         transposed,
         window_strides=(1, 1),
         padding=pads,
-        lhs_dilation=(stride, stride),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
+    n, rows, columns, _ = to_phases.shape
+    spread = to_phases.reshape(n, rows, columns, stride, stride, -1).transpose(0, 1, 3, 2, 4, 5)
+    spread = spread.reshape(n, rows * stride, columns * stride, -1)
+    left = padding % stride
+    to_x = spread[:, left : left + sizes[0], left : left + sizes[1]]
     if x is None:
         return to_x, None
     _, to_kernel = jax.vjp(lambda k: _plain(x, k, stride, padding), kernel)
     return to_x, to_kernel(cotangent)[0]
+
+
+def _phases(kernel: Array, stride: int) -> Array:
+    """The kernel `(ceil(kh / s), ceil(kw / s), o, s s i)` from outputs to the `s s` phases of the input."""
+    high, wide, inner, outer = kernel.shape
+    rows, columns = -(-high // stride), -(-wide // stride)
+    filled = jnp.pad(kernel, ((0, rows * stride - high), (0, columns * stride - wide), (0, 0), (0, 0)))
+    split = filled.reshape(rows, stride, columns, stride, inner, outer)
+    return jnp.flip(split, (0, 2)).transpose(0, 2, 5, 1, 3, 4).reshape(rows, columns, outer, -1)
 
 
 _convolve.defvjp(_convolve_forward, _convolve_backward, symbolic_zeros=True)

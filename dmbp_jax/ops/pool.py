@@ -44,7 +44,8 @@ def select_max(x: Inexact[Array, "n h w c"], window: Window) -> UInt8[Array, "n 
 
 
 def _max_pool_forward(x: Array, window: Window) -> tuple[Array, tuple[Array, tuple[int, ...]]]:
-    return max_pool(x, window), (select_max(x, window), x.shape[1:3])
+    # Without the barrier XLA finds each maximum anew for every window that it is compared with.
+    return max_pool(x, window), (jax.lax.optimization_barrier(select_max(x, window)), x.shape[1:3])
 
 
 def _max_pool_backward(
@@ -92,41 +93,41 @@ _pool_selected.defvjp(_pool_selected_forward, _pool_selected_backward)
 def _unpool(cotangent: Array, selection: Array, window: Window, size: Sequence[int]) -> Array:
     """Each input collects from the few windows that cover it, and that have selected it.
 
-    XLA's own transpose adds up one padded copy of the input's size for each element of a window.
+    Inputs a stride apart are treated alike: input `s q + a` (padding included) is element `a + s i` of window
+    `q - i`. XLA's own transpose adds up one padded copy of the input's size for each element of a window.
     """
-    to_x = jnp.zeros((*cotangent.shape[:1], *size, *cotangent.shape[3:]), cotangent.dtype)
-    covering = range(-(-window.size // window.stride))
-    for i, j in itertools.product(covering, covering):
-        rows, columns = (_element(n, window, nth) for n, nth in zip(size, (i, j), strict=True))
-        here = np.where((rows < 0)[:, None] | (columns < 0), _NOWHERE, rows[:, None] * window.size + columns)
-        there = _spread(selection, window, size, (i, j), fill=_OUTSIDE)
-        chosen = there == jnp.asarray(here, selection.dtype)[None, :, :, None]
-        to_x = to_x + jnp.where(chosen, _spread(cotangent, window, size, (i, j), fill=0), 0)
-    return to_x
+    stride, first = window.stride, window.padding // window.stride
+    counts = [(extent - 1 + window.padding) // stride + 1 - first for extent in size]
+
+    def shifted(windows: Array, back: tuple[int, int], fill: int) -> Array:
+        pads = [
+            (i - first, count + first - i - have, 0)
+            for i, count, have in zip(back, counts, windows.shape[1:3], strict=True)
+        ]
+        return jax.lax.pad(windows, jnp.asarray(fill, windows.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
+
+    covering = list(itertools.product(range(-(-window.size // stride)), repeat=2))
+    chosen = {back: shifted(selection, back, _NO_WINDOW) for back in covering}
+    arriving = {back: shifted(cotangent, back, 0) for back in covering}
+
+    def collect(a: int, b: int) -> Array:
+        total = jnp.zeros_like(arriving[0, 0])
+        for i, j in covering:
+            row, column = a + stride * i, b + stride * j
+            if row < window.size and column < window.size:
+                here = chosen[i, j] == row * window.size + column
+                total = total + jnp.where(here, arriving[i, j], 0)
+        return total
+
+    phases = jnp.stack([jnp.stack([collect(a, b) for b in range(stride)], 3) for a in range(stride)], 2)
+    n, rows, _, columns, _, channels = phases.shape
+    spread = phases.reshape(n, rows * stride, columns * stride, channels)
+    left = window.padding % stride
+    return spread[:, left : left + size[0], left : left + size[1]]
 
 
-_NOWHERE, _OUTSIDE = 254, 255
-"""Numbers of no element: of an input that a window does not reach, of a window that does not exist."""
-
-
-def _element(size: int, window: Window, nth: int) -> np.ndarray:
-    """For each input along an axis, which element of the `nth` last window that covers it; -1 for none."""
-    element = (np.arange(size) + window.padding) % window.stride + nth * window.stride
-    return np.where(element < window.size, element, -1)
-
-
-def _spread(windows: Array, window: Window, size: Sequence[int], nth: tuple[int, int], *, fill: int) -> Array:
-    """For each input, the entry of the `nth` last window that covers it; `fill` where there is no window."""
-    n, rows, columns, channels = windows.shape
-    stride = window.stride
-    blown_up = jnp.broadcast_to(
-        windows[:, :, None, :, None], (n, rows, stride, columns, stride, channels)
-    ).reshape(n, rows * stride, columns * stride, channels)
-    pads = []
-    for extent, count, back in zip(size, (rows, columns), nth, strict=True):
-        before = back * stride - window.padding
-        pads.append((before, extent - before - count * stride, 0))
-    return jax.lax.pad(blown_up, jnp.asarray(fill, windows.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
+_NO_WINDOW = 255
+"""Not the number of an element."""
 
 
 def adaptive_avg_pool(x: Inexact[Array, "n h w c"], size: int) -> Inexact[Array, "n size size c"]:
