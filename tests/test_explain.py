@@ -1,5 +1,6 @@
 """`explain`: chunks, tracing, targets, options, and what it refuses."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -228,7 +229,32 @@ def test_presets():
         objective="all",
         compute_dtype=None,
     )
-    assert configure("fast") == DMBPConfig(steps=10, learning_rate=0.1)
+    fast = PRESETS["fast"]
+    assert configure("fast", steps=7) == dataclasses.replace(fast, steps=7)
+    assert fast.steps <= 10
+
+
+def test_masks_of_two_sigmoids_start_as_the_network_itself(network):
+    apply, params, images = network
+    a = dmbp_jax.explain(apply, params, images, [1, 2, 3], steps=0, mask_scale=2.0)
+    plain = dmbp_jax.explain(apply, params, images, [1, 2, 3], "gradient_x_input")
+    for half, score in ((a.positive, a.scores.positive), (a.negative, a.scores.negative)):
+        np.testing.assert_allclose(half, plain.values, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(score, a.scores.total, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_fast_does_not_depend_on_the_unit_of_the_logits(network, scale):
+    apply, params, images = network
+    scaled = {**params, "fc": jax.tree.map(lambda leaf: leaf * scale, params["fc"])}
+    one, other = (
+        dmbp_jax.explain(apply, p, images, [1, 2, 3], preset="fast", return_masks=True)
+        for p in (params, scaled)
+    )
+    for name, mask in one.masks.items():
+        np.testing.assert_allclose(other.masks[name], mask, atol=1e-4)
+    size = np.abs(one.values).max()
+    np.testing.assert_allclose(other.values / scale, one.values, atol=1e-4 * size)
     assert configure("paper", steps=20) == DMBPConfig(steps=20)
 
 

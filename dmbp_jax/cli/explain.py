@@ -51,7 +51,10 @@ def explain(
         str, typer.Option(help=f"all, to compare, or one of: {', '.join([*METHODS, *VARIANTS])}.")
     ] = "dmbp",
     preset: Annotated[
-        str, typer.Option(help="fast: DMBP in 10 steps, RISE with 1000 masks. paper: as their papers.")
+        str,
+        typer.Option(
+            help="fast: DMBP in 2 steps of our own rule, RISE with 1000 masks. paper: as their papers."
+        ),
     ] = "fast",
     output: Annotated[
         Path | None,
@@ -164,7 +167,9 @@ def _describe(one: Explained, spec: porting.ModelSpec, preset: str) -> str:
         y, positive, negative, nuisance = (float(score) for score in scores)
         lines.append(f"y = {y:.4g}: y+ = {positive:.4g}, y- = {negative:.4g}, y~ = {nuisance:.4g}")
     if scores is not None and preset == "fast":
-        lines.append("(a quick look in 10 steps; the paper's 200 give other maps and scores: --preset paper)")
+        lines.append(
+            "(two steps of our own rule; the paper's 200 give other maps and scores: --preset paper)"
+        )
     broken = [name for name, a in one.attributions.items() if not a.finite]
     if broken:
         lines.append(f"warning: some numbers are infinite or NaN: {', '.join(broken)}")

@@ -82,13 +82,13 @@ def dmbp(
     branch = Branch(forward, lambda masks: pass_through(masks).gradients)
     start = {site.name: jnp.full(site.shape, config.start, mask_dtype) for site in masked}
     thetas, history = optimize(
-        lambda thetas: mask_gradient(branch, total, thetas, config.objective),
+        lambda thetas: mask_gradient(branch, total, thetas, config.objective, scale=config.mask_scale),
         start,
         config,
         keep_scores=return_history,
     )
 
-    masks = split(thetas)
+    masks = split(thetas, config.mask_scale)
     halves = [pass_through(half) for half in masks]
     y_positive, y_negative = (half.score.astype(mask_dtype) for half in halves)
     final = Scores(total, y_positive, y_negative, total - y_positive - y_negative)
