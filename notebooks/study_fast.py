@@ -152,9 +152,7 @@ def photographs(network: Network, shared: Path) -> list[Photo]:
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "which", "n_steps"))
-def _curve(  # noqa: PLR0917
-    params: Any, image: Any, heatmap: Any, target: Any, apply: Any, which: str, n_steps: int
-) -> Any:
+def _curve(params: Any, image: Any, heatmap: Any, target: Any, apply: Any, which: str, n_steps: int) -> Any:
     measure = {
         "insertion": metrics.insertion,
         "deletion": metrics.deletion,
@@ -219,7 +217,7 @@ def _linearize(apply: Any, params: Any, image: Any) -> Any:
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "objective"))
-def _branches(  # noqa: PLR0917
+def _branches(
     apply: Any,
     params: Any,
     image: Any,

@@ -44,7 +44,11 @@ class DMBPConfig:
     """The initial `theta` of every mask `sigmoid(theta)`; the paper leaves it open. 0: both masks are 1/2."""
     mask_scale: float = 1.0
     """Masks are `mask_scale * sigmoid(theta)` and `mask_scale * sigmoid(-theta)`, above 0. The paper's is 1;
-    with 2, ours, they are all ones at `theta = 0`, so that depth does not shrink the branches."""
+    with 2, ours, they are all ones at `theta = 0`, so that depth does not shrink the branches. So many masks
+    above 1 that float32 cannot hold their product are refused."""
+    normalize_branches: bool = False
+    """Whether both branches of the result are divided by `|y+ / y|`, ours: the map keeps its shape, and its
+    unit is the logit's again where masks above 1 have let `y+` grow by orders of magnitude."""
     mask_sites: MaskSites = "filter"
     """`"filter"`: after every hidden convolution or linear layer; `"relu"`: at every ReLU output;
     `"filter_and_shortcut"`: as the first, and at the projections of shortcuts. They differ only in networks
@@ -84,6 +88,7 @@ PRESETS: dict[str, DMBPConfig] = {
         learning_rate=1.0,
         optimizer="powerball",
         mask_scale=2.0,
+        normalize_branches=True,
         mask_sites="relu",
         objective="positive",
     ),
@@ -97,7 +102,7 @@ def configure(preset: str = "paper", **options: Any) -> DMBPConfig:
 
     >>> configure("fast", steps=5)
     DMBPConfig(steps=5, learning_rate=1.0, optimizer='powerball', decay=0.99, eps=1e-08, start=0.0, \
-mask_scale=2.0, mask_sites='relu', objective='positive', compute_dtype=None)
+mask_scale=2.0, normalize_branches=True, mask_sites='relu', objective='positive', compute_dtype=None)
     """
     check_choice("preset", preset, PRESETS)
     known = [field.name for field in dataclasses.fields(DMBPConfig)]

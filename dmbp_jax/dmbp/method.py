@@ -1,6 +1,7 @@
 """DMBP for one image: Ruiz, Agudo, Moreno-Noguer, "Generating Attribution Maps with Disentangled Masked
 Backpropagation", ICCV 2021."""
 
+import math
 from typing import Any
 
 import jax
@@ -15,6 +16,9 @@ from dmbp_jax.dmbp.optimize import optimize
 from dmbp_jax.ops import target_score
 from dmbp_jax.rules import Masked, Tapped, find_sites, linearize, read, tap
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Scores, Target
+
+LARGEST_EXPONENT = 120
+"""Of 2: a product of masks beyond it leaves float32 no room for activations."""
 
 
 def dmbp(
@@ -50,7 +54,8 @@ def dmbp(
         `values`, `positive` and `negative` of shape `(h, w, c)` in the unit of the logit, and the `scores`.
 
     Raises:
-        InputError: unknown preset or option, option out of range, nothing to mask.
+        InputError: unknown preset or option, option out of range, nothing to mask, masks above 1 in a network
+            so deep that their product overflows.
 
     >>> from dmbp_jax.models import get_architecture, init
     >>> apply, params = get_architecture("squeezenet1_1").apply, init(jax.random.key(0), "squeezenet1_1")
@@ -61,6 +66,11 @@ def dmbp(
     del key
     config = configure(preset, **options)
     masked = masked_sites(find_sites(apply, params, image), config.mask_sites)
+    if len(masked) * math.log2(config.mask_scale) > LARGEST_EXPONENT:
+        raise InputError(
+            f"the product of {len(masked)} masks of up to {config.mask_scale} overflows float32 in a network "
+            f"this deep: take preset='paper', or mask_scale up to {2 ** (LARGEST_EXPONENT / len(masked)):.2f}"
+        )
     dtype = image.dtype if config.compute_dtype is None else jnp.dtype(config.compute_dtype)
     mask_dtype = image.dtype if jnp.finfo(image.dtype).bits >= 32 else jnp.dtype(jnp.float32)
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
@@ -91,8 +101,17 @@ def dmbp(
     masks = split(thetas, config.mask_scale)
     halves = [pass_through(half) for half in masks]
     y_positive, y_negative = (half.score.astype(mask_dtype) for half in halves)
-    final = Scores(total, y_positive, y_negative, total - y_positive - y_negative)
-    positive, negative = ((half.to_image * x).astype(image.dtype) for half in halves)
+    unit = jnp.ones_like(total)
+    if config.normalize_branches:
+        unit = jnp.where(y_positive == 0, 1, jnp.abs(total) / jnp.abs(y_positive))
+
+    def scores(positive: Float[Array, ""], negative: Float[Array, ""]) -> Scores:
+        return Scores(total, positive, negative, total - positive - negative)
+
+    last, final = scores(y_positive, y_negative), scores(unit * y_positive, unit * y_negative)
+    positive, negative = (
+        (half.to_image * x).astype(image.dtype) * unit.astype(image.dtype) for half in halves
+    )
     values = positive + negative
     return Attribution(
         values=values,
@@ -101,7 +120,7 @@ def dmbp(
         positive=positive,
         negative=negative,
         masks=masks[0] if return_masks else None,
-        history=None if history is None else _append(history, final),
+        history=None if history is None else _append(history, last),
     )
 
 

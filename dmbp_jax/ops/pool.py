@@ -99,7 +99,7 @@ def _unpool(cotangent: Array, selection: Array, window: Window, size: Sequence[i
     stride, first = window.stride, window.padding // window.stride
     counts = [(extent - 1 + window.padding) // stride + 1 - first for extent in size]
 
-    def shifted(windows: Array, back: tuple[int, int], fill: int) -> Array:
+    def shifted(windows: Array, back: tuple[int, ...], fill: int) -> Array:
         pads = [
             (i - first, count + first - i - have, 0)
             for i, count, have in zip(back, counts, windows.shape[1:3], strict=True)
