@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dmbp_jax.viz import blend, color_heatmap, symmetric_limit, thumbnail_map
+from dmbp_jax.viz.explanation import draw_explanation
 from dmbp_jax.viz.heatmap import from_minimum
 
 LEVELS = np.linspace(0.05, 1, 20)
@@ -137,3 +138,16 @@ def test_blend_shows_infinity_in_grey_and_leaves_the_photograph_at_nan():
     blended = blend(PHOTO, heatmap)
     assert blended[0, :2].tolist() == [GREY, GREY]
     np.testing.assert_array_equal(blended[0, 2], blend(PHOTO, np.zeros((6, 8)))[0, 2])
+
+
+def test_a_faint_part_has_a_scale_of_its_own_and_says_so():
+    """Of two parts a thousandfold apart the weaker one would be white beside the map."""
+    heatmap = np.random.default_rng(0).normal(size=(8, 8))
+    parts = {"strong": heatmap, "weak": -heatmap / 1000, "none": np.zeros((8, 8))}
+    figure = draw_explanation(np.zeros((8, 8, 3), np.uint8), heatmap, parts)
+    panels = {axes.get_title(): axes.images[0].get_array() for axes in figure.axes}
+    (weak,) = (title for title in panels if title.startswith("weak"))
+    assert "saturates at ±0.00" in weak
+    np.testing.assert_array_equal(panels[weak], color_heatmap(-heatmap))
+    np.testing.assert_array_equal(panels["strong"], panels["map"])
+    assert (panels["none"] == color_heatmap(np.zeros((1, 1)), 1.0)).all()

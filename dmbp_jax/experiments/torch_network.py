@@ -51,15 +51,18 @@ def check_known(name: str) -> None:
 
 @contextlib.contextmanager
 def all_cores() -> Iterator[int]:
-    """PyTorch computes with as many threads as this process may use cores, as XLA does."""
+    """PyTorch computes as XLA does: with as many threads as this process may use cores, and subnormal numbers,
+    of which half masks in a deep network make many and which CPUs are slow at, are zeros."""
     import torch
 
     before = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(cores)
+    torch.set_flush_denormal(True)
     try:
         yield cores
     finally:
+        torch.set_flush_denormal(False)
         torch.set_num_threads(before)
 
 
