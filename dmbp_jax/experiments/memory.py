@@ -22,7 +22,7 @@ class Memory(NamedTuple):
     masks: int
     """Their `theta`, float32."""
     optimiser: int
-    """RMSProp's running mean of squares, float32."""
+    """RMSProp's running mean of squares, float32; Powerball remembers nothing."""
     total: int
     """Everything that XLA keeps at its peak: the two above, their gradients and both branches' masks, gates,
     activations, the image and the results."""
@@ -44,7 +44,7 @@ def count_memory(
     ...     return rule.relu("relu", z).mean(axis=(1, 2))
     >>> memory = count_memory(apply, {"scale": jnp.ones(())}, (8, 8, 3), preset="fast")
     >>> memory.masked, memory.masks, memory.optimiser, memory.parameters
-    (192, 768, 768, 4)
+    (192, 768, 0, 4)
     >>> memory.total > memory.masks + memory.optimiser
     True
     """
@@ -63,4 +63,5 @@ def count_memory(
         return sum(program_bytes(jax.jit(explain_all).lower(params, images, targets).compile()))
 
     each = needed(2) - needed(1)
-    return Memory(masked, 4 * masked, 4 * masked, each, parameters)
+    optimiser = 4 * masked if config.optimizer == "rmsprop" else 0
+    return Memory(masked, 4 * masked, optimiser, each, parameters)
