@@ -39,8 +39,8 @@ def test_peak_memory_grows_linearly_in_the_chunk(method):
         needed.append(sum(program_bytes(program.lower(params, images, targets).compile())))
     line = np.polynomial.Polynomial.fit((1, 2, 4, 8), needed, 1)
     np.testing.assert_allclose(line(np.asarray((1, 2, 4, 8))), needed, rtol=0.08)
-    # Hardly anything but the parameters does not grow.
-    assert needed[3] > 6 * needed[0]
+    # Only the parameters, and the kernels as the backward passes take them, do not grow.
+    assert line(0) < 4 * sum(leaf.nbytes for leaf in jax.tree.leaves(params))
 
 
 def test_the_program_does_not_depend_on_the_number_of_images():
