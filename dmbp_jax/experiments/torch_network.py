@@ -51,8 +51,8 @@ def check_known(name: str) -> None:
 
 @contextlib.contextmanager
 def all_cores() -> Iterator[int]:
-    """PyTorch computes as XLA does: with as many threads as this process may use cores, and subnormal numbers,
-    of which half masks in a deep network make many and which CPUs are slow at, are zeros."""
+    """PyTorch computes as XLA does: with as many threads as this process may use cores, and with zeros for
+    subnormal numbers, of which half masks in a deep network make many and which CPUs are slow at."""
     import torch
 
     before = torch.get_num_threads()
