@@ -47,7 +47,8 @@ def test_steps_and_preset_reach_every_dmbp():
     for name in ("dmbp", "dmbp_posneg"):
         described = choose("table1", preset="fast", steps=3)[name].describe()
         assert described["options"]["steps"] == 3
-        assert described["options"]["learning_rate"] == 0.1
+        assert described["options"]["learning_rate"] == 1.0
+        assert described["options"]["optimizer"] == "powerball"
 
 
 def test_gradient_methods_are_times_input_as_in_the_paper():

@@ -17,7 +17,7 @@ RUNS = {
     "all": {"steps": 20},
     "posneg": {"steps": 20, "objective": "posneg"},
     "positive": {"steps": 20, "objective": "positive"},
-    "all_lr0.1": {"preset": "fast"},
+    "all_lr0.1": {"steps": 10, "learning_rate": 0.1},
 }
 
 

@@ -25,7 +25,8 @@ def conv2d(
         raise ValueError(f"the layer takes {kernel.shape[2]} channels, got an input {x.shape}")
     if kernel.shape[:2] == (1, 1) and padding == 0:
         # Of the pixels between strides nothing is read, which the backward pass need not convolve either.
-        x, stride = x[:, ::stride, ::stride], 1
+        # As a matrix product it is up to twice as fast on a CPU, where XLA does not see that it is one.
+        return x[:, ::stride, ::stride] @ kernel[0, 0] + bias[None, None, None, :]
     return _convolve(x, kernel, stride, padding) + bias[None, None, None, :]
 
 
