@@ -15,6 +15,7 @@ from dmbp_jax.data import example_photo as example_photo
 from dmbp_jax.dmbp import PRESETS as PRESETS
 from dmbp_jax.dmbp import DMBPConfig as DMBPConfig
 from dmbp_jax.experiments import explain as explain
+from dmbp_jax.gated import gated as gated
 from dmbp_jax.ops import contrast as contrast
 from dmbp_jax.porting import Model as Model
 from dmbp_jax.porting import load_model as load_model

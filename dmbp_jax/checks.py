@@ -26,9 +26,14 @@ def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
     raise InputError(f"unknown {what} {value!r}: {hint}Known: {', '.join(known)}")
 
 
-def check_images(images: jax.Array | np.ndarray) -> None:
-    """Raise `InputError` unless `images` are floating, `(n, h, w, c)`, not empty, and finite where known."""
-    if images.ndim != 4:
+def check_images(images: jax.Array | np.ndarray, *, any_rank: bool = False) -> None:
+    """Raise `InputError` unless `images` are floating, `(n, h, w, c)`, not empty, and finite where known.
+
+    `any_rank`: other inputs, `(n, ...)`, will do too.
+    """
+    if any_rank and images.ndim < 2:
+        raise InputError(f"inputs must have shape (n, ...), got {images.shape}; add a batch axis: x[None]")
+    if images.ndim != 4 and not any_rank:
         hint = "; add a batch axis with image[None]" if images.ndim == 3 else ""
         raise InputError(f"images must have shape (n, h, w, c), got {images.shape}{hint}")
     if 0 in images.shape:
@@ -39,9 +44,20 @@ def check_images(images: jax.Array | np.ndarray) -> None:
             "use model.spec.preprocess(photo)"
         )
     if is_concrete(images):
-        bad = ~np.isfinite(np.asarray(images, dtype=np.float32)).all(axis=(1, 2, 3))
+        bad = ~np.isfinite(np.asarray(images, dtype=np.float32)).all(axis=tuple(range(1, images.ndim)))
         if bad.any():
             raise InputError(f"image {int(bad.argmax())} holds values that are NaN or infinite")
+
+
+def check_is_image(shape: tuple[int, ...], method: str) -> None:
+    """Raise `InputError` unless a single input is an image, `(h, w, c)`.
+
+    >>> check_is_image((7,), "rise")
+    Traceback (most recent call last):
+    dmbp_jax.checks.InputError: rise explains images (h, w, c) only, got an input of shape (7,)
+    """
+    if len(shape) != 3:
+        raise InputError(f"{method} explains images (h, w, c) only, got an input of shape {shape}")
 
 
 def check_targets(targets: jax.Array | np.ndarray, count: int, classes: int) -> None:

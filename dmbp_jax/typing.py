@@ -4,13 +4,14 @@ Images are NHWC, float, already normalised the way the network expects. Dimensio
 `n` images, `h` rows, `w` columns, `c` channels, `k` classes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, Shaped
 
-Image: TypeAlias = Float[Array, "h w c"]
+Image: TypeAlias = Float[Array, "*shape"]
+"""One input of a network: `(h, w, c)`, or for networks of other data whatever they take."""
 Images: TypeAlias = Float[Array, "n h w c"]
 Logits: TypeAlias = Float[Array, "n k"]
 Target: TypeAlias = Int[Array, ""] | Float[Array, "k"]
@@ -18,8 +19,9 @@ Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
 Params: TypeAlias = Mapping[str, Any]
 """Nested dicts of arrays, by torchvision's module names: `params["layer1"]["0"]["conv1"]["kernel"]`."""
 
-Role: TypeAlias = Literal["filter", "shortcut", "class"]
-"""What an affine site is for: a hidden filter, the projection of a shortcut, or the class layer."""
+Role: TypeAlias = Literal["filter", "shortcut", "class", "shift"]
+"""What an affine site is for: a hidden filter, the projection of a shortcut, the class layer, or a mere shift
+and scale of elements, as a batch-norm behind an addition."""
 
 
 class Window(NamedTuple):
@@ -36,6 +38,7 @@ class Rule(Protocol):
     """What happens at each site of a network; see `dmbp_jax.rules`.
 
     A network calls the rule once per site and pass, with the site's name. All arrays carry a batch axis.
+    The networks of `dmbp_jax.models` know the first three sites; the others are for gated ones.
     """
 
     def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
@@ -48,6 +51,27 @@ class Rule(Protocol):
 
     def affine(self, site: str, z: Inexact[Array, "n *shape"], role: Role) -> Inexact[Array, "n *shape"]:
         """The output `z` of an affine layer, handed back as it is unless the rule taps it."""
+
+    def piecewise(
+        self,
+        site: str,
+        z: Inexact[Array, "n *shape"],
+        function: Callable[[Array], Array],
+        *,
+        smooth: bool = False,
+    ) -> Inexact[Array, "n *shape"]:
+        """Another activation, `function(z)` element by element: piecewise linear, or else `smooth`."""
+
+    def maximum(self, site: str, elements: Inexact[Array, "m *shape"]) -> Inexact[Array, "*shape"]:
+        """The largest of each `m` elements."""
+
+    def decide(self, site: str, decision: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
+        """What a comparison, or another jump, came to."""
+
+    def smooth(
+        self, site: str, function: Callable[..., Sequence[Array]], *operands: Array
+    ) -> Sequence[Array]:
+        """An operation `function(*operands)` that is not piecewise linear."""
 
 
 @runtime_checkable
@@ -86,6 +110,9 @@ class Attribution(NamedTuple):
     """DMBP: the part that the positive branch contributes, `(n, h, w, c)`."""
     negative: Float[Array, "..."] | None = None
     """DMBP: the part that the negative branch contributes, `(n, h, w, c)`."""
+    completeness_gap: Float[Array, "..."] | None = None
+    """DMBP of a network with smooth operations: the part of the logit that the tangents' constants account for,
+    neither an input nor a bias, `(n,)`."""
     convergence_delta: Float[Array, "..."] | None = None
     """Methods whose values should add up to a difference of scores: how far they miss it, `(n,)`."""
     masks: dict[str, Float[Array, "..."]] | None = None
@@ -95,8 +122,11 @@ class Attribution(NamedTuple):
 
     @property
     def heatmap(self) -> Float[Array | np.ndarray, "..."]:
-        """The sum over channels, `(n, h, w)`: above zero speaks for the target, below against it."""
-        return self.values.sum(axis=-1)
+        """The sum over channels, `(n, h, w)`: above zero speaks for the target, below against it.
+
+        Values without channels, `(n, features)`, are as they are.
+        """
+        return self.values.sum(axis=-1) if self.values.ndim > 2 else self.values
 
 
 OnStep: TypeAlias = Callable[[int, int], None]

@@ -316,5 +316,5 @@ def test_a_site_without_a_map_is_named(network, method):
     def flat(params, x, *, rule=PLAIN):
         return rule.relu("relu", x.reshape(len(x), -1))
 
-    with pytest.raises(InputError, match="no ReLU whose output is a map"):
+    with pytest.raises(InputError, match="no activation whose output is a map"):
         dmbp_jax.explain(flat, params, images, [1, 2, 3], method)

@@ -5,7 +5,7 @@ from jaxtyping import Array
 
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.result import attribution
-from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.checks import InputError, check_choice, check_is_image
 from dmbp_jax.ops import gaussian_blur, hoisted_scan
 from dmbp_jax.ops.blur import Padding
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
@@ -34,6 +34,7 @@ def blur_integrated_gradients(
     Raises `InputError` for options out of range.
     """
     del key
+    check_is_image(image.shape, "blur_integrated_gradients")
     if n_steps < 1 or max_sigma <= 0 or grad_step <= 0:
         raise InputError("n_steps must be at least 1, max_sigma and grad_step above 0")
     check_choice("padding", padding, ("edge", "zero"))

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmbp_jax.attribution.result import attribution
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import check_is_image
 from dmbp_jax.ops import min_max, upsample
-from dmbp_jax.rules import find_sites, tap
+from dmbp_jax.rules import biases_at, find_sites, tap
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
 
 
@@ -28,14 +28,17 @@ def full_gradients(apply: Apply, params: Params, image: Image, target: Target) -
     """`y = <dy/dx, x> + sum_l <dy/db_l, b_l>`, every product at its position.
 
     The biases are those of folded batch-norms where there were any. They are read from the parameters at the
-    path that the site's name spells, `params["layer1"]["0"]["conv1"]["bias"]`; `InputError` if one is not
-    there.
+    path that the site's name spells, `params["layer1"]["0"]["conv1"]["bias"]`; where they are not, a layer's
+    bias is what it makes of zeros, and the constant part of a piecewise linear activation is one more.
     """
-    sites = [site for site in find_sites(apply, params, image) if site.kind == "affine"]
+    sites = [site for site in find_sites(apply, params, image) if site.kind in ("affine", "piecewise")]
     tapped = tap(apply, params, image, target, sites)
-    biases = {
-        name: to_z * _bias(params, name)[(None,) * (to_z.ndim - 1)] for name, to_z in tapped.gradients.items()
-    }
+    named = {site.name: _bias(params, site.name) for site in sites}
+    found = biases_at(apply, params, image) if any(bias is None for bias in named.values()) else {}
+    biases = {}
+    for name, to_z in tapped.gradients.items():
+        bias = named[name]
+        biases[name] = to_z * (found[name] if bias is None else bias[(None,) * (to_z.ndim - 1)])
     return FullGradients(tapped.score, tapped.to_image * image, biases)
 
 
@@ -50,6 +53,7 @@ def fullgrad(
     one bias and one map (theirs has one for each). `key` is not used.
     """
     del key
+    check_is_image(image.shape, "fullgrad")
     full = full_gradients(apply, params, image, target)
     size = (image.shape[0], image.shape[1])
     maps = [full.input, *(bias for bias in full.biases.values() if bias.ndim == 3)]
@@ -57,10 +61,10 @@ def fullgrad(
     return attribution(jnp.stack(psi).sum(axis=0))
 
 
-def _bias(params: Params, site: str) -> Array:
+def _bias(params: Params, site: str) -> Array | None:
     node: Any = params
     for part in (*site.split("."), "bias"):
         if not isinstance(node, Mapping) or part not in node:
-            raise InputError(f"fullgrad needs the bias of site {site!r} at that path of the parameters")
+            return None
         node = node[part]
     return node

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.result import attribution
+from dmbp_jax.checks import check_is_image
 from dmbp_jax.ops import upsample
 from dmbp_jax.rules import choose_map, find_sites, tap
 from dmbp_jax.rules.guided import GUIDED
@@ -54,6 +55,7 @@ def guided_grad_cam(
 def _cam(
     apply: Apply, params: Params, image: Image, target: Target, site: str | None
 ) -> Float[Array, "h w 1"]:
+    check_is_image(image.shape, "grad_cam")
     at = choose_map(find_sites(apply, params, image), site)
     tapped = tap(apply, params, image, target, [at])
     weights = tapped.gradients[at.name].mean(axis=(0, 1), keepdims=True)

@@ -17,9 +17,9 @@ from jaxtyping import Array, Float
 
 from dmbp_jax.attribution.baseline import Baseline, make_baseline
 from dmbp_jax.attribution.gradient import target_gradient
-from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.checks import InputError, check_choice, check_is_image
 from dmbp_jax.ops import hoisted_scan, target_score
-from dmbp_jax.rules import PLAIN, find_sites
+from dmbp_jax.rules import ACTIVATIONS, PLAIN, find_sites
 from dmbp_jax.rules.learned import Learned
 from dmbp_jax.typing import Apply, Attribution, Image, Key, OutputActivation, Params, Target
 
@@ -87,7 +87,7 @@ def lpr(
     Raises:
         InputError: no ReLU in the network, unknown `reduction`, `output` or `outside`, option out of range.
 
-    >>> from dmbp_jax.rules import PLAIN
+    >>> from dmbp_jax.rules import ACTIVATIONS, PLAIN
     >>> def apply(params, x, *, rule=PLAIN):
     ...     return rule.relu("relu", x).mean(axis=(1, 2))
     >>> a = lpr(apply, {}, jnp.ones((4, 5, 3)), jnp.asarray(1), n_steps=2)
@@ -95,6 +95,7 @@ def lpr(
     ((4, 5, 1), True)
     """
     del key
+    check_is_image(image.shape, "lpr")
     _check_options(n_steps, learning_rate, eps, start, percentile)
     check_choice("reduction", reduction, get_args(Reduction))
     check_choice("output", output, get_args(OutputActivation))
@@ -133,9 +134,9 @@ def learn_rules(
     **options: Any,
 ) -> tuple[Thetas, Float[Array, "steps"]]:
     """Minimise `lpr_loss` with Adam from `start`: the last thetas, and the loss before each step."""
-    sites = [site for site in find_sites(apply, params, image) if site.kind == "relu"]
+    sites = [site for site in find_sites(apply, params, image) if site.kind in ACTIVATIONS]
     if not sites:
-        raise InputError("this network has no ReLU, so that LPR has no rule to learn")
+        raise InputError("this network has no ReLU or other activation, so that LPR has no rule to learn")
     dtype = np.promote_types(image.dtype, np.float32)
     thetas = {site.name: jnp.full(site.shape, start, dtype) for site in sites}
     adam = optax.adam(learning_rate, eps=eps)

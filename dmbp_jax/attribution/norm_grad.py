@@ -31,8 +31,8 @@ from jaxtyping import Array, Float
 
 from dmbp_jax.attribution.combine import combine_maps
 from dmbp_jax.attribution.result import attribution
-from dmbp_jax.checks import check_choice
-from dmbp_jax.rules import Site, choose_map, find_sites, tap
+from dmbp_jax.checks import check_choice, check_is_image
+from dmbp_jax.rules import ACTIVATIONS, Site, choose_map, find_sites, tap
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
 
 LAYERS = ("bias", "scaling", "conv1x1", "conv3x3")
@@ -125,6 +125,7 @@ def norm_grad(
     ((2, 4, 1), [2.5, 2.5, 2.5, 2.5])
     """
     del key
+    check_is_image(image.shape, "norm_grad")
     tapped_sites = _map_sites(apply, params, image, sites)
     tapped = tap(apply, params, image, target, tapped_sites)
     maps = [
@@ -212,5 +213,5 @@ def _map_sites(
     # be the same map for every class.
     scores = max((index for index, site in enumerate(sites) if site.kind == "affine"), default=len(sites))
     hidden = sites[:scores]
-    has_map = any(site.kind == "relu" and len(site.shape) == 3 for site in hidden)
+    has_map = any(site.kind in ACTIVATIONS and len(site.shape) == 3 for site in hidden)
     return [choose_map(hidden if has_map else sites)]

@@ -3,7 +3,7 @@
 import jax
 
 from dmbp_jax.attribution.result import attribution
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, check_is_image
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
 
 
@@ -20,6 +20,7 @@ def random_map(
     (2, 4, 1)
     """
     del apply, params, target
+    check_is_image(image.shape, "random")
     if key is None:
         raise InputError("random_map draws a map: give key=jax.random.key(0)")
     return attribution(jax.random.normal(key, (*image.shape[:2], 1), image.dtype))

@@ -8,6 +8,6 @@ from jaxtyping import Array, Float
 from dmbp_jax.typing import Attribution
 
 
-def attribution(values: Float[Array, "h w c"], **fields: Any) -> Attribution:
+def attribution(values: Float[Array, "..."], **fields: Any) -> Attribution:
     """An `Attribution` of one image with its `finite` flag set from `values`."""
     return Attribution(values=values, finite=jnp.isfinite(values).all(), **fields)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dmbp_jax.attribution.result import attribution
-from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.checks import InputError, check_choice, check_is_image
 from dmbp_jax.ops import hoisted_scan, target_score
 from dmbp_jax.typing import Apply, Attribution, Image, Key, OutputActivation, Params, Target
 
@@ -62,6 +62,7 @@ def rise(
     >>> a.values.shape
     (8, 9, 1)
     """
+    check_is_image(image.shape, "rise")
     if key is None:
         raise InputError("rise draws random masks: pass a key, for example key=jax.random.key(0)")
     check_choice("output", output, get_args(OutputActivation))

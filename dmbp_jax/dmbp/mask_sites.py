@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.dmbp.config import MaskSites
-from dmbp_jax.rules import Site
+from dmbp_jax.rules import ACTIVATIONS, Site
 
 
 def masked_sites(sites: Sequence[Site], where: MaskSites) -> tuple[Site, ...]:
@@ -14,7 +14,7 @@ def masked_sites(sites: Sequence[Site], where: MaskSites) -> tuple[Site, ...]:
     and ReLU together. The class layer is never masked. Raises `InputError` if nothing is left to mask.
     """
     if where == "relu":
-        chosen = tuple(site for site in sites if site.kind == "relu")
+        chosen = tuple(site for site in sites if site.kind in ACTIVATIONS)
     else:
         roles = ("filter",) if where == "filter" else ("filter", "shortcut")
         chosen = tuple(site for site in sites if site.kind == "affine" and site.role in roles)

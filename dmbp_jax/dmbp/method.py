@@ -13,7 +13,7 @@ from dmbp_jax.dmbp.config import configure
 from dmbp_jax.dmbp.mask_sites import masked_sites
 from dmbp_jax.dmbp.objective import Branch, Sites, mask_gradient, split
 from dmbp_jax.dmbp.optimize import optimize
-from dmbp_jax.ops import target_score
+from dmbp_jax.ops import cast_floats, target_score
 from dmbp_jax.rules import Masked, Tapped, find_sites, linearize, read, tap
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Scores, Target
 
@@ -77,7 +77,7 @@ def dmbp(
         raise InputError(
             f"compute_dtype={config.compute_dtype!r} needs 64-bit JAX: with jax.enable_x64(True): ..."
         )
-    params, x = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (params, image))
+    params, x = cast_floats((params, image), dtype)
 
     logits, linearization = linearize(apply, params, x)
     total = target_score(logits.astype(mask_dtype), target)
@@ -113,12 +113,20 @@ def dmbp(
         (half.to_image * x).astype(image.dtype) * unit.astype(image.dtype) for half in halves
     )
     values = positive + negative
+    gap = None
+    if linearization.tangents or linearization.points:
+        # Without the tangents' constants the score is the inputs' and biases' share.
+        linear, _ = read(
+            apply, params, x, target, (), rule=Masked(linearization, {}, tangent_constants=False)
+        )
+        gap = total - linear.astype(mask_dtype)
     return Attribution(
         values=values,
         finite=jnp.isfinite(values).all() & jnp.isfinite(jnp.stack(final)).all(),
         scores=final,
         positive=positive,
         negative=negative,
+        completeness_gap=gap,
         masks=masks[0] if return_masks else None,
         history=None if history is None else _append(history, last),
     )

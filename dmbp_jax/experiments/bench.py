@@ -10,7 +10,7 @@ import numpy as np
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.experiments.bench_case import SHORT, Case
-from dmbp_jax.experiments.bench_methods import cast, run_ours, run_torch
+from dmbp_jax.experiments.bench_methods import run_ours, run_torch
 from dmbp_jax.experiments.bench_results import Against, Measurement, Side
 from dmbp_jax.experiments.counts import count_network
 from dmbp_jax.experiments.device import compilations, matrix_product, peak_bytes
@@ -18,6 +18,7 @@ from dmbp_jax.experiments.progress import RunProgress
 from dmbp_jax.experiments.roofline import step_bytes
 from dmbp_jax.experiments.timing import Spread, measure_rounds, ratios, spread
 from dmbp_jax.models import get_architecture, init
+from dmbp_jax.ops import cast_floats
 from dmbp_jax.typing import Apply, Params
 
 FORWARDS = 4
@@ -35,7 +36,7 @@ def measure(case: Case, progress: RunProgress | None = None) -> Measurement:
     images = jax.numpy.asarray(random.standard_normal((case.batch_size, case.size, case.size, 3)), "float32")
     counts = count_network(apply, params, images[0])
 
-    forward = _forward(apply, *cast((params, images), case.dtype))
+    forward = _forward(apply, *cast_floats((params, images), case.dtype))
     # The likeliest class, for whose score SqueezeNet's last ReLU is open.
     targets = [int(i) for i in np.asarray(forward(), np.float32).argmax(axis=1)]
 

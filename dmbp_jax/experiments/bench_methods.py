@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dmbp_jax.experiments.counts import NetworkCounts
 from dmbp_jax.experiments.explain import explain
 from dmbp_jax.experiments.torch_network import TorchNetwork
+from dmbp_jax.ops import cast_floats
 from dmbp_jax.typing import Apply, Attribution, Params
 
 
@@ -74,7 +74,7 @@ def run_ours(
     if timed.name == "dmbp":
         options["compute_dtype"] = None if dtype == "float32" else dtype
     else:
-        params, images = cast((params, images), dtype)
+        params, images = cast_floats((params, images), dtype)
     key = jax.random.key(0)
     return jax.block_until_ready(
         explain(apply, params, images, np.asarray(targets), timed.name, key=key, **options)
@@ -91,8 +91,3 @@ def run_torch(
         return torch_reference.dmbp(network, x, targets, steps=steps).values
     options = {} if timed.option is None else {timed.option: steps}
     return getattr(torch_baselines, timed.name)(network, x, targets, **options)
-
-
-def cast(tree: Any, dtype: str) -> Any:
-    """Every array in that dtype."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)

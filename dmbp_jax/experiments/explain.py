@@ -22,6 +22,7 @@ from dmbp_jax.experiments.chunk_size import (
 from dmbp_jax.experiments.chunks import Inputs, chunk_shapes, replicate, take_chunk, walk
 from dmbp_jax.experiments.methods import get_method
 from dmbp_jax.experiments.slices import Slices, cut
+from dmbp_jax.gated import GatedApply
 from dmbp_jax.typing import Apply, Attribution, Key, Method, OnStep, Params
 
 Options = tuple[tuple[str, type, Hashable], ...]
@@ -48,9 +49,10 @@ def explain(
     `jax.vmap`; a second call with the same `apply`, shapes and options compiles nothing.
 
     Args:
-        apply: `apply(params, images, *, rule) -> logits`, as in `dmbp_jax.models`.
+        apply: `apply(params, images, *, rule) -> logits`, as in `dmbp_jax.models` or from `dmbp_jax.gated`.
         params: its parameters.
-        images: `(n, h, w, c)` floats, normalised as the network takes them.
+        images: `(n, h, w, c)` floats, normalised as the network takes them; a gated network may take other
+            inputs, `(n, ...)`.
         targets: `(n,)` class indices, or `(n, classes)` weights: a contrast such as `dmbp_jax.contrast(...)`.
         method: a name in `dmbp_jax.experiments.METHODS`, or a function with the methods' signature, such as
             `meta_saliency(norm_grad)`.
@@ -202,7 +204,7 @@ def _prepare(
     method = get_method(method)
     _check_options(method, options)
     images, targets = _as_array(images), _as_array(targets)
-    check_images(images)
+    check_images(images, any_rank=isinstance(apply, GatedApply))
     count = images.shape[0]
     logits = jax.eval_shape(jax.jit(apply), params, images)
     if logits.ndim != 2 or logits.shape[0] != count:

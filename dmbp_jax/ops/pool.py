@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Inexact, UInt8
+from jaxtyping import Array, Inexact, Int, UInt8
 
 from dmbp_jax.typing import Window
 
@@ -22,7 +22,7 @@ def max_pool(x: Inexact[Array, "n h w c"], window: Window) -> Inexact[Array, "n 
 
     XLA's own gradient goes element by element on a CPU, and took half the time of a small network's.
     """
-    pad_h, pad_w = (_extent(size, window)[1] for size in x.shape[1:3])
+    pad_h, pad_w = (window_extent(size, window)[1] for size in x.shape[1:3])
     return jax.lax.reduce_window(
         x,
         -jnp.inf,
@@ -90,6 +90,15 @@ def _pool_selected_backward(
 _pool_selected.defvjp(_pool_selected_forward, _pool_selected_backward)
 
 
+def pick(elements: Inexact[Array, "m *shape"], index: Int[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+    """Of each `m` elements the one at `index`.
+
+    >>> pick(jnp.asarray([[1.0, 2.0], [3.0, 4.0]]), jnp.asarray([1, 0])).tolist()
+    [3.0, 2.0]
+    """
+    return jnp.take_along_axis(elements, index[None], axis=0)[0]
+
+
 def _unpool(cotangent: Array, selection: Array, window: Window, size: Sequence[int]) -> Array:
     """Each input collects from the few windows that cover it, and that have selected it.
 
@@ -150,7 +159,7 @@ def _bins(extent: int, size: int) -> np.ndarray:
     return weights
 
 
-def _extent(size: int, window: Window) -> tuple[int, tuple[int, int]]:
+def window_extent(size: int, window: Window) -> tuple[int, tuple[int, int]]:
     """How many windows fit along an axis, and the padding before and after it that they need."""
     span = size + 2 * window.padding - window.size
     if span < 0 and not (window.ceil_mode and span > -window.stride):
@@ -168,7 +177,7 @@ def _extent(size: int, window: Window) -> tuple[int, tuple[int, int]]:
 
 def pool_windows(x: Array, window: Window, *, fill: float) -> list[Array]:
     """Per position within a window, row by row, that element of every window: `(n, hh, ww, c)` each."""
-    (rows, pad_h), (columns, pad_w) = (_extent(size, window) for size in x.shape[1:3])
+    (rows, pad_h), (columns, pad_w) = (window_extent(size, window) for size in x.shape[1:3])
     padded = jnp.pad(x, ((0, 0), pad_h, pad_w, (0, 0)), constant_values=fill)
     last_row, last_column = ((count - 1) * window.stride + 1 for count in (rows, columns))
     return [

@@ -1,9 +1,11 @@
 """What a nonlinearity does in a pass through a network: one rule per file, no network in sight."""
 
+from dmbp_jax.rules.biases import biases_at as biases_at
 from dmbp_jax.rules.masked import Masked as Masked
 from dmbp_jax.rules.masked import masked_gate as masked_gate
 from dmbp_jax.rules.plain import PLAIN as PLAIN
 from dmbp_jax.rules.plain import Plain as Plain
+from dmbp_jax.rules.record import ACTIVATIONS as ACTIVATIONS
 from dmbp_jax.rules.record import Linearization as Linearization
 from dmbp_jax.rules.record import Site as Site
 from dmbp_jax.rules.record import find_sites as find_sites

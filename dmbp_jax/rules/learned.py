@@ -9,6 +9,7 @@ theta. A second pass over an image that was masked with the first one's gradient
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -40,12 +41,26 @@ def _backward(residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, 
 learned_gate.defvjp(_forward, _backward)
 
 
+@jax.custom_vjp
+def learned_scale(a: Inexact[Array, "*shape"], theta: Float[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+    """`a`; backward `sigmoid(theta) * da`, and `dtheta = 0`."""
+    del theta
+    return a
+
+
+def _scale_backward(theta: Array, cotangent: Array) -> tuple[Array, Array]:
+    return jax.nn.sigmoid(theta).astype(cotangent.dtype) * cotangent, jnp.zeros_like(theta)
+
+
+learned_scale.defvjp(lambda a, theta: (a, theta), _scale_backward)
+
+
 @dataclasses.dataclass(frozen=True)
 class Learned(Plain):
-    """Plain but for the backward pass of the ReLUs in `thetas`, one image at a time.
+    """Plain but for the backward pass of the activations in `thetas`, one image at a time.
 
-    Thetas have the shape of their site's output, without batch axis. A ReLU without theta is plain; at
-    infinite theta every ReLU is.
+    Thetas have the shape of their site's output, without batch axis. One without theta is plain; at
+    infinite theta every one is.
     """
 
     thetas: dict[str, Float[Array, "..."]]
@@ -55,3 +70,15 @@ class Learned(Plain):
         if site not in self.thetas:
             return super().relu(site, z)
         return learned_gate(z, self.thetas[site][None])
+
+    def piecewise(
+        self,
+        site: str,
+        z: Inexact[Array, "1 *shape"],
+        function: Callable[[Array], Array],
+        *,
+        smooth: bool = False,
+    ) -> Inexact[Array, "1 *shape"]:
+        """`function(z)` with the learned backward pass."""
+        value = super().piecewise(site, z, function, smooth=smooth)
+        return learned_scale(value, self.thetas[site][None]) if site in self.thetas else value

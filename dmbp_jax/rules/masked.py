@@ -9,10 +9,11 @@ With the gates of one image frozen, a pass under this rule is linear in the acti
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Inexact
+from jaxtyping import Array, Bool, Float, Inexact, Shaped
 
 from dmbp_jax import ops
 from dmbp_jax.rules.record import Linearization
@@ -60,6 +61,8 @@ class Masked:
 
     linearization: Linearization
     masks: dict[str, Float[Array, "..."]]
+    tangent_constants: bool = True
+    """Whether a smooth operation's tangent has its constant, or is the linear map alone."""
 
     def relu(self, site: str, z: Inexact[Array, "1 *shape"]) -> Inexact[Array, "1 *shape"]:
         """`mask * gate * z`."""
@@ -80,3 +83,38 @@ class Masked:
         if site in self.masks:
             return masked_gate(z, None, self.masks[site][None])
         return z
+
+    def piecewise(
+        self,
+        site: str,
+        z: Inexact[Array, "1 *shape"],
+        function: Callable[[Array], Array],
+        *,
+        smooth: bool = False,
+    ) -> Inexact[Array, "1 *shape"]:
+        """`mask * (slope * z + offset)`: the offset is one more bias."""
+        del function
+        at = self.linearization
+        slope, offset = (at.tangents if smooth else at.pieces)[site]
+        piece = slope * z + offset if self.tangent_constants or not smooth else slope * z
+        return masked_gate(piece, None, self.masks[site][None]) if site in self.masks else piece
+
+    def maximum(self, site: str, elements: Inexact[Array, "m *shape"]) -> Inexact[Array, "*shape"]:
+        """The elements that were the maxima at the image."""
+        return ops.pick(elements, self.linearization.maxima[site])
+
+    def decide(self, site: str, decision: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
+        """The decision at the image."""
+        del decision
+        return self.linearization.decisions[site]
+
+    def smooth(
+        self, site: str, function: Callable[..., Sequence[Array]], *operands: Array
+    ) -> Sequence[Array]:
+        """The tangent at the image, `f(x0) + f'(x0) (x - x0)`."""
+        points = self.linearization.points[site]
+        values, tangent = jax.linearize(function, *points)
+        if not self.tangent_constants:
+            return tangent(*operands)
+        moved = tangent(*(operand - point for operand, point in zip(operands, points, strict=True)))
+        return jax.tree.map(jnp.add, values, moved)

@@ -1,9 +1,10 @@
 """The plain rule: every nonlinearity is itself, forward and backward."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import jax
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Inexact, Shaped
 
 from dmbp_jax import ops
 from dmbp_jax.typing import Role, Window
@@ -29,6 +30,35 @@ class Plain:
         """`z`."""
         del site, role
         return z
+
+    def piecewise(
+        self,
+        site: str,
+        z: Inexact[Array, "n *shape"],
+        function: Callable[[Array], Array],
+        *,
+        smooth: bool = False,
+    ) -> Inexact[Array, "n *shape"]:
+        """`function(z)`."""
+        del site, smooth
+        return function(z)
+
+    def maximum(self, site: str, elements: Inexact[Array, "m *shape"]) -> Inexact[Array, "*shape"]:
+        """The first largest element."""
+        del site
+        return ops.pick(elements, elements.argmax(axis=0))
+
+    def decide(self, site: str, decision: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
+        """`decision`."""
+        del site
+        return decision
+
+    def smooth(
+        self, site: str, function: Callable[..., Sequence[Array]], *operands: Array
+    ) -> Sequence[Array]:
+        """`function(*operands)`."""
+        del site
+        return function(*operands)
 
 
 PLAIN = Plain()

@@ -3,24 +3,36 @@
 A recorder lives inside one traced call; what leaves that call is plain data.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
-from jaxtyping import Array, Bool, Inexact, UInt8
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Inexact, Int, Shaped, UInt8
 
 from dmbp_jax import ops
 from dmbp_jax.typing import Apply, Image, Role, Window
+
+ACTIVATIONS = ("relu", "piecewise")
+"""The kinds of sites that are elementwise nonlinearities."""
 
 
 class Site(NamedTuple):
     """A place in a network where a rule is asked."""
 
     name: str
-    kind: Literal["relu", "max_pool", "affine"]
+    kind: Literal["relu", "piecewise", "max_pool", "affine"]
     shape: tuple[int, ...]
     """Of the site's output, without the batch axis."""
     role: Role | None = None
     """Of an affine site."""
+
+
+class Piece(NamedTuple):
+    """The piece of an activation on which an image lies, `a = slope * z + offset`."""
+
+    slope: Inexact[Array, "1 *shape"]
+    offset: Inexact[Array, "1 *shape"]
 
 
 class Linearization(NamedTuple):
@@ -33,6 +45,16 @@ class Linearization(NamedTuple):
     """ReLU sites: where the pre-activation is above zero, `g = 1[z > 0]`."""
     selections: dict[str, UInt8[Array, "1 h w c"]]
     """Max-pool sites: which element of each window is its first maximum."""
+    pieces: dict[str, Piece]
+    """Other piecewise linear activations."""
+    tangents: dict[str, Piece]
+    """Smooth activations: their tangents."""
+    maxima: dict[str, Int[Array, "..."]]
+    """Other maxima: which element is the first one."""
+    decisions: dict[str, Shaped[Array, "..."]]
+    """What comparisons came to."""
+    points: dict[str, tuple[Array, ...]]
+    """Smooth operations of several operands: these operands."""
 
 
 class _Recorder:
@@ -40,12 +62,11 @@ class _Recorder:
 
     def __init__(self) -> None:
         self.sites: dict[str, Site] = {}
-        self.gates: dict[str, Array] = {}
-        self.selections: dict[str, Array] = {}
+        self.found = Linearization({}, {}, {}, {}, {}, {}, {})
 
     def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
         self._note(Site(site, "relu", z.shape[1:]))
-        self.gates[site] = z > 0
+        self.found.gates[site] = z > 0
         return jax.nn.relu(z)
 
     def max_pool(
@@ -53,12 +74,39 @@ class _Recorder:
     ) -> Inexact[Array, "n hh ww c"]:
         selection = ops.select_max(h, window)
         self._note(Site(site, "max_pool", selection.shape[1:]))
-        self.selections[site] = selection
+        self.found.selections[site] = selection
         return ops.pool_selected(h, selection, window)
 
     def affine(self, site: str, z: Inexact[Array, "n *shape"], role: Role) -> Inexact[Array, "n *shape"]:
         self._note(Site(site, "affine", z.shape[1:], role))
         return z
+
+    def piecewise(
+        self,
+        site: str,
+        z: Inexact[Array, "n *shape"],
+        function: Callable[[Array], Array],
+        *,
+        smooth: bool = False,
+    ) -> Inexact[Array, "n *shape"]:
+        self._note(Site(site, "piecewise", z.shape[1:]))
+        value, slope = jax.jvp(function, (z,), (jnp.ones_like(z),))
+        (self.found.tangents if smooth else self.found.pieces)[site] = Piece(slope, value - slope * z)
+        return value
+
+    def maximum(self, site: str, elements: Inexact[Array, "m *shape"]) -> Inexact[Array, "*shape"]:
+        self.found.maxima[site] = elements.argmax(axis=0)
+        return ops.pick(elements, self.found.maxima[site])
+
+    def decide(self, site: str, decision: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
+        self.found.decisions[site] = decision
+        return decision
+
+    def smooth(
+        self, site: str, function: Callable[..., Sequence[Array]], *operands: Array
+    ) -> Sequence[Array]:
+        self.found.points[site] = operands
+        return function(*operands)
 
     def _note(self, site: Site) -> None:
         if site.name in self.sites:
@@ -78,7 +126,7 @@ def linearize(apply: Apply, params: Any, image: Image) -> tuple[Inexact[Array, "
     """
     recorder = _Recorder()
     logits = apply(params, image[None], rule=recorder)
-    return logits[0], Linearization(recorder.gates, recorder.selections)
+    return logits[0], recorder.found
 
 
 def find_sites(apply: Apply, params: Any, image: Image | jax.ShapeDtypeStruct) -> tuple[Site, ...]:

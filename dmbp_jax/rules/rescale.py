@@ -5,6 +5,7 @@ baseline and image, in place of its slope at the image. What arrives at the seco
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -87,6 +88,33 @@ class Rescale(Plain):
         for element in rest:
             first = rescale_maximum(first, element)
         return first
+
+    def piecewise(
+        self,
+        site: str,
+        z: Inexact[Array, "2 *shape"],
+        function: Callable[[Array], Array],
+        *,
+        smooth: bool = False,
+    ) -> Inexact[Array, "2 *shape"]:
+        """`function(z)` with the slope between the two images."""
+        del site, smooth
+        value, derivative = jax.jvp(function, (z,), (jnp.ones_like(z),))
+        difference = z[:1] - z[1:]
+        differs = jnp.abs(difference) > 0
+        between = (value[:1] - value[1:]) / jnp.where(differs, difference, 1)
+        slope = jax.lax.stop_gradient(jnp.where(differs, between, derivative[:1]))
+        straight = slope * (z[:1] - jax.lax.stop_gradient(z[:1]))
+        return jax.lax.stop_gradient(value) + jnp.concatenate([straight, jnp.zeros_like(straight)])
+
+    def maximum(self, site: str, elements: Inexact[Array, "m *shape"]) -> Inexact[Array, "*shape"]:
+        """The largest, as a tree of maxima of two."""
+        del site
+        while len(elements) > 1:
+            half = len(elements) // 2
+            larger = jax.vmap(rescale_maximum)(elements[:half], elements[half : 2 * half])
+            elements = jnp.concatenate([larger, elements[2 * half :]])
+        return elements[0]
 
 
 RESCALE = Rescale()

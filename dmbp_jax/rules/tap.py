@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Inexact
+from jaxtyping import Array, Float, Inexact, Shaped
 
 from dmbp_jax import ops
 from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.rules.plain import PLAIN
-from dmbp_jax.rules.record import Site
+from dmbp_jax.rules.record import ACTIVATIONS, Site
 from dmbp_jax.typing import Apply, Image, Role, Rule, Target, Window
 
 
@@ -45,6 +45,27 @@ class _Taps:
 
     def affine(self, site: str, z: Inexact[Array, "n *shape"], role: Role) -> Inexact[Array, "n *shape"]:
         return self._tap(site, self.rule.affine(site, z, role))
+
+    def piecewise(
+        self,
+        site: str,
+        z: Inexact[Array, "n *shape"],
+        function: Callable[[Array], Array],
+        *,
+        smooth: bool = False,
+    ) -> Inexact[Array, "n *shape"]:
+        return self._tap(site, self.rule.piecewise(site, z, function, smooth=smooth))
+
+    def maximum(self, site: str, elements: Inexact[Array, "m *shape"]) -> Inexact[Array, "*shape"]:
+        return self.rule.maximum(site, elements)
+
+    def decide(self, site: str, decision: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
+        return self.rule.decide(site, decision)
+
+    def smooth(
+        self, site: str, function: Callable[..., Sequence[Array]], *operands: Array
+    ) -> Sequence[Array]:
+        return self.rule.smooth(site, function, *operands)
 
     def _tap(self, site: str, value: Array) -> Array:
         if site not in self.zeros:
@@ -96,14 +117,14 @@ def _forward(apply: Apply, params: Any, target: Target, rule: Rule) -> Callable[
 
 
 def choose_map(sites: Sequence[Site], name: str | None = None) -> Site:
-    """The site of that name, whose output must be a map, `(h, w, c)`; by default the last ReLU with one.
+    """The site of that name, whose output must be a map, `(h, w, c)`; by default the last activation's.
 
-    Raises `InputError` for an unknown name, a site without a map, and a network in which no ReLU has one.
+    Raises `InputError` for an unknown name, a site without a map, and a network without activation maps.
     """
     if name is None:
-        maps = [site for site in sites if site.kind == "relu" and len(site.shape) == 3]
+        maps = [site for site in sites if site.kind in ACTIVATIONS and len(site.shape) == 3]
         if not maps:
-            raise InputError("the network has no ReLU whose output is a map; name another site")
+            raise InputError("the network has no activation whose output is a map; name another site")
         return maps[-1]
     known = {site.name: site for site in sites}
     check_choice("site", name, known)

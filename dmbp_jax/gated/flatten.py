@@ -1,0 +1,210 @@
+"""A function as a flat list of operations: calls opened, loops of known length unrolled.
+
+`jit`, `remat`, `custom_jvp` and `custom_vjp` are calls; `vmap` leaves nothing behind in a traced program.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+
+from dmbp_jax.checks import InputError
+from dmbp_jax.gated.places import place, scope_of
+
+CALLS = frozenset(
+    {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
+    | {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
+)
+LONGEST_LOOP = 256
+"""Steps of a loop over data that are unrolled."""
+
+Value = int
+"""The number of an array in a program."""
+
+
+class Op(NamedTuple):
+    """One operation of a flat program."""
+
+    name: str
+    """Of the primitive."""
+    params: Mapping[str, Any]
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    run: Callable[..., Sequence[Any]]
+    """Arrays in, arrays out."""
+    calls: tuple[str, ...]
+    """The functions within which it stands, outermost first, as far as their names are known: `"gelu"`."""
+    scope: tuple[str, ...]
+    """The named scopes within which it stands: `("ResNet", "Block_0", "Conv_0")`."""
+    place: str
+    """Where it stands in the source."""
+
+
+class Flat(NamedTuple):
+    """A flat program from parameters and images to its outputs."""
+
+    ops: tuple[Op, ...]
+    params: tuple[Value, ...]
+    images: Value
+    outputs: tuple[Value, ...]
+    constants: dict[Value, Any]
+    """Arrays that the function holds."""
+    kinds: dict[Value, jax.ShapeDtypeStruct]
+    """Shape and dtype of every array."""
+    structure: Any
+    """The tree of the outputs."""
+
+
+def flatten(function: Callable[[Any, Any], Any], params: Any, images: Any) -> Flat:
+    """The program of `function(params, images)` for arguments of that kind, arrays or shapes.
+
+    Raises `InputError` for what has no flat program: side effects, and loops or branches that depend on the
+    images.
+    """
+    closed, structure = jax.make_jaxpr(function, return_shape=True)(params, images)
+    builder = _Builder()
+    inputs = tuple(builder.new(v.aval) for v in closed.jaxpr.invars)
+    builder.moving.add(inputs[-1])
+    constants = [builder.hold(value) for value in closed.consts]
+    outputs = builder.inline(closed.jaxpr, [*constants, *inputs], (), ())
+    return Flat(
+        tuple(builder.ops),
+        inputs[:-1],
+        inputs[-1],
+        tuple(outputs),
+        builder.constants,
+        builder.kinds,
+        structure,
+    )
+
+
+class _Builder:
+    """The program so far."""
+
+    def __init__(self) -> None:
+        self.ops: list[Op] = []
+        self.constants: dict[Value, Any] = {}
+        self.kinds: dict[Value, jax.ShapeDtypeStruct] = {}
+        self.moving: set[Value] = set()
+        """What depends on the images."""
+
+    def new(self, aval: Any) -> Value:
+        self.kinds[len(self.kinds)] = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
+        return len(self.kinds) - 1
+
+    def hold(self, value: Any) -> Value:
+        number = self.new(jax.typeof(value))
+        self.constants[number] = value
+        return number
+
+    def inline(
+        self, jaxpr: Jaxpr, args: Sequence[Value], calls: tuple[str, ...], scope: tuple[str, ...]
+    ) -> list[Value]:
+        """Append what a program does with `args` (its constants first); its results."""
+        known: dict[Var, Value] = dict(zip([*jaxpr.constvars, *jaxpr.invars], args, strict=True))
+
+        def of(atom: Var | Literal) -> Value:
+            return known[atom] if isinstance(atom, Var) else self.hold(atom.val)
+
+        for eqn in jaxpr.eqns:
+            results = self.add(eqn, [of(atom) for atom in eqn.invars], calls, scope)
+            known.update(zip(eqn.outvars, results, strict=True))
+        return [of(atom) for atom in jaxpr.outvars]
+
+    def add(
+        self, eqn: JaxprEqn, inputs: list[Value], calls: tuple[str, ...], scope: tuple[str, ...]
+    ) -> Sequence[Value]:
+        name, within = eqn.primitive.name, (*scope, *scope_of(eqn))
+        inner = _inner(eqn) if name in CALLS else None
+        if inner is not None:
+            called = str(eqn.params.get("name", ""))
+            return self._inline_closed(inner, inputs, (*calls, called) if called else calls, within)
+        moves = not self.moving.isdisjoint(inputs)
+        if eqn.effects:
+            raise InputError(
+                f"the network has a side effect: {name} at {place(eqn)}; remove it, an explanation runs the "
+                "network in ways in which its effects would mean nothing"
+            )
+        if name == "scan" and moves:
+            return self._unroll(eqn, inputs, calls, within)
+        if name in ("while", "cond") and moves:
+            what = "a loop whose length" if name == "while" else "a branch that"
+            raise InputError(
+                f"data-dependent control flow: {what} depends on traced values, {name} at {place(eqn)}; "
+                "write it with jnp.where, or as a loop of fixed length"
+            )
+        outputs = tuple(self.new(v.aval) for v in eqn.outvars)
+        if moves:
+            self.moving.update(outputs)
+        self.ops.append(Op(name, eqn.params, tuple(inputs), outputs, _runner(eqn), calls, within, place(eqn)))
+        return outputs
+
+    def _inline_closed(
+        self, inner: ClosedJaxpr | Jaxpr, inputs: list[Value], calls: tuple[str, ...], scope: tuple[str, ...]
+    ) -> list[Value]:
+        if isinstance(inner, ClosedJaxpr):
+            held = [self.hold(value) for value in inner.consts]
+            return self.inline(inner.jaxpr, [*held, *inputs], calls, scope)
+        return self.inline(inner, inputs, calls, scope)
+
+    def _unroll(
+        self, eqn: JaxprEqn, inputs: list[Value], calls: tuple[str, ...], scope: tuple[str, ...]
+    ) -> list[Value]:
+        p = eqn.params
+        length, fixed, carried = p["length"], p["num_consts"], p["num_carry"]
+        if length > LONGEST_LOOP:
+            raise InputError(
+                f"the scan at {place(eqn)} has {length} steps over the data; up to {LONGEST_LOOP} are "
+                "unrolled"
+            )
+        consts, carry, stacked = (
+            inputs[:fixed],
+            inputs[fixed : fixed + carried],
+            inputs[fixed + carried :],
+        )
+        collected: dict[int, list[Value]] = {}
+
+        def own(name: str, function: Callable[..., Any], inputs: list[Value]) -> Value:
+            output = self.new(jax.eval_shape(function, *(self.kinds[v] for v in inputs)))
+            if not self.moving.isdisjoint(inputs):
+                self.moving.add(output)
+            self.ops.append(
+                Op(name, {}, tuple(inputs), (output,), lambda *xs: (function(*xs),), calls, scope, place(eqn))
+            )
+            return output
+
+        for step in reversed(range(length)) if p["reverse"] else range(length):
+            here = [own("slice", lambda x, at=step: x[at], [x]) for x in stacked]
+            results = self._inline_closed(p["jaxpr"], [*consts, *carry, *here], calls, scope)
+            carry = results[:carried]
+            collected[step] = results[carried:]
+        columns = zip(*(collected[step] for step in range(length)), strict=True)
+        return [*carry, *(own("concatenate", _stack, list(column)) for column in columns)]
+
+
+def _stack(*rows: Any) -> Any:
+    return jax.numpy.stack(rows)
+
+
+def _inner(eqn: JaxprEqn) -> ClosedJaxpr | Jaxpr | None:
+    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        if isinstance(eqn.params.get(key), ClosedJaxpr | Jaxpr):
+            return eqn.params[key]
+    return None
+
+
+def _runner(eqn: JaxprEqn) -> Callable[..., Sequence[Any]]:
+    primitive, params = eqn.primitive, eqn.params
+
+    def run(*arrays: Any) -> Sequence[Any]:
+        results = primitive.bind(*arrays, **params)
+        return results if primitive.multiple_results else (results,)
+
+    return run
+
+
+def is_number(value: Any, number: float) -> bool:
+    """Whether a held constant is known to be that number throughout."""
+    return not isinstance(value, jax.core.Tracer) and bool(np.all(np.asarray(value) == number))

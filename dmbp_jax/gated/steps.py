@@ -1,0 +1,176 @@
+"""What a gated network is made of: plain operations, and the places where it asks the rule."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from dmbp_jax.gated.batch_axis import join, part
+from dmbp_jax.gated.flatten import Op, Value
+from dmbp_jax.gated.kinds import CORNERS
+from dmbp_jax.ops.affine import convolve
+from dmbp_jax.typing import Role, Rule, Window
+
+Arrays: TypeAlias = dict[Value, Array]
+
+
+class Step(Protocol):
+    """One thing that an evaluation does."""
+
+    def run(self, known: Arrays, rule: Rule, count: int) -> None:
+        """Add results to the `known` arrays, of `count` images."""
+
+
+class Plain(NamedTuple):
+    """An operation that is what it is under every rule."""
+
+    op: Op
+
+    def run(self, known: Arrays, rule: Rule, count: int) -> None:
+        """Evaluate it."""
+        del rule, count
+        results = evaluate(self.op, [known[v] for v in self.op.inputs])
+        known.update(zip(self.op.outputs, results, strict=True))
+
+
+class Affine(NamedTuple):
+    """The end of an affine layer."""
+
+    site: str
+    value: Value
+    role: Role
+
+    def run(self, known: Arrays, rule: Rule, count: int) -> None:
+        """Hand the layer's output to the rule."""
+        z = known[self.value]
+        known[self.value] = join(rule.affine(self.site, part(z, count, self.site), self.role), z, count)
+
+
+class Activation(NamedTuple):
+    """An elementwise nonlinearity of one value: a ReLU, or `function`."""
+
+    site: str
+    is_relu: bool
+    root: Value
+    output: Value
+    ops: tuple[Op, ...]
+    smooth: bool
+
+    def run(self, known: Arrays, rule: Rule, count: int) -> None:
+        """Ask the rule for the activation."""
+        z = known[self.root]
+        if self.is_relu:
+            result = join(rule.relu(self.site, part(z, count, self.site)), z, count)
+        else:
+
+            def function(x: Array) -> Array:
+                within = {**known, self.root: join(x, z, count)}
+                for op in self.ops:
+                    results = evaluate(op, [within[v] for v in op.inputs], corners=True)
+                    within.update(zip(op.outputs, results, strict=True))
+                return part(within[self.output], count, self.site)
+
+            mapped = rule.piecewise(self.site, part(z, count, self.site), function, smooth=self.smooth)
+            result = join(mapped, z, count)
+        known[self.output] = result
+
+
+class Pool(NamedTuple):
+    """A max-pool over rows and columns."""
+
+    site: str
+    input: Value
+    output: Value
+    window: Window
+    to_nhwc: tuple[int, ...]
+
+    def run(self, known: Arrays, rule: Rule, count: int) -> None:
+        """Ask the rule for the maxima."""
+        del count
+        pooled = rule.max_pool(self.site, known[self.input].transpose(self.to_nhwc), self.window)
+        back = tuple(self.to_nhwc.index(axis) for axis in range(len(self.to_nhwc)))
+        known[self.output] = pooled.transpose(back)
+
+
+class Maximum(NamedTuple):
+    """The largest of several elements, stacked by `elements`; the smallest where `sign` is -1."""
+
+    site: str
+    inputs: tuple[Value, ...]
+    output: Value
+    elements: Callable[..., Array]
+    sign: int
+
+    def run(self, known: Arrays, rule: Rule, count: int) -> None:
+        """Ask the rule which it is."""
+        del count
+        stacked = self.elements(*(known[v] for v in self.inputs))
+        known[self.output] = self.sign * rule.maximum(self.site, self.sign * stacked)
+
+
+class Frozen(NamedTuple):
+    """A comparison, or whatever else jumps, on which something further on depends."""
+
+    site: str
+    op: Op
+
+    def run(self, known: Arrays, rule: Rule, count: int) -> None:
+        """Ask the rule for the decision."""
+        del count
+        (result,) = evaluate(self.op, [known[v] for v in self.op.inputs])
+        known[self.op.outputs[0]] = rule.decide(self.site, result)
+
+
+class Smooth(NamedTuple):
+    """An operation that is not piecewise linear, to be taken by its tangent."""
+
+    site: str
+    op: Op
+    moving: tuple[int, ...]
+    """The positions of the operands that depend on the images."""
+
+    def run(self, known: Arrays, rule: Rule, count: int) -> None:
+        """Ask the rule for the value."""
+        del count
+        operands = [known[v] for v in self.op.inputs]
+
+        def function(*moved: Array) -> tuple[Array, ...]:
+            for position, array in zip(self.moving, moved, strict=True):
+                operands[position] = array
+            return tuple(evaluate(self.op, operands))
+
+        results = rule.smooth(self.site, function, *(operands[position] for position in self.moving))
+        known.update(zip(self.op.outputs, results, strict=True))
+
+
+def evaluate(op: Op, arrays: list[Any], *, corners: bool = False) -> Any:
+    """The results of an operation.
+
+    `corners`: with the slope 0 where a `max` or a `min` begins, as a ReLU has it, and not 1/2 as in JAX.
+    """
+    if corners and op.name in CORNERS and op.name in ("max", "min"):
+        one, other = arrays
+        first = one > other if op.name == "max" else one < other
+        return (jnp.where(first, one, other),)
+    if op.name == "conv_general_dilated" and _is_common(op, arrays[1]):
+        strides, pads = op.params["window_strides"], op.params["padding"]
+        x, kernel = arrays
+        (top, bottom), (left, right) = pads
+        return (convolve(x, kernel, tuple(strides), ((top, bottom), (left, right))),)
+    return op.run(*arrays)
+
+
+def _is_common(op: Op, kernel: Any) -> bool:
+    p = op.params
+    spec = jax.lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "NHWC"))
+    return (
+        kernel.ndim == 4
+        and tuple(p["dimension_numbers"]) == tuple(spec)
+        and p["feature_group_count"] == p["batch_group_count"] == 1
+        and set(p["lhs_dilation"]) == set(p["rhs_dilation"]) == {1}
+        and p["precision"] is None
+        and p["preferred_element_type"] in (None, kernel.dtype)
+        and all(low >= 0 and high >= 0 for low, high in p["padding"])
+    )

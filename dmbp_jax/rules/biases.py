@@ -1,0 +1,58 @@
+"""The biases of a network, found by giving every layer zeros."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact
+
+from dmbp_jax.rules.masked import Masked
+from dmbp_jax.rules.record import Linearization, linearize
+from dmbp_jax.typing import Apply, Image, Role, Window
+
+
+def biases_at(apply: Apply, params: Any, image: Image) -> dict[str, Inexact[Array, "..."]]:
+    """What each affine site makes of zeros, and the constant part of each other activation at the image.
+
+    Together with the image they account for the logits (Eq. 14); shapes are those of the sites.
+    """
+    _, at = linearize(apply, params, image)
+    rule = _Zeros(at)
+    apply(params, jnp.zeros_like(image)[None], rule=rule)
+    pieces = {site: piece.offset[0] for site, piece in (at.pieces | at.tangents).items()}
+    return {**rule.biases, **pieces}
+
+
+class _Zeros(Masked):
+    """Every layer and every activation hands on zeros."""
+
+    biases: dict[str, Array]
+
+    def __init__(self, linearization: Linearization) -> None:
+        super().__init__(linearization, {})
+        object.__setattr__(self, "biases", {})
+
+    def relu(self, site: str, z: Inexact[Array, "1 *shape"]) -> Inexact[Array, "1 *shape"]:
+        del site
+        return jnp.zeros_like(z)
+
+    def max_pool(
+        self, site: str, h: Inexact[Array, "1 h w c"], window: Window
+    ) -> Inexact[Array, "1 hh ww c"]:
+        return jnp.zeros_like(super().max_pool(site, h, window))
+
+    def affine(self, site: str, z: Inexact[Array, "1 *shape"], role: Role) -> Inexact[Array, "1 *shape"]:
+        del role
+        self.biases[site] = z[0]
+        return jnp.zeros_like(z)
+
+    def piecewise(
+        self,
+        site: str,
+        z: Inexact[Array, "1 *shape"],
+        function: Callable[[Array], Array],
+        *,
+        smooth: bool = False,
+    ) -> Inexact[Array, "1 *shape"]:
+        del site, function, smooth
+        return jnp.zeros_like(z)
