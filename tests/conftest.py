@@ -9,10 +9,10 @@ import jaxtyping
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Tests share plain helper modules (`small`, `references`), which importlib mode does not put on the path.
+# Tests share plain helper modules (`small`, `references`, `zoo`), which importlib mode leaves off the path.
 sys.path.insert(0, str(Path(__file__).parent))
-# Oracles: imported by the tests that use them, some of which have PyTorch and some of which have not.
-collect_ignore = ["references"]
+# Imported by the tests that use them, some of which have PyTorch or Equinox and some of which have not.
+collect_ignore = ["references", "zoo"]
 
 jaxtyping.install_import_hook("dmbp_jax", "beartype.beartype")
 
