@@ -111,8 +111,8 @@ class Attribution(NamedTuple):
     negative: Float[Array, "..."] | None = None
     """DMBP: the part that the negative branch contributes, `(n, h, w, c)`."""
     completeness_gap: Float[Array, "..."] | None = None
-    """DMBP of a network with smooth operations: the part of the logit that the tangents' constants account for,
-    neither an input nor a bias, `(n,)`."""
+    """DMBP of a network with smooth operations: the part of the logit that the tangents' constants
+    account for, neither an input nor a bias, `(n,)`."""
     convergence_delta: Float[Array, "..."] | None = None
     """Methods whose values should add up to a difference of scores: how far they miss it, `(n,)`."""
     masks: dict[str, Float[Array, "..."]] | None = None

@@ -63,14 +63,16 @@ def flatten(function: Callable[[Any, Any], Any], params: Any, images: Any) -> Fl
     Raises `InputError` for what has no flat program: side effects, and loops or branches that depend on the
     images.
     """
-    closed, structure = jax.make_jaxpr(function, return_shape=True)(params, images)
+    # The networks of others may mix precisions, whatever the caller has set for code of his own.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        closed, structure = jax.make_jaxpr(function, return_shape=True)(params, images)
     builder = _Builder()
     inputs = tuple(builder.new(v.aval) for v in closed.jaxpr.invars)
     builder.moving.add(inputs[-1])
     constants = [builder.hold(value) for value in closed.consts]
-    outputs = builder.inline(closed.jaxpr, [*constants, *inputs], (), ())
+    outputs = builder.inline(closed.jaxpr, [*constants, *inputs], Within())
     return Flat(
-        tuple(builder.ops),
+        _needed(builder.ops, outputs),
         inputs[:-1],
         inputs[-1],
         tuple(outputs),
@@ -78,6 +80,24 @@ def flatten(function: Callable[[Any, Any], Any], params: Any, images: Any) -> Fl
         builder.kinds,
         structure,
     )
+
+
+class Within(NamedTuple):
+    """What an operation stands in."""
+
+    calls: tuple[str, ...] = ()
+    scope: tuple[str, ...] = ()
+    place: str = "an unknown place"
+
+    def enter(self, eqn: JaxprEqn) -> "Within":
+        """The same for what stands in a call."""
+        name = str(eqn.params.get("name", "")) if eqn.primitive.name in CALLS else ""
+        return Within(
+            (*self.calls, name) if name else self.calls,
+            (*self.scope, *scope_of(eqn)),
+            # A program that JAX has traced before has lost its lines.
+            place(eqn) or self.place,
+        )
 
 
 class _Builder:
@@ -99,9 +119,7 @@ class _Builder:
         self.constants[number] = value
         return number
 
-    def inline(
-        self, jaxpr: Jaxpr, args: Sequence[Value], calls: tuple[str, ...], scope: tuple[str, ...]
-    ) -> list[Value]:
+    def inline(self, jaxpr: Jaxpr, args: Sequence[Value], within: Within) -> list[Value]:
         """Append what a program does with `args` (its constants first); its results."""
         known: dict[Var, Value] = dict(zip([*jaxpr.constvars, *jaxpr.invars], args, strict=True))
 
@@ -109,54 +127,47 @@ class _Builder:
             return known[atom] if isinstance(atom, Var) else self.hold(atom.val)
 
         for eqn in jaxpr.eqns:
-            results = self.add(eqn, [of(atom) for atom in eqn.invars], calls, scope)
+            results = self.add(eqn, [of(atom) for atom in eqn.invars], within.enter(eqn))
             known.update(zip(eqn.outvars, results, strict=True))
         return [of(atom) for atom in jaxpr.outvars]
 
-    def add(
-        self, eqn: JaxprEqn, inputs: list[Value], calls: tuple[str, ...], scope: tuple[str, ...]
-    ) -> Sequence[Value]:
-        name, within = eqn.primitive.name, (*scope, *scope_of(eqn))
+    def add(self, eqn: JaxprEqn, inputs: list[Value], within: Within) -> Sequence[Value]:
+        name = eqn.primitive.name
         inner = _inner(eqn) if name in CALLS else None
         if inner is not None:
-            called = str(eqn.params.get("name", ""))
-            return self._inline_closed(inner, inputs, (*calls, called) if called else calls, within)
+            return self._inline_closed(inner, inputs, within)
         moves = not self.moving.isdisjoint(inputs)
         if eqn.effects:
             raise InputError(
-                f"the network has a side effect: {name} at {place(eqn)}; remove it, an explanation runs the "
+                f"the network has a side effect: {name} at {within.place}; remove it, an explanation runs the "
                 "network in ways in which its effects would mean nothing"
             )
         if name == "scan" and moves:
-            return self._unroll(eqn, inputs, calls, within)
+            return self._unroll(eqn, inputs, within)
         if name in ("while", "cond") and moves:
-            what = "a loop whose length" if name == "while" else "a branch that"
+            what = "a loop whose length" if name == "while" else "a branch whose choice"
             raise InputError(
-                f"data-dependent control flow: {what} depends on traced values, {name} at {place(eqn)}; "
+                f"data-dependent control flow: {what} is known at run time only, {name} at {within.place}; "
                 "write it with jnp.where, or as a loop of fixed length"
             )
         outputs = tuple(self.new(v.aval) for v in eqn.outvars)
         if moves:
             self.moving.update(outputs)
-        self.ops.append(Op(name, eqn.params, tuple(inputs), outputs, _runner(eqn), calls, within, place(eqn)))
+        self.ops.append(Op(name, eqn.params, tuple(inputs), outputs, _runner(eqn), *within))
         return outputs
 
-    def _inline_closed(
-        self, inner: ClosedJaxpr | Jaxpr, inputs: list[Value], calls: tuple[str, ...], scope: tuple[str, ...]
-    ) -> list[Value]:
+    def _inline_closed(self, inner: ClosedJaxpr | Jaxpr, inputs: list[Value], within: Within) -> list[Value]:
         if isinstance(inner, ClosedJaxpr):
             held = [self.hold(value) for value in inner.consts]
-            return self.inline(inner.jaxpr, [*held, *inputs], calls, scope)
-        return self.inline(inner, inputs, calls, scope)
+            return self.inline(inner.jaxpr, [*held, *inputs], within)
+        return self.inline(inner, inputs, within)
 
-    def _unroll(
-        self, eqn: JaxprEqn, inputs: list[Value], calls: tuple[str, ...], scope: tuple[str, ...]
-    ) -> list[Value]:
+    def _unroll(self, eqn: JaxprEqn, inputs: list[Value], within: Within) -> list[Value]:
         p = eqn.params
         length, fixed, carried = p["length"], p["num_consts"], p["num_carry"]
         if length > LONGEST_LOOP:
             raise InputError(
-                f"the scan at {place(eqn)} has {length} steps over the data; up to {LONGEST_LOOP} are "
+                f"the scan at {within.place} has {length} steps over the data; up to {LONGEST_LOOP} are "
                 "unrolled"
             )
         consts, carry, stacked = (
@@ -170,18 +181,26 @@ class _Builder:
             output = self.new(jax.eval_shape(function, *(self.kinds[v] for v in inputs)))
             if not self.moving.isdisjoint(inputs):
                 self.moving.add(output)
-            self.ops.append(
-                Op(name, {}, tuple(inputs), (output,), lambda *xs: (function(*xs),), calls, scope, place(eqn))
-            )
+            self.ops.append(Op(name, {}, tuple(inputs), (output,), lambda *xs: (function(*xs),), *within))
             return output
 
         for step in reversed(range(length)) if p["reverse"] else range(length):
             here = [own("slice", lambda x, at=step: x[at], [x]) for x in stacked]
-            results = self._inline_closed(p["jaxpr"], [*consts, *carry, *here], calls, scope)
+            results = self._inline_closed(p["jaxpr"], [*consts, *carry, *here], within)
             carry = results[:carried]
             collected[step] = results[carried:]
         columns = zip(*(collected[step] for step in range(length)), strict=True)
         return [*carry, *(own("concatenate", _stack, list(column)) for column in columns)]
+
+
+def _needed(ops: Sequence[Op], outputs: Sequence[Value]) -> tuple[Op, ...]:
+    """The operations that the outputs depend on."""
+    needed, kept = set(outputs), []
+    for op in reversed(ops):
+        if not needed.isdisjoint(op.outputs):
+            needed.update(op.inputs)
+            kept.append(op)
+    return tuple(reversed(kept))
 
 
 def _stack(*rows: Any) -> Any:

@@ -111,6 +111,8 @@ class _Graph(NamedTuple):
             here.add(value)
             value = self.users[value][0].outputs[0]
         (other,) = [v for v in self.moving(sums[0]) if v != value] or [value]
+        if other in self.reach(end, forward=True):
+            return False
         fork = self.moving(op)[0]
         makers = {v: made for made in self.flat.ops for v in made.outputs}
         while fork in makers and fork not in self.decided and self.is_linear(makers[fork]):

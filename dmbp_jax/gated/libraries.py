@@ -1,5 +1,6 @@
 """What the libraries call a network, as `function(params, images)`; none of them is imported for it."""
 
+import operator
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,21 @@ def as_function(network: Any) -> tuple[Callable[[Any, Any], Any], Any]:
         from flax import nnx
 
         structure, state = nnx.split(network)
-        return lambda params, images: nnx.merge(structure, params)(images), state
+
+        def call(params: Any, images: Any) -> Any:
+            # The module may write into what it is merged from.
+            before = jax.tree.leaves(params)
+            module = nnx.merge(structure, params)
+            outputs = module(images)
+            after = jax.tree.leaves(nnx.state(module))
+            if len(after) != len(before) or any(map(operator.is_not, after, before)):
+                raise InputError(
+                    "the network has a side effect: it changes its own state when it is called, as dropout "
+                    "and batch-norm in training mode do; switch it to evaluation, model.eval()"
+                )
+            return outputs
+
+        return call, state
     if _is(network, "equinox", "Module"):
         import equinox
 

@@ -12,7 +12,7 @@ from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.gated.flatten import flatten
 from dmbp_jax.gated.libraries import as_function
 from dmbp_jax.gated.plan import Plan, make_plan
-from dmbp_jax.gated.refuse import python_on_values
+from dmbp_jax.gated.refuse import tracing
 from dmbp_jax.rules import PLAIN
 from dmbp_jax.typing import Apply, Rule
 
@@ -105,7 +105,7 @@ class GatedApply:
     ) -> Plan:
         params = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
         images = jax.ShapeDtypeStruct(shape, dtype)
-        with python_on_values():
+        with tracing():
             flat = flatten(self._logits, params, images)
         return make_plan(flat, linearize_smooth=self._linearize_smooth)
 

@@ -9,6 +9,7 @@ from jax.extend import source_info_util
 from jax.extend.core import JaxprEqn
 
 _TRANSFORM = re.compile(r"\w+\((.*)\)$")
+_NAME = re.compile(r"[\w.]+")
 _OURS = str(Path(__file__).parents[1])
 _PYTHON = sysconfig.get_path("stdlib")
 
@@ -20,13 +21,19 @@ def scope_of(eqn: JaxprEqn) -> tuple[str, ...]:
         name = part
         while (inner := _TRANSFORM.match(name)) is not None:
             name = inner[1]
-        if name:
+        # Some functions name their scope by what they do: "ni,oi->no".
+        if _NAME.fullmatch(name):
             names.append(name)
     return tuple(names)
 
 
-def place(eqn: JaxprEqn) -> str:
-    """`file:line (function)` of an equation; where that is a library's, with the line that called it."""
+def place(eqn: JaxprEqn) -> str | None:
+    """`file:line (function)` of an equation; where that is a library's, with the line that called it.
+
+    None if it is not known.
+    """
+    if not getattr(eqn.source_info.traceback, "frames", ()):
+        return None
     deepest = str(source_info_util.summarize(eqn.source_info))
     own = _own_frame(eqn.source_info.traceback)
     return deepest if own is None or own.split(" ")[0] in deepest else f"{deepest}, called at {own}"

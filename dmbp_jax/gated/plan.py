@@ -75,14 +75,10 @@ def _step(facts: Facts, op: Op, levels: list[Level], level: Level | None, smooth
     if level is Level.GATE:
         return Frozen("", op)
     group = _group(facts, op, levels, level)
-    if group is not None:
-        return _activation(facts, group, smooth)
-    if op.name in CORNERS:
-        return _maximum(op)
-    if level is None:
-        moving = [position for position, at in enumerate(levels) if at is Level.LINEAR]
-        return Smooth("", op, tuple(moving))
-    return Plain(op)
+    if group is not None or op.name in CORNERS:
+        return _maximum(op) if group is None else _activation(facts, group, smooth)
+    moving = [position for position, at in enumerate(levels) if at is Level.LINEAR]
+    return Plain(op) if level is not None else Smooth("", op, tuple(moving))
 
 
 def _group(facts: Facts, op: Op, levels: list[Level], level: Level | None) -> Group | None:
@@ -125,28 +121,29 @@ def _needed(flat: Flat, made: dict[Value, Step]) -> list[Op]:
 
 
 _FAMILIAR = {
-    "logistic": "sigmoid",
-    "erf": "erf, as in GELU",
-    "exp": "exp, as in softmax or ELU",
+    "logistic": "a sigmoid",
+    "erf": "as in GELU",
+    "erfc": "as in GELU",
+    "integer_pow": "a power, as in GELU",
+    "exp": "as in softmax or ELU",
     "dot_general": "a product of two values that both depend on the image, as in attention",
     "mul": "a product of two values that both depend on the image, as in a gate",
-    "div": "a division by what depends on the image, as in normalisation by its statistics",
-    "rsqrt": "rsqrt, as in normalisation by the image's own statistics",
-    "square": "square, as in normalisation by the image's own statistics",
+    "div": "by what depends on the image, as in normalisation by its statistics",
+    "rsqrt": "as in normalisation by the image's own statistics",
+    "square": "as in normalisation by the image's own statistics",
 }
 
 
 def _refusal(op: Op) -> str:
-    named = [call for call in op.calls if not call.startswith("_")]
-    what = _FAMILIAR.get(op.name, op.name)
-    if named and named[-1] not in (op.name, what):
-        what = f"{named[-1]} ({what})"
-    hint = "; is a batch-norm in training mode? Switch it to evaluation" if _normalises(op) else ""
+    named = [call for call in op.calls if not call.startswith("_") and call != op.name]
+    explained = ", ".join(part for part in (op.name, _FAMILIAR.get(op.name, "")) if part)
+    what = f"{named[-1]} ({explained})" if named else explained
+    hint = " If this is a batch-norm in training mode, switch it to evaluation." if _normalises(op) else ""
     return (
-        f"the network is not piecewise linear: {what}, at {op.place}{hint}. Replace it, or take "
+        f"the network is not piecewise linear: {what}, at {op.place}.{hint} Replace it, or take "
         "gated(..., linearize_smooth=True), which uses its tangent at the image"
     )
 
 
 def _normalises(op: Op) -> bool:
-    return "norm" in op.place.lower() or op.name in ("rsqrt", "square", "sqrt", "div")
+    return op.name in ("rsqrt", "square", "sqrt", "div") or "normalization" in op.place

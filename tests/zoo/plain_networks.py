@@ -323,7 +323,7 @@ REFUSED = [
     refused("plain self-attention", small(self_attention), "dot_general", HERE),
     refused("plain while loop on data", small(data_while), "while", HERE),
     refused("plain cond on data", small(data_cond), "cond", HERE),
-    refused("plain python if on data", small(python_if), "TracerBoolConversionError"),
+    refused("plain python if on data", small(python_if), "jnp.where", "plain_networks.py"),
     refused("plain debug print", small(printing), "debug", HERE),
     refused("plain io_callback", small(calling_back), "io_callback", HERE),
     refused("plain one number an image", squeezed, "logits"),
