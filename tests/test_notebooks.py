@@ -40,8 +40,6 @@ def test_a_notebook_runs_on_small_settings(name, shared, tmp_path):
         "IPYTHONDIR": str(tmp_path),  # no start-up files of whoever runs this
         # Whatever the tests draw with, a notebook shows its figures.
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        # Compiling, not computing, is what takes the time.
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "PYTHONPATH": os.pathsep.join(paths),
     }
     notebook = read(name)
