@@ -4,7 +4,7 @@ Images are NHWC, float, already normalised the way the network expects. Dimensio
 `n` images, `h` rows, `w` columns, `c` channels, `k` classes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -16,8 +16,9 @@ Images: TypeAlias = Float[Array, "n h w c"]
 Logits: TypeAlias = Float[Array, "n k"]
 Target: TypeAlias = Int[Array, ""] | Float[Array, "k"]
 Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
-Params: TypeAlias = Mapping[str, Any]
-"""Nested dicts of arrays, by torchvision's module names: `params["layer1"]["0"]["conv1"]["kernel"]`."""
+Params: TypeAlias = Any
+"""A tree of arrays. Of the package's networks: nested dicts by torchvision's module names,
+`params["layer1"]["0"]["conv1"]["kernel"]`."""
 
 Role: TypeAlias = Literal["filter", "shortcut", "class", "shift"]
 """What an affine site is for: a hidden filter, the projection of a shortcut, the class layer, or a mere shift

@@ -68,7 +68,7 @@ def is_relu(facts: Facts, group: Group) -> bool:
                 return False
             value = maker.inputs[0]
         held = facts.flat.constants
-        return value in held and is_number(held[value], 0)
+        return value in held and is_number(held[value], 0.0)
 
     if len(group.ops) == 1 and last.name == "max":
         return any(zero(v) for v in last.inputs)

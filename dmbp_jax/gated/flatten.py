@@ -139,16 +139,16 @@ class _Builder:
         moves = not self.moving.isdisjoint(inputs)
         if eqn.effects:
             raise InputError(
-                f"the network has a side effect: {name} at {within.place}; remove it, an explanation runs the "
-                "network in ways in which its effects would mean nothing"
+                f"the network has a side effect: {name} at {within.place}; remove it, an explanation runs "
+                "the network in ways in which its effects would mean nothing"
             )
         if name == "scan" and moves:
             return self._unroll(eqn, inputs, within)
         if name in ("while", "cond") and moves:
             what = "a loop whose length" if name == "while" else "a branch whose choice"
             raise InputError(
-                f"data-dependent control flow: {what} is known at run time only, {name} at {within.place}; "
-                "write it with jnp.where, or as a loop of fixed length"
+                f"data-dependent control flow: {what} is known at run time only, {name} at "
+                f"{within.place}; write it with jnp.where, or as a loop of fixed length"
             )
         outputs = tuple(self.new(v.aval) for v in eqn.outvars)
         if moves:

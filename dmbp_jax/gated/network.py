@@ -29,7 +29,7 @@ class Gated(NamedTuple):
 def gated(
     network: Any,
     *,
-    layout: Layout = "NHWC",
+    layout: str = "NHWC",
     output: Callable[[Any], Array] | None = None,
     linearize_smooth: bool = False,
 ) -> Gated:
@@ -80,7 +80,7 @@ class GatedApply:
     def __init__(
         self,
         function: Callable[[Any, Array], Any],
-        layout: Layout,
+        layout: str,
         output: Callable[[Any], Array] | None,
         linearize_smooth: bool,
     ) -> None:

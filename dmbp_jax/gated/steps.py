@@ -1,7 +1,7 @@
 """What a gated network is made of: plain operations, and the places where it asks the rule."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,7 @@ from dmbp_jax.gated.kinds import CORNERS
 from dmbp_jax.ops.affine import convolve
 from dmbp_jax.typing import Role, Rule, Window
 
-Arrays: TypeAlias = dict[Value, Array]
-
-
-class Step(Protocol):
-    """One thing that an evaluation does."""
-
-    def run(self, known: Arrays, rule: Rule, count: int) -> None:
-        """Add results to the `known` arrays, of `count` images."""
+Arrays: TypeAlias = dict[Value, Any]
 
 
 class Plain(NamedTuple):
@@ -143,6 +136,10 @@ class Smooth(NamedTuple):
 
         results = rule.smooth(self.site, function, *(operands[position] for position in self.moving))
         known.update(zip(self.op.outputs, results, strict=True))
+
+
+Step: TypeAlias = Plain | Affine | Activation | Pool | Maximum | Frozen | Smooth
+"""One thing that an evaluation does: `run` adds its results to the `known` arrays, of `count` images."""
 
 
 def evaluate(op: Op, arrays: list[Any], *, corners: bool = False) -> Any:

@@ -51,3 +51,29 @@ def eq14(apply, params, image, weights, masks):
     to_image, to_biases = jax.grad(score, argnums=(0, 1))(image, biases)
     y = jnp.vdot(to_image, image) + sum(jnp.vdot(to_biases[p], biases[p]) for p in biases)
     return y, to_image
+
+
+class _TappedBackward(MaskedBackward):
+    """As above, with a zero added to what a layer or a piecewise activation gives before its mask."""
+
+    def __init__(self, masks, zeros):
+        super().__init__(masks)
+        object.__setattr__(self, "zeros", zeros)
+
+    def affine(self, site, z, role):
+        return self._tap(site, z + self.zeros[site][None])
+
+    def piecewise(self, site, z, function, *, smooth=False):
+        return self._tap(site, function(z) + self.zeros[site][None])
+
+
+def eq14_at_sites(apply, params, image, weights, masks, biases):
+    """`y^s` and `dF^s/dx` where the `biases` are given for each site, and not as parameters."""
+
+    def score(image, zeros):
+        return jnp.vdot(weights, apply(params, image[None], rule=_TappedBackward(masks, zeros))[0])
+
+    zeros = jax.tree.map(jnp.zeros_like, biases)
+    to_image, to_biases = jax.grad(score, argnums=(0, 1))(image, zeros)
+    y = jnp.vdot(to_image, image) + sum(jnp.vdot(to_biases[site], biases[site]) for site in biases)
+    return y, to_image

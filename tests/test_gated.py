@@ -1,0 +1,313 @@
+"""Networks as users write them, in four libraries: `gated` crossed with the identities of the method."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from compilations import count_compilations
+from references.masked_backprop import eq14_at_sites
+from small import small_network
+from zoo import CASES, REFUSED, user_settings
+
+import dmbp_jax
+from dmbp_jax.checks import InputError
+from dmbp_jax.dmbp import masked_sites
+from dmbp_jax.experiments import METHODS
+from dmbp_jax.rules import Masked, biases_at, find_sites, linearize
+
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
+EVERY = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+OPTIONS = {"steps": 2, "learning_rate": 0.1, "return_history": True, "eps": 1e-150}
+ON_IMAGES = ("blur_integrated_gradients", "guided_grad_cam", "grad_cam", "fullgrad", "rise", "lpr")
+ON_IMAGES += ("norm_grad", "selective_norm_grad")
+SHORT = {
+    "dmbp": {"steps": 2},
+    "integrated_gradients": {"n_steps": 3},
+    "smoothgrad": {"n_samples": 3},
+    "blur_integrated_gradients": {"n_steps": 3},
+    "rise": {"n_masks": 6, "chunk_size": 4},
+    "lpr": {"n_steps": 2},
+}
+
+
+def close(actual, expected, rtol=1e-9):
+    """Equal up to `rtol` of the largest expected magnitude."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=rtol * max(np.abs(expected).max(), 1e-12))
+
+
+def get(name):
+    return next(case for case in CASES if case.name == name)
+
+
+def build(case, dtype=jnp.float64):
+    """The network as the user calls it, gated, and two images."""
+    network, images = case.build(dtype), case.images(2, dtype)
+    apply, params = dmbp_jax.gated(network, **case.options)
+    return (lambda x: case.forward(network, x)), apply, params, images
+
+
+def random_masks(sites, seed=3):
+    random = np.random.default_rng(seed)
+    return {site.name: jnp.asarray(random.uniform(size=site.shape)) for site in sites}
+
+
+@EVERY
+@pytest.mark.usefixtures("x64")
+def test_logits_gradient_and_identities_1_to_3(case):
+    with user_settings():
+        plain, apply, params, images = build(case)
+        close(apply(params, images), plain(images), rtol=1e-13)
+        image, weights = images[0], jnp.asarray(np.random.default_rng(2).standard_normal(case.classes))
+        sites = find_sites(apply, params, image)
+        # Masks at every kind of site at once, those of maxout networks being at their layers.
+        masks = random_masks([s for s in sites if s.kind in ("relu", "piecewise") or s.role == "filter"])
+        direction = random_masks([s for s in sites if s.name in masks], seed=4)
+        step = 1e-5
+        ahead = jax.tree.map(lambda m, d: m + step * d, masks, direction)
+        behind = jax.tree.map(lambda m, d: m - step * d, masks, direction)
+        ones = jax.tree.map(jnp.ones_like, masks)
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), ones, masks, ahead, behind)
+
+        @jax.jit
+        def quantities(image):
+            logits, at = linearize(apply, params, image)
+            biases = biases_at(apply, params, image)
+
+            def masked(masks, image):
+                return jnp.vdot(weights, apply(params, image[None], rule=Masked(at, masks))[0])
+
+            return (
+                jnp.vdot(weights, logits),
+                jax.value_and_grad(lambda x: jnp.vdot(weights, plain(x[None])[0]))(image),
+                jax.grad(lambda x: jnp.vdot(weights, apply(params, x[None])[0]))(image),
+                jax.vmap(jax.value_and_grad(masked, argnums=(0, 1)), in_axes=(0, None))(stacked, image),
+                eq14_at_sites(apply, params, image, weights, ones, biases),
+                eq14_at_sites(apply, params, image, weights, masks, biases),
+            )
+
+        recorded, (logit, gradient), ours, (y, (to_masks, to_image)), all_ones, definition = quantities(image)
+    close(recorded, logit)
+    close(ours, gradient)
+    # Eq. 14: the gradient and all biases account for the logit.
+    close(all_ones[0], logit)
+    # Masks of ones.
+    close(y[0], logit)
+    close(to_image[0], gradient)
+    # Duality.
+    close(y[1], definition[0])
+    close(to_image[1], definition[1])
+    assert np.abs(definition[1]).max() > 0
+    # Mask gradients along one direction, against the central difference.
+    slope = sum(jnp.vdot(to_masks[name][1], direction[name]) for name in masks)
+    close(slope, (y[2] - y[3]) / (2 * step), rtol=1e-5)
+
+
+@EVERY
+@pytest.mark.usefixtures("x64")
+def test_scores_add_up_and_images_are_independent(case):
+    """Identities 4 and 5, and no second compilation."""
+    with user_settings():
+        plain, apply, params, images = build(case)
+        batch = dmbp_jax.explain(apply, params, images, [1, 2], **OPTIONS)
+        logits, turned = plain(images), images[::-1]
+        with count_compilations() as compiled:
+            twice = dmbp_jax.explain(apply, params, turned, [2, 1], **OPTIONS)
+    parts = batch.history.positive + batch.history.negative + batch.history.nuisance
+    close(parts, batch.history.total)
+    close(batch.scores.total, [logits[0, 1], logits[1, 2]])
+    assert batch.values.shape == images.shape
+    assert batch.finite.all()
+    assert compiled == []
+    jax.tree.map(lambda one, other: close(one[::-1], other), batch, twice)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "squeezenet1_1", "vgg11"])
+def test_the_packages_own_networks_are_the_same_through_gated(name):
+    """Site by site, map by map, and without more arithmetic."""
+    explicit, params, images = small_network(name, jnp.float64)
+    images = images[:, :48, :40]
+
+    # The plain version: a function that knows of no rule.
+    apply, same = dmbp_jax.gated((functools.partial(explicit), params))
+    assert same is params
+    sites, ours = (find_sites(network, params, images[0]) for network in (explicit, apply))
+    assert [site[1:] for site in sites] == [site[1:] for site in ours]
+    for options in ({"mask_sites": "filter"}, {"mask_sites": "relu"}):
+        maps = [
+            dmbp_jax.explain(network, params, images, [1, 2], steps=2, learning_rate=0.1, **options)
+            for network in (explicit, apply)
+        ]
+        close(maps[1].values, maps[0].values)
+    costs = [
+        jax.jit(lambda x, network=network: dmbp_jax.explain(network, params, x, [1, 2], steps=2).values)
+        .lower(images)
+        .cost_analysis()["flops"]
+        for network in (explicit, apply)
+    ]
+    assert costs[1] == pytest.approx(costs[0], rel=0.01)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["equinox cnn", "plain maxout"])
+def test_every_method_takes_gated_networks(name, method):
+    with user_settings():
+        _, apply, params, images = build(get(name), jnp.float32)
+        relus = [s for s in find_sites(apply, params, images[0]) if s.kind in ("relu", "piecewise")]
+        options = {"key": jax.random.key(0), **SHORT.get(method, {})}
+        if not relus and method in ("grad_cam", "guided_grad_cam", "norm_grad", "selective_norm_grad", "lpr"):
+            # Maxout networks have no activation of a single value, but other sites.
+            with pytest.raises(InputError, match=r"no activation|no ReLU or other activation"):
+                dmbp_jax.explain(apply, params, images, [1, 2], method, **options)
+            if method == "lpr":
+                return
+            options["site" if "cam" in method else "sites"] = "conv_2"
+        a = dmbp_jax.explain(apply, params, images, [1, 2], method, **options)
+    assert a.finite.all()
+    assert a.values.shape[:3] == images.shape[:3]
+    assert np.abs(a.values).max() > 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_inputs_of_any_rank_or_one_message(method):
+    for name in ("plain tabular mlp", "plain signal"):
+        with user_settings():
+            _, apply, params, inputs = build(get(name), jnp.float32)
+            options = {"key": jax.random.key(0), **SHORT.get(method, {})}
+            if method in ON_IMAGES:
+                with pytest.raises(InputError, match=rf"images \(h, w, c\) only.*{inputs.shape[1]}"):
+                    dmbp_jax.explain(apply, params, inputs, [1, 2], method, **options)
+                continue
+            a = dmbp_jax.explain(apply, params, inputs, [1, 2], method, **options)
+        assert a.values.shape == inputs.shape
+        assert a.heatmap.shape == inputs.shape[:2]
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    "name", ["nnx mobilenet", "plain abs, hard tanh, clip", "plain maxout", "linen prelu"]
+)
+def test_deeplift_adds_up_through_every_activation(name):
+    with user_settings():
+        _, apply, params, images = build(get(name))
+        a = dmbp_jax.explain(apply, params, images, [1, 2], "deeplift")
+    close(a.convergence_delta, np.zeros(2), rtol=1e3)
+    assert np.abs(a.values).max() > 1e-3
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+def test_what_has_no_linear_map_is_refused_in_one_message(case):
+    with user_settings():
+        apply, params = dmbp_jax.gated(case.build(), **case.options)
+        with pytest.raises(InputError) as caught:
+            apply(params, case.images())
+    message = str(caught.value)
+    assert all(word in message for word in case.words), message
+    assert "\n" not in message.strip()
+
+
+@pytest.mark.parametrize(
+    "name", ["plain gelu", "plain silu", "plain softmax", "linen layer norm", "nnx attention"]
+)
+@pytest.mark.usefixtures("x64")
+def test_smooth_operations_by_their_tangent(name):
+    """The logits and gradients are the network's; the tangents' constants are the gap of Eq. 14."""
+    case = next(case for case in REFUSED if case.name == name)
+    with user_settings():
+        network, images = case.build(jnp.float64), case.images(2, jnp.float64)
+        apply, params = dmbp_jax.gated(network, linearize_smooth=True, **case.options)
+        a = dmbp_jax.explain(apply, params, images, [1, 2], **OPTIONS)
+        plain = dmbp_jax.explain(apply, params, images, [1, 2], "gradient_x_input")
+        one_by_one = [jax.jit(biases_at, static_argnums=0)(apply, params, image) for image in images]
+        masks_of_ones = [
+            eq14_at_sites(apply, params, x, jax.nn.one_hot(t, 5, dtype=x.dtype), {}, dict(b))[0]
+            for x, t, b in zip(images, (1, 2), one_by_one, strict=True)
+        ]
+    close(a.scores.positive + a.scores.negative + a.scores.nuisance, a.scores.total)
+    assert a.completeness_gap.shape == (2,)
+    assert np.abs(a.completeness_gap).max() > 1e-6
+    assert plain.completeness_gap is None
+    # Activations' tangents count among the sites' biases; what they and several-operand operations add is
+    # what the biases of layers leave open.
+    sites = find_sites(apply, params, images[0])
+    if not any(site.kind == "piecewise" for site in sites):
+        close(a.scores.total - a.completeness_gap, masks_of_ones, rtol=1e-6)
+
+
+def test_corners_and_ties_have_the_slopes_of_the_paper():
+    def network(params, x):
+        largest = jnp.max(x[:, 1:3], axis=1, keepdims=True)
+        return params * jnp.concatenate([jnp.maximum(x[:, :1], 0), largest, jax.nn.relu6(x[:, 3:])], axis=1)
+
+    apply, params = dmbp_jax.gated((network, jnp.ones(3)))
+    gradient = jax.grad(lambda x: apply(params, x[None])[0].sum())(jnp.asarray([0.0, 2.0, 2.0, 6.0]))
+    # JAX's own are 1/2, 1/2 and 1/2, and 1/2.
+    np.testing.assert_array_equal(gradient, [0, 1, 0, 0])
+
+
+def test_a_scan_over_layers_is_unrolled():
+    kernels = jnp.asarray(np.random.default_rng(0).standard_normal((3, 4, 4)), jnp.float32)
+
+    def network(params, x):
+        return jax.lax.scan(lambda h, kernel: (jax.nn.relu(h @ kernel), h.sum()), x, params)[0]
+
+    apply, params = dmbp_jax.gated((network, kernels))
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((2, 4)), jnp.float32)
+    close(apply(params, x), network(kernels, x), rtol=1e-6)
+    names = [site.name for site in find_sites(apply, params, x[0])]
+    assert names == ["dense", "relu", "dense_2", "relu_2", "dense_3", "relu_3"]
+
+
+def test_names_are_those_of_scopes_and_stable():
+    with user_settings():
+        _, apply, params, images = build(get("linen bottleneck resnet"), jnp.float32)
+        sites = find_sites(apply, params, images[0])
+        again = find_sites(*dmbp_jax.gated(get("linen bottleneck resnet").build(jnp.float32)), images[1])
+    assert sites == again
+    names = [site.name for site in sites]
+    assert "BottleneckResNet.Bottleneck_1.ConvNorm_0.Conv_0" in names
+    assert "BottleneckResNet.Bottleneck_1.relu_2" in names
+    roles = {site.name: site.role for site in sites}
+    assert roles["BottleneckResNet.Bottleneck_1.ConvNorm_3.Conv_0"] == "shortcut"
+    assert roles["BottleneckResNet.Dense_0"] == "class"
+
+
+def test_shortcuts_and_shifts_of_a_pre_activation_resnet():
+    with user_settings():
+        _, apply, params, images = build(get("nnx pre-activation resnet"), jnp.float32)
+        sites = find_sites(apply, params, images[0])
+    roles = [site.role for site in sites if site.kind == "affine"]
+    # The stem feeds the first sum and its branch, and is no shortcut; the projection of the second block is.
+    assert roles == [
+        *("filter", "shift", "filter", "filter", "shift"),
+        *("shortcut", "filter", "filter", "shift", "class"),
+    ]
+    assert len(masked_sites(sites, "filter")) == 5
+
+
+def test_half_precision_and_images_that_are_not_square():
+    with user_settings():
+        case = get("nnx resnet")
+        _, apply, params, _ = build(case, jnp.float32)
+        images = jnp.asarray(np.random.default_rng(0).standard_normal((2, 17, 22, 3)), jnp.float32)
+        full = dmbp_jax.explain(apply, params, images, [1, 2], steps=2)
+        half = dmbp_jax.explain(apply, params, images, [1, 2], steps=2, compute_dtype="bfloat16")
+    assert full.values.shape == half.values.shape == images.shape
+    assert half.values.dtype == jnp.float32
+    assert np.corrcoef(np.ravel(full.values), np.ravel(half.values))[0, 1] > 0.98
+
+
+def test_what_is_no_network_is_refused():
+    for wrong in (3, (3, {}), lambda x: x, (lambda p, x: x, {}, {})):
+        with pytest.raises(InputError, match=r"gated takes a flax\.nnx\.Module"):
+            dmbp_jax.gated(wrong)
+    with user_settings():
+        module, _ = get("linen vgg").build(jnp.float32)
+    with pytest.raises(InputError, match=r"give gated\(\(module, variables\)\)"):
+        dmbp_jax.gated(module)
+    with pytest.raises(InputError, match="unknown layout 'NWHC': did you mean 'NHWC'"):
+        dmbp_jax.gated((lambda p, x: x, {}), layout="NWHC")
