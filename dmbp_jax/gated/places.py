@@ -5,12 +5,14 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
+import jax
 from jax.extend import source_info_util
 from jax.extend.core import JaxprEqn
 
 _TRANSFORM = re.compile(r"\w+\((.*)\)$")
 _NAME = re.compile(r"[\w.]+")
 _OURS = str(Path(__file__).parents[1])
+_JAX = str(Path(jax.__file__).parent)
 _PYTHON = sysconfig.get_path("stdlib")
 
 
@@ -36,13 +38,15 @@ def place(eqn: JaxprEqn) -> str | None:
         return None
     deepest = str(source_info_util.summarize(eqn.source_info))
     own = _own_frame(eqn.source_info.traceback)
+    if not deepest:
+        return own
     return deepest if own is None or own.split(" ")[0] in deepest else f"{deepest}, called at {own}"
 
 
 def is_own(file: str) -> bool:
     """Whether a source file is neither of an installed library, nor Python's, nor of this package."""
     installed = "site-packages" in file or "dist-packages" in file
-    return not (installed or file.startswith((_OURS, _PYTHON, "<frozen")))
+    return not (installed or file.startswith((_OURS, _JAX, _PYTHON, "<frozen")))
 
 
 def _own_frame(traceback: Any) -> str | None:

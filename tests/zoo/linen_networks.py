@@ -48,12 +48,11 @@ class InceptionBlock(nn.Module):
 
 
 class Inception(nn.Module):
-    """Two blocks of concatenated branches."""
+    """A pool and a block of concatenated branches."""
 
     @nn.compact
     def __call__(self, x):
         x = nn.relu(ConvNorm(4, 3, 2)(x))
-        x = InceptionBlock(2)(x)
         x = nn.max_pool(x, (3, 3), strides=(2, 2))
         x = InceptionBlock(1)(x)
         return nn.Dense(CLASSES)(x.mean(axis=(1, 2)))
