@@ -76,11 +76,11 @@ ACTIVATIONS = {
     "leaky_relu": jax.nn.leaky_relu,
     "leaky maximum": lambda x: jnp.maximum(0.2 * x, x),
     "abs": jnp.abs,
-    "clip": lambda x: jnp.clip(x, -0.5, 0.7),
-    "minimum": lambda x: jnp.minimum(x, 0.3),
+    "clip": lambda x: jnp.clip(x, -1.5, 2),
+    "minimum": lambda x: jnp.minimum(x, 1),
     "hard_tanh": jax.nn.hard_tanh,
     "hard_sigmoid": jax.nn.hard_sigmoid,
-    "relu6": lambda x: jax.nn.relu6(8 * x),
+    "relu6": lambda x: jax.nn.relu6(3 * x),
     "soft shrinkage": lambda x: jnp.sign(x) * jnp.maximum(jnp.abs(x) - 0.1, 0),
     "jump": lambda x: jnp.where(x > 0.2, 2 * x, -0.1),
     "both halves": lambda x: jnp.concatenate([jax.nn.relu(x), jax.nn.relu(-x)], axis=-1)[..., ::2],
@@ -88,6 +88,9 @@ ACTIVATIONS = {
     "batch merged": lambda x: jnp.abs(x.reshape(x.shape[0] * x.shape[1], -1) - 0.1).reshape(x.shape),
     "channels first": lambda x: jnp.moveaxis(jnp.maximum(jnp.moveaxis(x, -1, 1), 0), 1, -1),
 }
+
+SHIFTING = {"hard_sigmoid", "soft shrinkage", "batch merged"}
+"""They begin with a constant shift: a bias that is no parameter."""
 
 WRAPPERS = {
     "": lambda f: f,
@@ -115,7 +118,7 @@ def specs(draw):
         kind=st.sampled_from(KINDS),
         wrapper=st.sampled_from(list(WRAPPERS)),
         activations=st.tuples(*[st.sampled_from(list(ACTIVATIONS))] * 2),
-        width=st.integers(1, 4),
+        width=st.integers(2, 5),
         size=few,
         stride=st.integers(1, 2),
         padding=st.sampled_from(["SAME", "VALID"]),
@@ -125,7 +128,7 @@ def specs(draw):
     )
     return Spec(
         shape=draw(st.one_of(image, image, st.tuples(st.integers(2, 6)))),
-        blocks=tuple(draw(st.lists(block, min_size=2, max_size=4))),
+        blocks=tuple(draw(st.lists(block, min_size=2, max_size=3))),
         head=draw(st.sampled_from(["mean", "flatten", "max", "activated"])),
         names=draw(st.sampled_from(["own", "of sites, the other way round"])),
         seed=draw(st.integers(0, 2**32 - 1)),
@@ -194,7 +197,7 @@ class Builder:
         if kind == "max_pool" and is_map:
             return lambda p, h: pooled(h, block, lax.max, -jnp.inf)
         if kind == "reshape_pool" and is_map:
-            return lambda p, h: windows(h, block.size).max(axis=(2, 4))
+            return lambda p, h: largest(windows(h, block.size), (2, 4))
         if kind == "average" and is_map and block.groups == 1:
             return lambda p, h: windows(h, block.size).mean(axis=(2, 4))
         if kind == "average" and is_map:
@@ -206,7 +209,7 @@ class Builder:
             return lambda p, h: jnp.maximum(one(p, h), first(other(p, h)))
         if kind == "maxout of channels":
             layer = self.layer(block, shape, 2 * block.width)
-            return lambda p, h: (z := layer(p, h)).reshape(*z.shape[:-1], -1, 2).max(axis=-1)
+            return lambda p, h: largest((z := layer(p, h)).reshape(*z.shape[:-1], -1, 2), -1)
         if kind == "reused":
             layer = self.layer(block, shape, channels, keep=True)
             return lambda p, h: (a := first(layer(p, h))) + second(a) + layer(p, a)
@@ -243,7 +246,7 @@ class Builder:
             name = self.new((shape[-1], CLASSES), shape[-1], CLASSES)
             return lambda p, h: jax.nn.relu(shifted(p[name], h @ p[name]["kernel"])).mean(axis=(1, 2))
         reduce = {
-            "max": lambda h: h.max(axis=(1, 2)) if h.ndim == 4 else h,
+            "max": lambda h: largest(h, (1, 2)) if h.ndim == 4 else h,
             "mean": lambda h: h.mean(axis=(1, 2)) if h.ndim == 4 else h,
         }.get(spec.head, lambda h: h.reshape(h.shape[0], -1))
         width = jax.eval_shape(reduce, struct(shape)).shape[1]
@@ -260,6 +263,15 @@ def struct(shape):
 
 def shifted(layer, h):
     return h + layer["bias"] if "bias" in layer else h
+
+
+def largest(h, axis):
+    """`h.max(axis)`, for which JAX finds a gradient under `jit` too.
+
+    That looks for the elements that are equal to the maximum. XLA may compute them anew, and round them
+    otherwise: then none is, and the gradient is zero.
+    """
+    return lax.optimization_barrier(h).max(axis)
 
 
 def windows(h, size):
@@ -317,35 +329,51 @@ def build(spec):
     return (network, params), jnp.asarray(images), jnp.asarray(weights)
 
 
-class MaskedBackwardOfPieces(MaskedBackward):
-    """The reference of the paper's definition, with the constants of pieces as biases."""
+class ProbedMaskedBackward(MaskedBackward):
+    """The reference of the paper's definition, with a zero wherever a bias enters."""
 
-    def __init__(self, masks, probes):
+    def __init__(self, masks, zeros):
         super().__init__(masks)
-        object.__setattr__(self, "probes", probes)
+        object.__setattr__(self, "zeros", zeros)
         object.__setattr__(self, "offsets", {})
+
+    def affine(self, site, z, role):
+        return self._tap(site, z + self.zeros[site][None])
 
     def piecewise(self, site, z, function, *, smooth=False):
         assert not smooth
         slope = jax.grad(lambda z: function(z).sum())(z)
         value = function(z)
         self.offsets[site] = (value - slope * z)[0]
-        return self._tap(site, value + self.probes[site][None])
+        return self._tap(site, value + self.zeros[site][None])
 
 
 def masked_backprop(apply, params, image, weights, masks, sites):
-    """`y^s` and `dF^s/dx` from masked cotangents (Eq. 14): of the image, each `bias`, and each piece's offset."""
-    probes = {site.name: jnp.zeros(site.shape) for site in sites if site.kind == "piecewise"}
+    """`y^s` from masked cotangents (Eq. 14), twice, and `dF^s/dx`.
+
+    The biases are the leaves `bias` of the parameters, or what `biases_at` finds at the layers, and the
+    constant parts of pieces, found here.
+    """
+    zeros = {site.name: jnp.zeros(site.shape) for site in sites if site.kind in ("affine", "piecewise")}
     biases = {name: layer["bias"] for name, layer in params.items() if "bias" in layer}
 
-    def score(image, biases, probes):
-        rule = MaskedBackwardOfPieces(masks, probes)
+    def score(image, biases, zeros):
+        rule = ProbedMaskedBackward(masks, zeros)
         given = {n: {**layer, **({"bias": biases[n]} if n in biases else {})} for n, layer in params.items()}
         return jnp.vdot(weights, apply(given, image[None], rule=rule)[0]), rule.offsets
 
-    (_, offsets), grads = jax.value_and_grad(score, argnums=(0, 1, 2), has_aux=True)(image, biases, probes)
-    parts = jax.tree.map(jnp.vdot, grads, (image, biases, offsets))
-    return sum(jax.tree.leaves(parts)), grads[0]
+    (_, offsets), (to_image, to_biases, to_zeros) = jax.value_and_grad(
+        score, argnums=(0, 1, 2), has_aux=True
+    )(image, biases, zeros)
+
+    def total(*pairs):
+        return sum(jnp.vdot(to, value) for to, value in pairs)
+
+    shared = [(to_image, image), *((to_zeros[name], offsets[name]) for name in offsets)]
+    found = biases_at(apply, params, image)
+    at_layers = [(to_zeros[s.name], found[s.name]) for s in sites if s.kind == "affine"]
+    own = [(to_biases[name], biases[name]) for name in biases]
+    return total(*shared, *own), total(*shared, *at_layers), to_image
 
 
 def random_masks(seed, sites):
@@ -358,7 +386,7 @@ def close(actual, expected, scale, rtol=1e-9):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=rtol * max(float(scale), 1e-3))
 
 
-@examples(30)
+@examples(16)
 @given(specs())
 def test_logits_are_the_programs_own_and_images_are_independent(spec):
     with user_settings():
@@ -374,7 +402,7 @@ def test_logits_are_the_programs_own_and_images_are_independent(spec):
             close(jax.jit(apply)(params, images[i : i + 1])[0], expected[i], scale)
 
 
-@examples(40)
+@examples(25)
 @given(specs())
 def test_gradient_completeness_duality_and_mask_gradients(spec):
     with user_settings():
@@ -408,6 +436,7 @@ def test_gradient_completeness_duality_and_mask_gradients(spec):
             )
 
         recorded, (score, gradient), (y, (to_masks, to_image)), definition, full = quantities(params, image)
+    by_parameters, by_layers, masked_gradient = definition
     slope = np.abs(gradient).max()
     terms = [full.input, *full.biases.values()]
     # What the score is made of may cancel: rounding goes by the terms.
@@ -421,8 +450,10 @@ def test_gradient_completeness_duality_and_mask_gradients(spec):
     close(y[0], score, scale)
     close(to_image[0], gradient, slope)
     # Duality.
-    close(y[1], definition[0], scale)
-    close(to_image[1], definition[1], slope)
+    if not any(SHIFTING & set(block.activations) for block in spec.blocks):
+        close(y[1], by_parameters, scale)
+    close(y[1], by_layers, scale)
+    close(to_image[1], masked_gradient, slope)
     # Mask gradients along one direction, against the central difference.
     along = sum(jnp.vdot(to_masks[name][1], direction[name]) for name in masks)
     close(along, (y[2] - y[3]) / (2 * step), scale, rtol=1e-6)
