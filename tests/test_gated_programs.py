@@ -1,8 +1,8 @@
 """Random piecewise linear programs under `gated`: they are drawn block by block, and computed in float64.
 
-No example needs care for ties. Its numbers are random reals, so that two values are equal, or a corner is hit,
-only where both sides are the same function nearby (after dead ReLUs, or of one value in two branches); there
-every choice has the same gradient.
+No example needs care for ties. Its numbers are random reals, so that two values are equal, or a corner is
+hit, only where both sides are the same function nearby (after dead ReLUs, or of one value in two branches);
+there every choice has the same gradient.
 """
 
 import math
@@ -71,7 +71,7 @@ ACTIVATIONS = {
     "maximum": lambda x: jnp.maximum(x, 0),
     "maximum of 0": lambda x: jnp.maximum(0, x),
     "where": lambda x: jnp.where(x > 0, x, 0),
-    "where mirrored": lambda x: jnp.where(0 >= x, 0, x),
+    "where mirrored": lambda x: jnp.where(jnp.zeros_like(x) >= x, 0, x),
     "product": lambda x: x * (x > 0),
     "leaky_relu": jax.nn.leaky_relu,
     "leaky maximum": lambda x: jnp.maximum(0.2 * x, x),
