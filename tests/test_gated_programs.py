@@ -112,7 +112,8 @@ KINDS = (
 
 
 @st.composite
-def specs(draw):
+def specs(draw, first=None):
+    """`first`: the kind of the first block, so that none is left out."""
     few = st.integers(1, 3)
     image = st.tuples(st.integers(3, 8), st.integers(3, 8), few)
     block = st.builds(
@@ -128,9 +129,12 @@ def specs(draw):
         bias=st.booleans(),
         channels_first=st.booleans(),
     )
+    blocks = draw(st.lists(block, min_size=2, max_size=3))
+    if first is not None:
+        blocks[0] = blocks[0]._replace(kind=first)
     return Spec(
         shape=draw(st.one_of(image, image, st.tuples(st.integers(2, 6)))),
-        blocks=tuple(draw(st.lists(block, min_size=2, max_size=3))),
+        blocks=tuple(blocks),
         head=draw(st.sampled_from(["mean", "flatten", "max", "activated"])),
         names=draw(st.sampled_from(["own", "of sites, the other way round"])),
         seed=draw(st.integers(0, 2**32 - 1)),
@@ -394,7 +398,7 @@ def close(actual, expected, scale, rtol=1e-9):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=rtol * max(float(scale), 1e-3))
 
 
-@examples(16)
+@examples(12)
 @given(specs())
 def test_logits_are_the_programs_own_and_images_are_independent(spec):
     with user_settings():
@@ -410,9 +414,11 @@ def test_logits_are_the_programs_own_and_images_are_independent(spec):
             close(jax.jit(apply)(params, images[i : i + 1])[0], expected[i], scale)
 
 
-@examples(25)
-@given(specs())
-def test_gradient_completeness_duality_and_mask_gradients(spec):
+@pytest.mark.parametrize("kind", KINDS)
+@examples(2)
+@given(data=st.data())
+def test_gradient_completeness_duality_and_mask_gradients(kind, data):
+    spec = data.draw(specs(kind))
     with user_settings():
         network, images, weights = build(spec)
         (reference, _), _, _ = build(spec, first_largest)
