@@ -1,8 +1,7 @@
 """FullGrad: Srinivas and Fleuret, "Full-Gradient Representation for Neural Network Visualization", NeurIPS
 2019."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -27,18 +26,14 @@ class FullGradients(NamedTuple):
 def full_gradients(apply: Apply, params: Params, image: Image, target: Target) -> FullGradients:
     """`y = <dy/dx, x> + sum_l <dy/db_l, b_l>`, every product at its position.
 
-    The biases are those of folded batch-norms where there were any. They are read from the parameters at the
-    path that the site's name spells, `params["layer1"]["0"]["conv1"]["bias"]`; where they are not, a layer's
-    bias is what it makes of zeros, and the constant part of a piecewise linear activation is one more.
+    A layer's bias is what it makes of zeros, batch-norm included; the constant part of a piecewise linear
+    activation is one more. They are not looked up in the parameters: nothing says that a site's name is where
+    its bias is.
     """
     sites = [site for site in find_sites(apply, params, image) if site.kind in ("affine", "piecewise")]
     tapped = tap(apply, params, image, target, sites)
-    named = {site.name: _bias(params, site.name) for site in sites}
-    found = biases_at(apply, params, image) if any(bias is None for bias in named.values()) else {}
-    biases = {}
-    for name, to_z in tapped.gradients.items():
-        bias = named[name]
-        biases[name] = to_z * (found[name] if bias is None else bias[(None,) * (to_z.ndim - 1)])
+    found = biases_at(apply, params, image)
+    biases = {name: to_z * found[name] for name, to_z in tapped.gradients.items()}
     return FullGradients(tapped.score, tapped.to_image * image, biases)
 
 
@@ -59,12 +54,3 @@ def fullgrad(
     maps = [full.input, *(bias for bias in full.biases.values() if bias.ndim == 3)]
     psi = [upsample(min_max(jnp.abs(m)).sum(axis=-1, keepdims=True), size) for m in maps]
     return attribution(jnp.stack(psi).sum(axis=0))
-
-
-def _bias(params: Params, site: str) -> Array | None:
-    node: Any = params
-    for part in (*site.split("."), "bias"):
-        if not isinstance(node, Mapping) or part not in node:
-            return None
-        node = node[part]
-    return node
