@@ -269,11 +269,16 @@ def test_corners_and_ties_have_the_slopes_of_the_paper():
     np.testing.assert_array_equal(gradient, [0, 1, 0, 0])
 
 
-def test_a_scan_over_layers_is_unrolled():
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_scan_over_layers_is_unrolled(reverse):
     kernels = jnp.asarray(np.random.default_rng(0).standard_normal((3, 4, 4)), jnp.float32)
 
     def network(params, x):
-        return jax.lax.scan(lambda h, kernel: (jax.nn.relu(h @ kernel), h.sum()), x, params)[0]
+        def layer(h, kernel):
+            return jax.nn.relu(h @ kernel), h
+
+        last, before = jax.lax.scan(layer, x, params, reverse=reverse)
+        return last + before[2]
 
     apply, params = dmbp_jax.gated((network, kernels))
     x = jnp.asarray(np.random.default_rng(1).standard_normal((2, 4)), jnp.float32)
