@@ -48,7 +48,8 @@ class DMBPConfig:
     above 1 that float32 cannot hold their product are refused."""
     normalize_branches: bool = False
     """Whether both branches of the result are divided by `|y+ / y|`, ours: the map keeps its shape, and its
-    unit is the logit's again where masks above 1 have let `y+` grow by orders of magnitude."""
+    unit is the logit's again where masks above 1 have let `y+` grow by orders of magnitude. Where `y+` ends
+    near zero, as it may for a target with a score below zero, the unit is far off."""
     mask_sites: MaskSites = "filter"
     """`"filter"`: after every hidden convolution or linear layer; `"relu"`: at every ReLU output;
     `"filter_and_shortcut"`: as the first, and at the projections of shortcuts. They differ only in networks
