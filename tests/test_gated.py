@@ -20,6 +20,11 @@ from dmbp_jax.rules import Masked, biases_at, find_sites, linearize
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 
 EVERY = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+# Whole runs: one network for each kind of operation. The others repeat these in other arrangements.
+RUNS = ("nnx resnet", "nnx leaky relu, average pool", "nnx pre-activation resnet", "linen vgg")
+RUNS += ("linen bottleneck resnet", "linen prelu", "equinox cnn", "equinox mlp", "plain tabular mlp")
+RUNS += ("plain channels first", "plain reshape and max", "plain maxout", "plain abs, hard tanh, clip")
+RUNS += ("plain where", "plain signal")
 OPTIONS = {"steps": 2, "learning_rate": 0.1, "return_history": True, "eps": 1e-150}
 ON_IMAGES = ("blur_integrated_gradients", "guided_grad_cam", "grad_cam", "fullgrad", "rise", "lpr")
 ON_IMAGES += ("norm_grad", "selective_norm_grad")
@@ -106,10 +111,11 @@ def test_logits_gradient_and_identities_1_to_3(case):
     close(slope, (y[2] - y[3]) / (2 * step), rtol=1e-5)
 
 
-@EVERY
+@pytest.mark.parametrize("name", RUNS)
 @pytest.mark.usefixtures("x64")
-def test_scores_add_up_and_images_are_independent(case):
+def test_scores_add_up_and_images_are_independent(name):
     """Identities 4 and 5, and no second compilation."""
+    case = get(name)
     with user_settings():
         plain, apply, params, images = build(case)
         batch = dmbp_jax.explain(apply, params, images, [1, 2], **OPTIONS)
