@@ -53,7 +53,7 @@ def find_group(facts: Facts, op: Op) -> Group | None:
     before = facts.groups.get(root)
     # relu6 is min(max(x, 0), 6): one activation, unless its first half is needed elsewhere too.
     if before is not None and facts.users[root] == sum(op.inputs.count(root) for op in within.values()):
-        within.update({v: maker for op in before.ops for v, maker in [(op.outputs[0], op)]})
+        within.update({op.outputs[0]: op for op in before.ops})
         root = before.root
     return Group(root, output, tuple(within[v] for v in sorted(within)))
 

@@ -53,8 +53,6 @@ class Flat(NamedTuple):
     """Arrays that the function holds."""
     kinds: dict[Value, jax.ShapeDtypeStruct]
     """Shape and dtype of every array."""
-    structure: Any
-    """The tree of the outputs."""
 
 
 def flatten(function: Callable[[Any, Any], Any], params: Any, images: Any) -> Flat:
@@ -65,7 +63,7 @@ def flatten(function: Callable[[Any, Any], Any], params: Any, images: Any) -> Fl
     """
     # The networks of others may mix precisions, whatever the caller has set for code of his own.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        closed, structure = jax.make_jaxpr(function, return_shape=True)(params, images)
+        closed = jax.make_jaxpr(function)(params, images)
     builder = _Builder()
     inputs = tuple(builder.new(v.aval) for v in closed.jaxpr.invars)
     builder.moving.add(inputs[-1])
@@ -78,7 +76,6 @@ def flatten(function: Callable[[Any, Any], Any], params: Any, images: Any) -> Fl
         tuple(outputs),
         builder.constants,
         builder.kinds,
-        structure,
     )
 
 

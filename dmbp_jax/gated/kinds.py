@@ -23,9 +23,8 @@ class Level(enum.IntEnum):
 
 JUMPS = frozenset(
     {"eq", "ne", "lt", "le", "gt", "ge", "sign", "floor", "ceil", "round", "argmax", "argmin", "is_finite"}
-    | {"stop_gradient"}
 )
-"""Their results are piecewise constant, or are to be taken as constants."""
+"""Their results are piecewise constant."""
 
 ADDITIVE = frozenset(
     {"add", "sub", "neg", "add_any", "copy", "copy_p", "reduce_precision", "reshape", "transpose", "squeeze"}

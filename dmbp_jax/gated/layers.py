@@ -95,7 +95,7 @@ class _Graph(NamedTuple):
 
     def is_shortcut(self, op: Op, end: Value) -> bool:
         """Whether the layer leads linearly past nonlinearities to the sum that they end in."""
-        here, value = set[Value](), end
+        value = end
         while True:
             sums = [
                 user
@@ -108,7 +108,6 @@ class _Graph(NamedTuple):
                 break
             if len(self.users[value]) != 1 or not self.is_linear(self.users[value][0]):
                 return False
-            here.add(value)
             value = self.users[value][0].outputs[0]
         (other,) = [v for v in self.moving(sums[0]) if v != value] or [value]
         if other in self.reach(end, forward=True):

@@ -126,6 +126,7 @@ _FAMILIAR = {
     "erfc": "as in GELU",
     "integer_pow": "a power, as in GELU",
     "exp": "as in softmax or ELU",
+    "stop_gradient": "whose value depends on the image and whose gradient does not, as in softmax",
     "dot_general": "a product of two values that both depend on the image, as in attention",
     "mul": "a product of two values that both depend on the image, as in a gate",
     "div": "by what depends on the image, as in normalisation by its statistics",

@@ -9,7 +9,6 @@ from jaxtyping import Array
 
 from dmbp_jax.gated.batch_axis import join, part
 from dmbp_jax.gated.flatten import Op, Value
-from dmbp_jax.gated.kinds import CORNERS
 from dmbp_jax.ops.affine import convolve
 from dmbp_jax.typing import Role, Rule, Window
 
@@ -147,7 +146,7 @@ def evaluate(op: Op, arrays: list[Any], *, corners: bool = False) -> Any:
 
     `corners`: with the slope 0 where a `max` or a `min` begins, as a ReLU has it, and not 1/2 as in JAX.
     """
-    if corners and op.name in CORNERS and op.name in ("max", "min"):
+    if corners and op.name in ("max", "min"):
         one, other = arrays
         first = one > other if op.name == "max" else one < other
         return (jnp.where(first, one, other),)

@@ -317,7 +317,7 @@ REFUSED = [
     refused("plain gelu", small(jax.nn.gelu), HERE),
     refused("plain exact gelu", small(lambda x: jax.nn.gelu(x, approximate=False)), "erf", HERE),
     refused("plain silu", small(jax.nn.silu), "logistic", HERE),
-    refused("plain softmax", small(jax.nn.softmax), "exp", HERE),
+    refused("plain softmax", small(jax.nn.softmax), "softmax", HERE),
     refused("plain tanh", small(jnp.tanh), "tanh", HERE),
     refused("plain square", small(lambda x: x * x), "mul", HERE),
     refused("plain self-attention", small(self_attention), "dot_general", HERE),
