@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from dmbp_jax.gated.batch_axis import join, part
 from dmbp_jax.gated.flatten import Op, Value
-from dmbp_jax.ops.affine import convolve
+from dmbp_jax.ops.convolve import convolve
 from dmbp_jax.typing import Role, Rule, Window
 
 Arrays: TypeAlias = dict[Value, Any]
