@@ -1,7 +1,6 @@
 """How many images at once: memory counted, chunks chosen, programs reused."""
 
 import functools
-import sys
 
 import jax
 import numpy as np
@@ -11,6 +10,7 @@ from small import draw_images, small_network, tiny_network
 
 import dmbp_jax
 from dmbp_jax.checks import InputError
+from dmbp_jax.experiments import call
 from dmbp_jax.experiments.chunk_size import (
     ProgramBytes,
     even_chunk,
@@ -23,8 +23,6 @@ from dmbp_jax.experiments.explain import automatic_batch_size
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 FEW = {"steps": 2, "learning_rate": 0.1}
-# The package's own `explain` is the function.
-MODULE = sys.modules["dmbp_jax.experiments.explain"]
 
 
 @pytest.mark.parametrize("method", ["dmbp", "gradient"])
@@ -118,12 +116,12 @@ def test_explain_takes_what_the_device_has_free(monkeypatch):
         automatic = explain(batch_size="auto")
     # The program that was asked is the one that runs.
     assert [name for name in compiled if "explain" in name] == []
-    monkeypatch.setattr(MODULE, "free_bytes", lambda device: 5_000_000)
+    monkeypatch.setattr(call, "free_bytes", lambda device: 5_000_000)
     assert choose() == 2
     np.testing.assert_allclose(
         explain(batch_size="auto").values, automatic.values, atol=1e-4 * np.abs(automatic.values).max()
     )
-    monkeypatch.setattr(MODULE, "free_bytes", lambda device: 1_000_000)
+    monkeypatch.setattr(call, "free_bytes", lambda device: 1_000_000)
     with pytest.raises(InputError, match=r"one image needs .* MB, and 1\.0 MB can be had"):
         explain(batch_size="auto")
 

@@ -17,8 +17,9 @@ import numpy as np
 from small import CLASSES, draw_images, tiny_network
 
 import dmbp_jax
+from dmbp_jax.experiments.call import prepare
 from dmbp_jax.experiments.chunk_size import free_bytes
-from dmbp_jax.experiments.chunks import chunk_shapes, local_mesh
+from dmbp_jax.experiments.chunks import local_mesh
 
 jax.config.update("jax_disable_most_optimizations", True)
 OPTIONS = {"dmbp": {"steps": 3, "learning_rate": 0.1}, "rise": {"n_masks": 10}, "grad_cam": {}}
@@ -42,13 +43,8 @@ for count in (1, 2, 8):
     # As many images as devices: nothing is filled up, and the result stays where it was computed.
     a = dmbp_jax.explain(apply, params, images[:8], targets[:8], "dmbp", mesh=mesh, **OPTIONS["dmbp"])
     said[f"shards {count}"] = [shard.data.shape[0] for shard in a.values.addressable_shards]
-    explain = sys.modules["dmbp_jax.experiments.explain"]
-    call = explain._prepare(
-        apply, params, images, targets, "dmbp", key=None, mesh=mesh, options=OPTIONS["dmbp"]
-    )
-    program = explain._explain_given.lower(
-        call.params, call.arrays, *chunk_shapes(call.inputs, 8, mesh), **call.arguments
-    ).compile().as_text()
+    call = prepare(apply, params, images, targets, "dmbp", key=None, mesh=mesh, options=OPTIONS["dmbp"])
+    program = call.lower(8, mesh, stepwise=False).compile().as_text()
     said[f"talks {count}"] = [
         word for word in ("all-gather", "all-reduce", "all-to-all", "collective-permute") if word in program
     ]

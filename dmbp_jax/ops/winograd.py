@@ -87,7 +87,8 @@ def winograd(
         [part.reshape(-1, inner) @ transformed[a][b] for b, part in enumerate(_parts(strip, 2))]
         for a, strip in enumerate(_parts(padded, 1))
     ]
-    halves = [_sums([_sums(row)[b] for row in products]) for b in range(2)]
+    sums = [_sums(row) for row in products]
+    halves = [_sums([pair[b] for pair in sums]) for b in range(2)]
     tiles = [[halves[b][a].reshape(n, down, across, -1) for b in range(2)] for a in range(2)]
     spread = jnp.stack([jnp.stack(pair, 3) for pair in tiles], 2)
     return spread.reshape(n, 2 * down, 2 * across, -1)[:, :rows, :columns]
