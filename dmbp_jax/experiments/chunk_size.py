@@ -16,9 +16,9 @@ import jax
 from dmbp_jax.checks import InputError
 
 MOST_ON_CPU = 8
-"""Per device. Each image has its own masks, so that a chunk shares nothing but the weights: on two cores a step
-of SqueezeNet took 22, 20, 20, 22, 23 and 25 ms per image for 1, 2, 4, 8, 16 and 32 images, and more of them
-cost more memory and more to fill up at the end."""
+"""Per device. Each image has its own masks, so that a chunk shares nothing but the weights: on two cores a
+step of SqueezeNet took 22, 20, 20, 22, 23 and 25 ms per image for 1, 2, 4, 8, 16 and 32 images, and more of
+them cost more memory and more to fill up at the end."""
 MOST_ON_ACCELERATOR = 32
 """Per device; an accelerator should be busy by then, but none was at hand to measure it."""
 SHARE = {"cpu": 0.5}
