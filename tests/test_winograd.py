@@ -7,7 +7,7 @@ import pytest
 
 from dmbp_jax.ops import hoisted_scan
 from dmbp_jax.ops.convolve import convolve
-from dmbp_jax.ops.winograd import pays, transform_kernel, winograd
+from dmbp_jax.ops.winograd import transform_kernel, winograd, winograd_pays
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 SAME = ((1, 1), (1, 1))
@@ -61,12 +61,12 @@ def test_it_rounds_at_most_twice_as_much_as_a_plain_convolution():
 
 def test_it_pays_for_much_work_of_3_x_3_in_float32():
     x, kernel = _wide()
-    assert pays(x, kernel, SAME)
-    assert not pays(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), SAME)
-    assert not pays(x, jnp.zeros((5, 5, *kernel.shape[2:])), SAME)
-    assert not pays(x[:, :4], kernel, SAME)
-    assert not pays(jnp.zeros((1, 224, 224, 64)), jnp.zeros((3, 3, 64, 64)), SAME)
-    assert not pays(jnp.zeros((1, 112, 112, 32)), jnp.zeros((3, 3, 32, 128)), SAME)
+    assert winograd_pays(x, kernel, SAME)
+    assert not winograd_pays(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), SAME)
+    assert not winograd_pays(x, jnp.zeros((5, 5, *kernel.shape[2:])), SAME)
+    assert not winograd_pays(x[:, :4], kernel, SAME)
+    assert not winograd_pays(jnp.zeros((1, 224, 224, 64)), jnp.zeros((3, 3, 64, 64)), SAME)
+    assert not winograd_pays(jnp.zeros((1, 112, 112, 32)), jnp.zeros((3, 3, 32, 128)), SAME)
 
 
 def test_convolve_has_jaxs_gradients_where_it_pays():
@@ -78,6 +78,23 @@ def test_convolve_has_jaxs_gradients_where_it_pays():
     for mine, other in pairs:
         np.testing.assert_allclose(mine, other, rtol=0, atol=3e-6 * float(abs(other).max()))
     np.testing.assert_array_equal(convolve(x, kernel, (1, 1), SAME), _plain(x, kernel, SAME))
+
+
+def test_batches_and_second_derivatives_are_jaxs():
+    """LPR differentiates a gradient once more, and `explain` maps over images."""
+    x, kernel = _wide()
+    images, scale = jnp.stack([x, 2 - x]), jnp.linspace(0.5, 1, x.shape[3])[None, None, None]
+
+    def slopes(convolution):
+        def loss(scale, x):
+            value, back = jax.vjp(lambda x: convolution(x, kernel), x)
+            return jnp.sin(back(value * scale)[0] / 1e4).sum()
+
+        return jax.jit(jax.vmap(jax.grad(loss, argnums=(0, 1)), (None, 0)))(scale, images)
+
+    expected = slopes(lambda x, k: _plain(x, k, SAME))
+    for mine, other in zip(slopes(lambda x, k: convolve(x, k, (1, 1), SAME)), expected, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=0, atol=1e-5 * float(abs(other).max()))
 
 
 @pytest.mark.parametrize(("platform", "convolutions", "products"), [("cpu", 0, 32), ("cuda", 2, 0)])

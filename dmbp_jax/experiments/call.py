@@ -111,7 +111,7 @@ def prepare(
     return Call((images, targets, keys), replicate(params, mesh), arguments, replicate(arrays, mesh))
 
 
-def fit(call: Call, mesh: Mesh | None, stepwise: bool) -> int:
+def automatic_chunk(call: Call, mesh: Mesh | None, stepwise: bool) -> int:
     """The images at once that the free memory holds; compiles the program for them."""
     devices = list(mesh.local_devices) if mesh is not None else jax.local_devices()[:1]
     fixed = sum(leaf.nbytes for leaf in jax.tree.leaves((call.params, call.arrays)))

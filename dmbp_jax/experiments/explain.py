@@ -8,7 +8,7 @@ import numpy.typing as npt
 from jax.sharding import Mesh
 
 from dmbp_jax.checks import InputError, is_concrete
-from dmbp_jax.experiments.call import fit, prepare
+from dmbp_jax.experiments.call import automatic_chunk, prepare
 from dmbp_jax.experiments.chunks import take_chunk, walk
 from dmbp_jax.typing import Apply, Attribution, Key, Method, OnStep, Params
 
@@ -90,7 +90,9 @@ def explain(
         return call.runner(count, mesh, stepwise=stepwise)(*inputs, on_step=on_step)
     devices = 1 if mesh is None else mesh.size
     chunk = (
-        fit(call, mesh, stepwise) if batch_size == "auto" else -(-(batch_size or count) // devices) * devices
+        automatic_chunk(call, mesh, stepwise)
+        if batch_size == "auto"
+        else -(-(batch_size or count) // devices) * devices
     )
     run = call.runner(chunk, mesh, stepwise=stepwise, owned=True)
     return walk(run, call.inputs, chunk, mesh, progress=progress, on_step=on_step)
@@ -118,7 +120,7 @@ def automatic_batch_size(
     2
     """
     call = prepare(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
-    return fit(call, mesh, stepwise)
+    return automatic_chunk(call, mesh, stepwise)
 
 
 def _check_batch_size(batch_size: BatchSize) -> None:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from dmbp_jax.ops.winograd import Pads, Transformed, pays, transform_kernel, winograd
+from dmbp_jax.ops.winograd import Pads, Transformed, transform_kernel, winograd, winograd_pays
 
 Sizes = tuple[int, int]
 
@@ -56,7 +56,7 @@ def _forward(x: Any, kernel: Any, strides: Sizes, pads: Pads) -> tuple[Array, _R
     # Mostly only the data's gradient is wanted, for which the data need not be kept.
     kept = x.value if kernel.perturbed else None
     data, kernel = x.value, kernel.value
-    if strides != (1, 1) or not pays(data, kernel, pads):
+    if strides != (1, 1) or not winograd_pays(data, kernel, pads):
         return _plain(data, kernel, strides, pads), _Residuals(data.shape[1:3], kernel, None, kept)
     transformed = transform_kernel(kernel)
     output = jax.lax.platform_dependent(

@@ -21,20 +21,19 @@ LEAST = 2 * 10**8
 """Multiplications for an image without it; what is saved of fewer does not make up for compiling more."""
 
 
-def pays(x: Inexact[Array, "n h w i"], kernel: Inexact[Array, "kh kw i o"], pads: Pads) -> bool:
+def winograd_pays(x: Inexact[Array, "n h w i"], kernel: Inexact[Array, "kh kw i o"], pads: Pads) -> bool:
     """Whether it is the faster way on a CPU to convolve at stride 1, and precise enough, float32.
 
     >>> import jax.numpy as jnp
     >>> x, kernel = jnp.ones((1, 28, 28, 256)), jnp.ones((3, 3, 256, 256))
-    >>> pays(x, kernel, ((1, 1), (1, 1))), pays(x, kernel[:1], ((0, 0), (1, 1)))
-    (True, False)
+    >>> [winograd_pays(x, k, ((1, 1), (1, 1))) for k in (kernel, kernel[..., :32])]
+    [True, False]
     """
     rows, columns = _output_size(x, pads)
     return (
         kernel.shape[:2] == (3, 3)
         and x.dtype == kernel.dtype == jnp.float32
         and min(kernel.shape[2:]) >= NARROWEST
-        and min(rows, columns) > 1
         and rows * columns <= LARGEST
         and rows * columns * kernel.size >= LEAST
     )
@@ -48,7 +47,7 @@ Transformed = tuple[tuple[Inexact[Array, "of to"], ...], ...]
 
 
 def transform_kernel(kernel: Inexact[Array, "3 3 i o"]) -> Transformed:
-    """`G kernel G^T`: reads and writes memory for as long as a small map's convolution takes."""
+    """`G kernel G^T`, which costs as much as convolving a small map: to be done before a loop, not in it."""
 
     def along(first: Array, second: Array, third: Array) -> tuple[Array, ...]:
         outer = (first + third) / 2
