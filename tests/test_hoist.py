@@ -4,7 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dmbp_jax.ops import hoisted_scan
+from dmbp_jax.ops.equations import inner_programs, scan_of
+from dmbp_jax.ops.hoist import hoist
+
+
+def hoisted_scan(body, carry, rows=None, *, length=None):
+    """`jax.lax.scan` with the constant work of `body` before it."""
+    constants, within = hoist(body, carry, jax.tree.map(lambda leaf: leaf[0], rows))
+    return jax.lax.scan(lambda carry, row: within(constants, carry, row), carry, rows, length=length)
 
 
 def names_of_equations(jaxpr):
@@ -12,10 +19,8 @@ def names_of_equations(jaxpr):
     names = []
     for eqn in jaxpr.eqns:
         names.append(eqn.primitive.name)
-        for value in eqn.params.values():
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                names += names_of_equations(inner)
+        for inner in inner_programs(eqn):
+            names += names_of_equations(inner.jaxpr)
     return names
 
 
@@ -47,8 +52,8 @@ def test_the_loop_keeps_its_results_and_loses_what_is_constant():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), plain, hoisted)
 
     program = jax.make_jaxpr(lambda *args: walk(hoisted_scan, *args))(*ARGUMENTS).jaxpr
-    (loop,) = (eqn for eqn in program.eqns if eqn.primitive.name == "scan")
-    within = names_of_equations(loop.params["jaxpr"].jaxpr)
+    (loop,) = (scan for eqn in program.eqns if (scan := scan_of(eqn)) is not None)
+    within = names_of_equations(loop.body.jaxpr)
     assert "dot_general" in within
     assert not {"tanh", "sort", "transpose"} & set(within)
     assert {"tanh", "sort", "transpose"} <= set(names_of_equations(program))

@@ -10,7 +10,7 @@ from small import CLASSES, tiny_network
 from dmbp_jax import InputError
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.lpr import learn_rules, learned_saliency, lpr, lpr_loss, make_mask
-from dmbp_jax.ops import contrast
+from dmbp_jax.ops import contrast, run_loop
 from dmbp_jax.rules import PLAIN, Plain, find_sites
 from dmbp_jax.rules.learned import Learned, learned_gate
 
@@ -169,7 +169,8 @@ def test_without_steps_the_mask_is_the_plain_gradients(network, reduction):
 
 def test_the_loss_falls_and_the_mask_stays_a_mask(network):
     apply, params, image = network
-    _, losses = learn_rules(apply, params, image, jnp.asarray(3), n_steps=30, **LEARNING, **OPTIONS)
+    loop = learn_rules(apply, params, image, jnp.asarray(3), n_steps=30, **LEARNING, **OPTIONS)
+    _, losses = run_loop(loop)
     assert losses.shape == (30,)
     assert losses[-1] < losses[0] - 0.1
     a = lpr(apply, params, image, jnp.asarray(3), n_steps=30, **LEARNING, **OPTIONS)
@@ -224,7 +225,8 @@ def test_half_precision_keeps_its_thetas_in_single(network):
     apply, params, image = network
     params, image = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), (params, image))
     options = {"percentile": 90.0}
-    thetas, losses = learn_rules(apply, params, image, jnp.asarray(3), n_steps=2, **LEARNING, **options)
+    loop = learn_rules(apply, params, image, jnp.asarray(3), n_steps=2, **LEARNING, **options)
+    thetas, losses = run_loop(loop)
     assert {theta.dtype for theta in thetas.values()} == {jnp.dtype(jnp.float32)}
     assert losses.dtype == jnp.float32
     assert lpr(apply, params, image, jnp.asarray(3), n_steps=2).values.dtype == jnp.bfloat16

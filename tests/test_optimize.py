@@ -6,6 +6,7 @@ import pytest
 
 from dmbp_jax.dmbp.config import DMBPConfig
 from dmbp_jax.dmbp.optimize import optimize
+from dmbp_jax.ops import run_loop
 from dmbp_jax.typing import Scores
 
 
@@ -19,7 +20,7 @@ def test_rmsprop_follows_pytorchs_formula(eps):
         positive = (thetas["site"] ** 2).sum()
         return {"site": -2 * thetas["site"]}, Scores(jnp.asarray(0.0), positive, jnp.asarray(0.0), -positive)
 
-    thetas, history = optimize(gradient, {"site": jnp.asarray(start, jnp.float32)}, config)
+    thetas, history = run_loop(optimize(gradient, {"site": jnp.asarray(start, jnp.float32)}, config))
 
     theta, v, expected = start.copy(), np.zeros(3), []
     for _ in range(7):
@@ -43,7 +44,7 @@ def test_powerball_steps_along_the_root_of_the_gradient(unit):
         return given, Scores(zero, zero, zero, zero)
 
     start = {name: jnp.ones(len(value)) for name, value in slope.items()}
-    thetas, _ = optimize(gradient, start, config)
+    thetas, _ = run_loop(optimize(gradient, start, config))
 
     s = np.sign(slope["live"]) * np.sqrt(np.abs(slope["live"]))
     step = 0.5 * s / np.sqrt((s**2).sum() / 3)

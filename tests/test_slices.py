@@ -1,60 +1,123 @@
-"""A function cut at its loop is the same function."""
+"""A loop walked in slices is the same loop."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from compilations import count_compilations
 
-from dmbp_jax.experiments.slices import cut
+import dmbp_jax
+from dmbp_jax.attribution import meta_saliency
+from dmbp_jax.attribution.result import attribution
+from dmbp_jax.attribution.smoothgrad import smoothgrad
+from dmbp_jax.experiments.slices import slice_loops
+from dmbp_jax.ops import Loop, iterative, loop_of, run_loop
 
-
-def power(x, rows):
-    """A loop between other work, with a carry that is the argument itself, and rows in and out."""
-    factor = jnp.exp(rows.mean())
-
-    def body(carry, row):
-        a, b = carry
-        return (a * 0.5 + factor * row, b), a.sum()
-
-    (a, b), sums = jax.lax.scan(body, (x, x), rows)
-    return {"last": a + b, "sums": sums, "factor": factor, "x": x}
+IMAGES, SHIFT = jnp.arange(6.0).reshape(2, 3), jnp.asarray([0.5, -1.0, 2.0])
 
 
-X, ROWS = jnp.arange(3.0), jnp.asarray(np.random.default_rng(0).normal(size=(60, 3)), jnp.float32)
+def power(shift, x, length=60):
+    """A loop between other work, whose first carry is the argument itself."""
+    factor = jnp.exp(shift.mean())
+
+    def step(carry, number):
+        a, b, sums = carry
+        return a * 0.5 + factor * number.astype(x.dtype) + x, b, sums.at[number].set(a.sum())
+
+    def finish(carry):
+        a, b, sums = carry
+        return {"last": a + b, "sums": sums, "factor": factor, "x": x}
+
+    return Loop(length, (x, x, jnp.zeros(length)), step, finish)
+
+
+def reports(slices, *arguments):
+    seen = []
+    result = slices.run(*arguments, on_step=lambda *step: seen.append(step))
+    return result, seen
+
+
+def assert_same(one, other):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), one, other)
 
 
 def test_the_results_are_those_of_the_whole_and_the_arguments_stay_the_callers():
-    sliced = cut(power, X, ROWS)
-    assert (sliced.length, sliced.each) == (60, 3)
-    seen = []
+    slices = slice_loops(power, (SHIFT,), (IMAGES,))
+    assert (slices.length, slices.each) == (60, 3)
+    whole = jax.vmap(lambda x: run_loop(power(SHIFT, x)))(IMAGES)
     for _ in range(2):
-        results = sliced.run(X, ROWS, on_step=lambda *step: seen.append(step))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), results, power(X, ROWS))
-    assert seen == 2 * [(3 * (i + 1), 60) for i in range(20)]
-    np.testing.assert_array_equal(X, np.arange(3.0))
-    np.testing.assert_array_equal(sliced.run(X + 1, ROWS)["x"], X + 1)
+        result, seen = reports(slices, (SHIFT,), (IMAGES,))
+        assert_same(result, whole)
+        assert seen == [(3 * (i + 1), 60) for i in range(20)]
+    np.testing.assert_array_equal(IMAGES, np.arange(6.0).reshape(2, 3))
+    np.testing.assert_array_equal(slices.run((SHIFT,), (IMAGES + 1,))["x"], IMAGES + 1)
 
 
-def test_a_prime_number_of_steps_is_walked_one_by_one():
-    assert cut(power, X, ROWS[:59]).each == 1
+@pytest.mark.parametrize(("length", "each", "count"), [(59, 3, 20), (1, 1, 1), (19, 1, 19), (61, 4, 16)])
+def test_any_number_of_steps_is_walked_in_few_slices(length, each, count):
+    slices = slice_loops(functools.partial(power, length=length), (SHIFT,), (IMAGES,))
+    assert slices.each == each
+    result, seen = reports(slices, (SHIFT,), (IMAGES,))
+    assert len(seen) == count
+    assert seen[-1] == (length, length)
+    assert_same(result, jax.vmap(lambda x: run_loop(power(SHIFT, x, length)))(IMAGES))
 
 
-def test_the_longest_loop_is_cut():
-    def two_loops(x):
-        x, _ = jax.lax.scan(lambda c, _: (c + 1, None), x, length=3)
-        x, _ = jax.lax.scan(lambda c, _: (c * 2, None), x, length=5)
-        return x
-
-    sliced = cut(two_loops, X)
-    assert sliced.length == 5
-    np.testing.assert_array_equal(sliced.run(X), two_loops(X))
+def test_three_programs_whatever_the_number_of_slices():
+    slices = slice_loops(functools.partial(power, length=47), (SHIFT,), (IMAGES,))
+    with count_compilations() as compiled:
+        slices.run((SHIFT,), (IMAGES,))
+    assert len(compiled) == 3
 
 
-def test_a_function_without_a_loop_is_not_cut():
-    assert cut(lambda x: x + 1, X) is None
+def test_what_no_image_changes_is_kept_once_and_what_no_step_changes_is_computed_once():
+
+    def make(weights, x):
+        squashed = jnp.tanh(weights)
+        return Loop(4, x, lambda carry, _: carry * squashed.sum(axis=0) + x.mean())
+
+    weights = jnp.ones((3, 3))
+    slices = slice_loops(make, (weights,), (IMAGES,))
+    constants, _ = slices.before((weights,), (IMAGES,))
+    # The sum of the weights, one for all images, and the mean of each image.
+    assert sorted(one.shape for one in constants) == [(2,), (3,)]
+    assert_same(slices.after(constants, IMAGES), IMAGES)
+    assert "tanh" not in slices.lower((weights,), (IMAGES,)).as_text()
+
+
+def test_a_wrapper_has_not_the_loop_of_what_it_wraps():
+    """It would be passed over where steps are reported."""
+
+    @functools.wraps(smoothgrad)
+    def negative(*args, **kwargs):
+        result = smoothgrad(*args, **kwargs)
+        return result._replace(values=-result.values)
+
+    assert loop_of(smoothgrad) is not None
+    assert loop_of(negative) is None
+    assert loop_of(meta_saliency(smoothgrad)) is not None
+    assert loop_of(lambda *args: args) is None
+
+
+def test_a_method_of_ones_own_reports_its_steps():
+    @iterative
+    def countdown(apply, params, image, target, *, key=None, n_steps=5):
+        return Loop(n_steps, image, lambda carry, _: carry - 1, attribution)
+
+    def network(params, images, *, rule=None):
+        return images.mean(axis=(1, 2))
+
+    seen = []
+    images = jnp.full((2, 4, 4, 3), 7.0)
+    a = dmbp_jax.explain(network, {}, images, [0, 1], countdown, on_step=lambda *step: seen.append(step))
+    assert seen == [(step, 5) for step in range(1, 6)]
+    np.testing.assert_array_equal(a.values, np.full(images.shape, 2.0))
 
 
 def test_nothing_calls_back_so_that_the_programs_can_be_kept():
     """What JAX does not put into its compilation cache is a program with a call of the host."""
-    sliced = cut(power, X, ROWS)
-    texts = [sliced.lower(X, ROWS).as_text(), sliced.before.lower(X, ROWS).as_text()]
+    slices = slice_loops(power, (SHIFT,), (IMAGES,))
+    texts = [slices.lower((SHIFT,), (IMAGES,)).as_text(), slices.before.lower((SHIFT,), (IMAGES,)).as_text()]
     assert all("callback" not in text for text in texts)

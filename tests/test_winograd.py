@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dmbp_jax.ops import hoisted_scan
+from dmbp_jax.ops import Loop, run_loop
 from dmbp_jax.ops.convolve import convolve
 from dmbp_jax.ops.winograd import transform_kernel, winograd, winograd_pays
 
@@ -115,11 +115,9 @@ def test_a_loop_transforms_its_kernel_once():
 
     def step(x, _):
         value, back = jax.vjp(lambda x: convolve(x, kernel, (1, 1), SAME), x)
-        return back(value)[0], None
+        return back(value)[0]
 
-    def loop(x):
-        return hoisted_scan(step, x, length=2)[0]
-
-    before, _, body = str(jax.make_jaxpr(loop)(x)).partition("scan[")
+    program = jax.make_jaxpr(lambda x: run_loop(Loop(2, x, step)))(x)
+    before, _, body = str(program).partition("scan[")
     assert "div" in before
     assert "div" not in body

@@ -1,16 +1,17 @@
 """Blur Integrated Gradients: Xu, Venugopalan, Sundararajan, "Attribution in Scale and Space", CVPR 2020."""
 
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError, check_choice, check_is_image
-from dmbp_jax.ops import gaussian_blur, hoisted_scan
+from dmbp_jax.ops import Loop, gaussian_blur, iterative
 from dmbp_jax.ops.blur import Padding
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
 
 
+@iterative
 def blur_integrated_gradients(
     apply: Apply,
     params: Params,
@@ -22,7 +23,7 @@ def blur_integrated_gradients(
     max_sigma: float = 50.0,
     grad_step: float = 0.01,
     padding: Padding = "edge",
-) -> Attribution:
+) -> Loop:
     """Gradients integrated along the path from a blurred image to the image.
 
     `-sum_i dsigma dy/dx(B(sigma_i)) * (B(sigma_i + grad_step) - B(sigma_i)) / grad_step`, where `B(sigma)` is
@@ -42,11 +43,13 @@ def blur_integrated_gradients(
     def blurred(sigma: Array) -> Image:
         return gaussian_blur(image, sigma, max_sigma=max_sigma + grad_step, padding=padding)
 
-    def add(total: Image, number: Array) -> tuple[Image, None]:
+    def add(total: Image, number: Int[Array, ""]) -> Image:
         sigma = number.astype(image.dtype) * (max_sigma / n_steps)
         here = blurred(sigma)
         slope = (blurred(sigma + grad_step) - here) / grad_step
-        return total + slope * target_gradient(apply, params, here, target), None
+        return total + slope * target_gradient(apply, params, here, target)
 
-    total, _ = hoisted_scan(add, jnp.zeros_like(image), jnp.arange(n_steps))
-    return attribution(-total * (max_sigma / n_steps))
+    def finish(total: Image) -> Attribution:
+        return attribution(-total * (max_sigma / n_steps))
+
+    return Loop(n_steps, jnp.zeros_like(image), add, finish)

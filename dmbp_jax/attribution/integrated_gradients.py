@@ -2,16 +2,17 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from dmbp_jax.attribution.baseline import Baseline, make_baseline
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError
-from dmbp_jax.ops import hoisted_scan, target_score
+from dmbp_jax.ops import Loop, iterative, target_score
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
 
 
+@iterative
 def integrated_gradients(
     apply: Apply,
     params: Params,
@@ -21,7 +22,7 @@ def integrated_gradients(
     key: Key | None = None,
     n_steps: int = 50,
     baseline: Baseline = "zero",
-) -> Attribution:
+) -> Loop:
     """`(x - x0) * integral of dy/dx(x0 + t (x - x0)) dt` over t in [0, 1], by Gauss-Legendre (Captum's
     default).
 
@@ -42,13 +43,16 @@ def integrated_gradients(
     start = make_baseline(image, baseline)
     nodes, weights = np.polynomial.legendre.leggauss(n_steps)
 
-    def add(total: Image, node: tuple[Array, Array]) -> tuple[Image, None]:
-        t, weight = node
-        return total + weight * target_gradient(apply, params, start + t * (image - start), target), None
-
     # From [-1, 1] to [0, 1].
-    path = jnp.asarray((nodes + 1) / 2, image.dtype), jnp.asarray(weights / 2, image.dtype)
-    mean_gradient, _ = hoisted_scan(add, jnp.zeros_like(image), path)
-    values = (image - start) * mean_gradient
-    y, y_start = (target_score(apply(params, x[None])[0], target) for x in (image, start))
-    return attribution(values, convergence_delta=values.sum() - (y - y_start))
+    path, shares = jnp.asarray((nodes + 1) / 2, image.dtype), jnp.asarray(weights / 2, image.dtype)
+
+    def add(total: Image, number: Int[Array, ""]) -> Image:
+        x = start + path[number] * (image - start)
+        return total + shares[number] * target_gradient(apply, params, x, target)
+
+    def finish(mean_gradient: Image) -> Attribution:
+        values = (image - start) * mean_gradient
+        y, y_start = (target_score(apply(params, x[None])[0], target) for x in (image, start))
+        return attribution(values, convergence_delta=values.sum() - (y - y_start))
+
+    return Loop(n_steps, jnp.zeros_like(image), add, finish)

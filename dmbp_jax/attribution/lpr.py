@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dmbp_jax.attribution.baseline import Baseline, make_baseline
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.checks import InputError, check_choice, check_is_image
-from dmbp_jax.ops import hoisted_scan, target_score
+from dmbp_jax.ops import Loop, iterative, target_score
 from dmbp_jax.rules import ACTIVATIONS, PLAIN, find_sites
 from dmbp_jax.rules.learned import Learned
 from dmbp_jax.typing import Apply, Attribution, Image, Key, OutputActivation, Params, Target
@@ -27,6 +27,7 @@ Thetas = dict[str, Float[Array, "..."]]
 Reduction = Literal["max", "mean"]
 
 
+@iterative
 def lpr(
     apply: Apply,
     params: Params,
@@ -44,7 +45,7 @@ def lpr(
     area_weight: float = 1.0,
     total_variation_weight: float = 1.0,
     output: OutputActivation = "softmax",
-) -> Attribution:
+) -> Loop:
     """The mask that a learned backward pass makes of the image, such that the target is still recognised.
 
     With `g(theta)` the target's input gradient under `dz = sigmoid(theta) 1[z > 0] da` at every ReLU, one
@@ -99,7 +100,7 @@ def lpr(
     _check_options(n_steps, learning_rate, eps, start, percentile)
     check_choice("reduction", reduction, get_args(Reduction))
     check_choice("output", output, get_args(OutputActivation))
-    thetas, losses = learn_rules(
+    loop = learn_rules(
         apply,
         params,
         image,
@@ -115,10 +116,15 @@ def lpr(
         total_variation_weight=total_variation_weight,
         output=output,
     )
-    saliency = learned_saliency(apply, params, image, target, thetas, reduction=reduction)
-    values = make_mask(saliency, percentile).astype(image.dtype)[..., None]
-    # A target out of range has no gradient, and so a mask of zeros; the losses tell.
-    return Attribution(values=values, finite=jnp.isfinite(values).all() & jnp.isfinite(losses).all())
+
+    def finish(learned: tuple[Thetas, Float[Array, "steps"]]) -> Attribution:
+        thetas, losses = learned
+        saliency = learned_saliency(apply, params, image, target, thetas, reduction=reduction)
+        values = make_mask(saliency, percentile).astype(image.dtype)[..., None]
+        # A target out of range has no gradient, and so a mask of zeros; the losses tell.
+        return Attribution(values=values, finite=jnp.isfinite(values).all() & jnp.isfinite(losses).all())
+
+    return loop.then(finish)
 
 
 def learn_rules(
@@ -132,8 +138,11 @@ def learn_rules(
     eps: float,
     start: float,
     **options: Any,
-) -> tuple[Thetas, Float[Array, "steps"]]:
-    """Minimise `lpr_loss` with Adam from `start`: the last thetas, and the loss before each step."""
+) -> Loop:
+    """Minimise `lpr_loss` with Adam from `start`.
+
+    The loop's result is the last thetas, and the loss before each step, `(n_steps,)`.
+    """
     sites = [site for site in find_sites(apply, params, image) if site.kind in ACTIVATIONS]
     if not sites:
         raise InputError("this network has no ReLU or other activation, so that LPR has no rule to learn")
@@ -141,17 +150,19 @@ def learn_rules(
     thetas = {site.name: jnp.full(site.shape, start, dtype) for site in sites}
     adam = optax.adam(learning_rate, eps=eps)
 
-    def step(carry: tuple[Thetas, Any], _: None) -> tuple[tuple[Thetas, Any], Array]:
-        thetas, state = carry
+    def step(
+        carry: tuple[Thetas, Any, Float[Array, "steps"]], number: Int[Array, ""]
+    ) -> tuple[Thetas, Any, Float[Array, "steps"]]:
+        thetas, state, losses = carry
         loss, gradient = jax.value_and_grad(
             lambda thetas: lpr_loss(apply, params, image, target, thetas, **options)
         )(thetas)
         with jax.numpy_dtype_promotion("standard"):  # optax raises a float to a whole power
             updates, state = adam.update(gradient, state)
-        return (optax.apply_updates(thetas, updates), state), loss
+        return optax.apply_updates(thetas, updates), state, losses.at[number].set(loss)
 
-    (thetas, _), losses = hoisted_scan(step, (thetas, adam.init(thetas)), length=n_steps)
-    return thetas, losses
+    start_of_all = thetas, adam.init(thetas), jnp.zeros(n_steps, dtype)
+    return Loop(n_steps, start_of_all, step, lambda carry: (carry[0], carry[2]))
 
 
 def lpr_loss(

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.ops import target_score
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Method, Params, Target
+from dmbp_jax.ops import iterative, loop_of, target_score
+from dmbp_jax.typing import Apply, Image, Key, Method, Params, Target
 
 
 def meta_saliency(method: Method, *, epsilon: float = 1e-4, sign: int = 1) -> Method:
@@ -51,16 +51,18 @@ def meta_saliency(method: Method, *, epsilon: float = 1e-4, sign: int = 1) -> Me
     if sign not in (1, -1):
         raise InputError(f"sign must be 1 or -1, got {sign}")
 
+    loop = loop_of(method)
+
     @functools.wraps(method)
     def after_step(
         apply: Apply, params: Params, image: Image, target: Target, *, key: Key | None = None, **options: Any
-    ) -> Attribution:
+    ) -> Any:
         stepped = descend(apply, params, image, target, step=sign * epsilon)
-        return method(apply, stepped, image, target, key=key, **options)
+        return (loop or method)(apply, stepped, image, target, key=key, **options)
 
     # The registry goes by name, where a copy of the method's own would replace it.
     after_step.__name__ = f"meta_{getattr(method, '__name__', 'method')}"
-    return after_step
+    return after_step if loop is None else iterative(after_step)
 
 
 def descend(apply: Apply, params: Params, image: Image, target: Target, *, step: float) -> Params:

@@ -10,10 +10,11 @@ from jaxtyping import Array, Float, Int
 
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError, check_choice, check_is_image
-from dmbp_jax.ops import hoisted_scan, target_score
+from dmbp_jax.ops import Loop, iterative, target_score
 from dmbp_jax.typing import Apply, Attribution, Image, Key, OutputActivation, Params, Target
 
 
+@iterative
 def rise(
     apply: Apply,
     params: Params,
@@ -26,7 +27,7 @@ def rise(
     probability: float = 0.5,
     chunk_size: int = 32,
     output: OutputActivation = "softmax",
-) -> Attribution:
+) -> Loop:
     """The mean of random masks, each weighted by the target's probability when only that mask is seen.
 
     `S = 1 / (N p) sum_i f(x * M_i) M_i` (Eq. 6), where `f` is the probability of the target, `p` the expected
@@ -82,16 +83,18 @@ def rise(
         grid, shift = draw_grid(jax.random.fold_in(key, number), size, cells, probability)
         return mask_from_grid(grid.astype(dtype), shift, size)
 
-    def add(total: Array, first: Array) -> tuple[Array, None]:
-        numbers = first + jnp.arange(chunk, dtype=jnp.int32)
+    def add(total: Float[Array, "h w"], number: Int[Array, ""]) -> Float[Array, "h w"]:
+        numbers = number * chunk + jnp.arange(chunk, dtype=jnp.int32)
         masks = jax.vmap(mask)(numbers)
         logits = apply(params, image[None] * masks[..., None].astype(image.dtype))
         seen = jax.vmap(lambda one: target_score(activation(one), target))(logits.astype(dtype))
         seen = jnp.where(numbers < n_masks, seen, 0)
-        return total + jnp.einsum("n,nhw->hw", seen, masks, precision="highest"), None
+        return total + jnp.einsum("n,nhw->hw", seen, masks, precision="highest")
 
-    total, _ = hoisted_scan(add, jnp.zeros(size, dtype), jnp.arange(0, n_masks, chunk, dtype=jnp.int32))
-    return attribution((total / (n_masks * probability)).astype(image.dtype)[..., None])
+    def finish(total: Float[Array, "h w"]) -> Attribution:
+        return attribution((total / (n_masks * probability)).astype(image.dtype)[..., None])
+
+    return Loop(-(-n_masks // chunk), jnp.zeros(size, dtype), add, finish)
 
 
 def draw_grid(

@@ -2,15 +2,16 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError
-from dmbp_jax.ops import hoisted_scan
+from dmbp_jax.ops import Loop, iterative
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
 
 
+@iterative
 def smoothgrad(
     apply: Apply,
     params: Params,
@@ -21,7 +22,7 @@ def smoothgrad(
     n_samples: int = 50,
     noise_level: float = 0.15,
     multiply_by_inputs: bool = False,
-) -> Attribution:
+) -> Loop:
     """The mean gradient at `n_samples` noisy copies of the image.
 
     The noise is normal, its standard deviation `noise_level` times the image's own range, `max - min`.
@@ -42,10 +43,12 @@ def smoothgrad(
         raise InputError(f"n_samples must be at least 1, got {n_samples}")
     deviation = noise_level * (image.max() - image.min())
 
-    def add(total: Image, number: Array) -> tuple[Image, None]:
+    def add(total: Image, number: Int[Array, ""]) -> Image:
         noise = jax.random.normal(jax.random.fold_in(key, number), image.shape, image.dtype)
-        return total + target_gradient(apply, params, image + deviation * noise, target), None
+        return total + target_gradient(apply, params, image + deviation * noise, target)
 
-    total, _ = hoisted_scan(add, jnp.zeros_like(image), jnp.arange(n_samples))
-    mean = total / n_samples
-    return attribution(mean * image if multiply_by_inputs else mean)
+    def finish(total: Image) -> Attribution:
+        mean = total / n_samples
+        return attribution(mean * image if multiply_by_inputs else mean)
+
+    return Loop(n_samples, jnp.zeros_like(image), add, finish)

@@ -13,7 +13,7 @@ from dmbp_jax.dmbp.config import configure
 from dmbp_jax.dmbp.mask_sites import masked_sites
 from dmbp_jax.dmbp.objective import Branch, Sites, mask_gradient, split
 from dmbp_jax.dmbp.optimize import optimize
-from dmbp_jax.ops import cast_floats, target_score
+from dmbp_jax.ops import Loop, cast_floats, iterative, target_score
 from dmbp_jax.rules import Masked, Tapped, find_sites, linearize, read, tap
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Scores, Target
 
@@ -21,6 +21,7 @@ LARGEST_EXPONENT = 120
 """Of 2: a product of masks beyond it leaves float32 no room for activations."""
 
 
+@iterative
 def dmbp(
     apply: Apply,
     params: Params,
@@ -32,7 +33,7 @@ def dmbp(
     return_masks: bool = False,
     return_history: bool = False,
     **options: Any,
-) -> Attribution:
+) -> Loop:
     """Split the linear map of a ReLU network at `image` into a positive, a negative and a nuisance part.
 
     One mask per activation, `m+ = sigmoid(theta)` and `m- = 1 - m+`, is learned by minimising
@@ -91,45 +92,49 @@ def dmbp(
 
     branch = Branch(forward, lambda masks: pass_through(masks).gradients)
     start = {site.name: jnp.full(site.shape, config.start, mask_dtype) for site in masked}
-    thetas, history = optimize(
+    loop = optimize(
         lambda thetas: mask_gradient(branch, total, thetas, config.objective, scale=config.mask_scale),
         start,
         config,
         keep_scores=return_history,
     )
 
-    masks = split(thetas, config.mask_scale)
-    halves = [pass_through(half) for half in masks]
-    y_positive, y_negative = (half.score.astype(mask_dtype) for half in halves)
-    unit = jnp.ones_like(total)
-    if config.normalize_branches:
-        unit = jnp.where(y_positive == 0, 1, jnp.abs(total) / jnp.abs(y_positive))
+    def finish(optimized: tuple[Sites, Scores | None]) -> Attribution:
+        thetas, history = optimized
+        masks = split(thetas, config.mask_scale)
+        halves = [pass_through(half) for half in masks]
+        y_positive, y_negative = (half.score.astype(mask_dtype) for half in halves)
+        unit = jnp.ones_like(total)
+        if config.normalize_branches:
+            unit = jnp.where(y_positive == 0, 1, jnp.abs(total) / jnp.abs(y_positive))
 
-    def scores(positive: Float[Array, ""], negative: Float[Array, ""]) -> Scores:
-        return Scores(total, positive, negative, total - positive - negative)
+        def scores(positive: Float[Array, ""], negative: Float[Array, ""]) -> Scores:
+            return Scores(total, positive, negative, total - positive - negative)
 
-    last, final = scores(y_positive, y_negative), scores(unit * y_positive, unit * y_negative)
-    positive, negative = (
-        (half.to_image * x).astype(image.dtype) * unit.astype(image.dtype) for half in halves
-    )
-    values = positive + negative
-    gap = None
-    if linearization.tangents or linearization.points:
-        # Without the tangents' constants the score is the inputs' and biases' share.
-        linear, _ = read(
-            apply, params, x, target, (), rule=Masked(linearization, {}, tangent_constants=False)
+        last, final = scores(y_positive, y_negative), scores(unit * y_positive, unit * y_negative)
+        positive, negative = (
+            (half.to_image * x).astype(image.dtype) * unit.astype(image.dtype) for half in halves
         )
-        gap = total - linear.astype(mask_dtype)
-    return Attribution(
-        values=values,
-        finite=jnp.isfinite(values).all() & jnp.isfinite(jnp.stack(final)).all(),
-        scores=final,
-        positive=positive,
-        negative=negative,
-        completeness_gap=gap,
-        masks=masks[0] if return_masks else None,
-        history=None if history is None else _append(history, last),
-    )
+        values = positive + negative
+        gap = None
+        if linearization.tangents or linearization.points:
+            # Without the tangents' constants the score is the inputs' and biases' share.
+            linear, _ = read(
+                apply, params, x, target, (), rule=Masked(linearization, {}, tangent_constants=False)
+            )
+            gap = total - linear.astype(mask_dtype)
+        return Attribution(
+            values=values,
+            finite=jnp.isfinite(values).all() & jnp.isfinite(jnp.stack(final)).all(),
+            scores=final,
+            positive=positive,
+            negative=negative,
+            completeness_gap=gap,
+            masks=masks[0] if return_masks else None,
+            history=None if history is None else _append(history, last),
+        )
+
+    return loop.then(finish)
 
 
 def _append(history: Scores, last: Scores) -> Scores:

@@ -1,16 +1,22 @@
-"""The optimisation loop: RMSProp as PyTorch writes it, inside `lax.scan`."""
+"""The optimisation loop: RMSProp as PyTorch writes it."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dmbp_jax.dmbp.config import DMBPConfig
-from dmbp_jax.ops import hoisted_scan
+from dmbp_jax.ops import Loop
 from dmbp_jax.typing import Scores
+
+
+class _Carry(NamedTuple):
+    thetas: Any
+    state: Any
+    history: Scores | None
 
 
 def optimizer(config: DMBPConfig) -> optax.GradientTransformation:
@@ -39,22 +45,30 @@ def optimize(
     config: DMBPConfig,
     *,
     keep_scores: bool = True,
-) -> tuple[dict[str, Float[Array, "..."]], Scores | None]:
+) -> Loop:
     """Follow `gradient(thetas)`, which gives the scores too, downhill from `start`.
 
-    Returns the last thetas, and if asked for the scores before each step, `(steps,)`: what only they need is
-    otherwise not computed.
+    The loop's result is the last thetas, and if asked for the scores before each step, `(steps,)`, else None:
+    what only they need is then not computed.
     """
     rmsprop = optimizer(config)
+    dtype = jnp.result_type(*jax.tree.leaves(start))
+    history = Scores(*[jnp.zeros(config.steps, dtype)] * 4) if keep_scores else None
 
-    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Scores | None]:
-        thetas, state = carry
-        slope, scores = gradient(thetas)
-        updates, state = rmsprop.update(slope, state)
-        return (optax.apply_updates(thetas, updates), state), scores if keep_scores else None
+    def step(carry: _Carry, number: Int[Array, ""]) -> _Carry:
+        slope, scores = gradient(carry.thetas)
+        updates, state = rmsprop.update(slope, carry.state)
+        history = carry.history
+        if history is not None:
+            history = jax.tree.map(lambda row, score: row.at[number].set(score), history, scores)
+        return _Carry(optax.apply_updates(carry.thetas, updates), state, history)
 
-    (thetas, _), history = hoisted_scan(step, (start, rmsprop.init(start)), length=config.steps)
-    return thetas, history
+    return Loop(
+        config.steps,
+        _Carry(start, rmsprop.init(start), history),
+        step,
+        lambda carry: (carry.thetas, carry.history),
+    )
 
 
 def _powerball(gradient: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -21,8 +21,9 @@ from dmbp_jax.experiments.chunk_size import (
 )
 from dmbp_jax.experiments.chunks import Inputs, chunk_shapes, replicate
 from dmbp_jax.experiments.methods import get_method
-from dmbp_jax.experiments.slices import Slices, cut
+from dmbp_jax.experiments.slices import Slices, slice_loops
 from dmbp_jax.gated import GatedApply
+from dmbp_jax.ops import Loop, loop_of
 from dmbp_jax.typing import Apply, Attribution, Key, Method, OnStep, Params
 
 Options = tuple[tuple[str, type, Hashable], ...]
@@ -45,7 +46,12 @@ class Call(NamedTuple):
         """
         sliced = self.slices(chunk, mesh) if stepwise else None
         if sliced is not None:
-            return functools.partial(sliced.run, self.params, self.arrays)
+
+            def run_slices(*inputs: Any, on_step: OnStep | None = None) -> Attribution:
+                result: Attribution = sliced.run((self.params, self.arrays), inputs, on_step=on_step)
+                return result
+
+            return run_slices
         program = self.program(chunk, mesh) if owned else _explain_given
 
         def run(*inputs: Any, on_step: OnStep | None = None) -> Attribution:
@@ -62,16 +68,19 @@ class Call(NamedTuple):
         shapes = chunk_shapes(self.inputs, chunk, mesh)
         sliced = self.slices(chunk, mesh) if stepwise else None
         if sliced is not None:
-            return sliced.lower(self.params, self.arrays, *shapes)
+            return sliced.lower((self.params, self.arrays), shapes)
         return self.program(chunk, mesh).lower(self.params, self.arrays, *shapes, **self.arguments)
 
     def slices(self, chunk: int, mesh: Mesh | None) -> Slices | None:
-        """The program cut at its loop; None if it has none."""
+        """The method's loop in slices; None for a method without one, or without a step to take."""
+        if loop_of(self.arguments["method"]) is None:
+            return None
         leaves, structure = jax.tree.flatten(
-            (self.params, self.arrays, *chunk_shapes(self.inputs, chunk, mesh))
+            ((self.params, self.arrays), chunk_shapes(self.inputs, chunk, mesh))
         )
         kinds = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-        return _cut(structure, kinds, **self.arguments)
+        slices = _slices(structure, kinds, **self.arguments)
+        return slices if slices.length else None
 
     def program(self, chunk: int, mesh: Mesh | None) -> Any:
         """What explains a chunk of images that are nobody else's, so that a result may take their memory, if
@@ -112,7 +121,12 @@ def prepare(
 
 
 def automatic_chunk(call: Call, mesh: Mesh | None, stepwise: bool) -> int:
-    """The images at once that the free memory holds; compiles the program for them."""
+    """The images at once that the free memory holds; compiles the program for them.
+
+    A single image, or one for each device, cannot be divided, so that nothing is asked.
+    """
+    if len(call.inputs[0]) <= (1 if mesh is None else mesh.size):
+        return 1 if mesh is None else mesh.size
     devices = list(mesh.local_devices) if mesh is not None else jax.local_devices()[:1]
     fixed = sum(leaf.nbytes for leaf in jax.tree.leaves((call.params, call.arrays)))
 
@@ -149,15 +163,20 @@ def _explain_batch(
     classes: int,
     options: Options,
 ) -> Attribution:
+    plain = {name: value for name, _, value in options}
+
     def one(image: jax.Array, target: jax.Array, key: jax.Array | None) -> Attribution:
-        fixed = {name: value for name, _, value in options}
-        result = method(apply, params, image, target, key=key, **arrays, **fixed)
-        if target.ndim:
-            return result
-        # The gradient of a class that does not exist is zero, which is finite and no explanation.
-        return result._replace(finite=result.finite & (target >= 0) & (target < classes))
+        result = method(apply, params, image, target, key=key, **arrays, **plain)
+        return _flag(result, target, classes)
 
     return jax.vmap(one)(images, targets, keys)
+
+
+def _flag(result: Attribution, target: jax.Array, classes: int) -> Attribution:
+    if target.ndim:
+        return result
+    # The gradient of a class that does not exist is zero, which is finite and no explanation.
+    return result._replace(finite=result.finite & (target >= 0) & (target < classes))
 
 
 _STATIC = ("apply", "method", "classes", "options")
@@ -166,9 +185,23 @@ _explain_owned = jax.jit(_explain_batch, static_argnames=_STATIC, donate_argname
 
 
 @functools.lru_cache(maxsize=32)
-def _cut(structure: Any, kinds: tuple[jax.ShapeDtypeStruct, ...], **arguments: Any) -> Slices | None:
+def _slices(
+    structure: Any,
+    kinds: tuple[jax.ShapeDtypeStruct, ...],
+    *,
+    apply: Apply,
+    method: Method,
+    classes: int,
+    options: Options,
+) -> Slices:
     """As with `jit`, a second call of the same kind traces nothing."""
-    return cut(functools.partial(_explain_batch, **arguments), *jax.tree.unflatten(structure, kinds))
+    make, plain = loop_of(method), {name: value for name, _, value in options}
+
+    def loop(params: Params, arrays: Any, image: jax.Array, target: jax.Array, key: jax.Array | None) -> Loop:
+        made = make(apply, params, image, target, key=key, **arrays, **plain)
+        return made.then(lambda result: _flag(result, target, classes))
+
+    return slice_loops(loop, *jax.tree.unflatten(structure, kinds))
 
 
 def _check_options(method: Method, options: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import jax
 
 from dmbp_jax.dmbp import masked_sites
 from dmbp_jax.experiments.explain import explain
+from dmbp_jax.ops.equations import branches_of, contracted_axes, convolution_of, inner_programs, scan_of
 from dmbp_jax.rules import find_sites
 from dmbp_jax.typing import Apply, Image, Params
 
@@ -115,27 +116,23 @@ def _products(jaxpr: Any) -> Iterator[int]:
             yield _convolution(equation)
         elif name == "dot_general":
             yield _product(equation)
-        elif name == "scan":
-            yield equation.params["length"] * sum(_products(equation.params["jaxpr"].jaxpr))
-        elif name == "cond":
-            yield max(sum(_products(branch.jaxpr)) for branch in equation.params["branches"])
+        elif (scan := scan_of(equation)) is not None:
+            yield scan.length * sum(_products(scan.body.jaxpr))
+        elif branches := branches_of(equation):
+            yield max(sum(_products(branch.jaxpr)) for branch in branches)
         else:
-            for value in equation.params.values():
-                inner = getattr(value, "jaxpr", value)
-                if hasattr(inner, "eqns"):
-                    yield from _products(inner)
+            for inner in inner_programs(equation):
+                yield from _products(inner.jaxpr)
 
 
 def _convolution(equation: Any) -> int:
     output = math.prod(equation.outvars[0].aval.shape)
-    kernel = equation.invars[1].aval.shape
-    channels = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+    kernel, kind = equation.invars[1].aval.shape, convolution_of(equation.params)
     # The gradient of a strided convolution meets mostly the zeros between its input's elements.
-    useful = math.prod(equation.params["lhs_dilation"])
-    return 2 * output * math.prod(kernel) // channels // useful
+    useful = math.prod(kind.lhs_dilation)
+    return 2 * output * math.prod(kernel) // kernel[kind.output_channel_axis] // useful
 
 
 def _product(equation: Any) -> int:
-    (contracted, _), _ = equation.params["dimension_numbers"]
-    shape = equation.invars[0].aval.shape
+    shape, contracted = equation.invars[0].aval.shape, contracted_axes(equation.params)
     return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(shape[axis] for axis in contracted)

@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from dmbp_jax.checks import InputError
 from dmbp_jax.experiments.chunk_size import even_chunk
 from dmbp_jax.experiments.chunks import local_mesh
-from dmbp_jax.experiments.explain import automatic_batch_size, explain
+from dmbp_jax.experiments.explain import explain
 from dmbp_jax.experiments.methods import choose_method
 from dmbp_jax.ops import contrast
 from dmbp_jax.porting import Model
@@ -86,14 +86,22 @@ def explain_photographs(
             name, preset, architecture=model.spec.architecture, output=model.spec.output
         )
         progress.begin(f"{name} ({number} of {len(methods)}): " if len(methods) > 1 else "")
-        arguments = (model.apply, model.params, images, explained, method)
-        shared: dict[str, Any] = {"key": key, "mesh": mesh, **options}
-        chunk = (
-            automatic_batch_size(*arguments, stepwise=True, **shared)
-            if batch_size == "auto"
-            else even_chunk(len(photographs), batch_size, 1 if mesh is None else mesh.size)
+        chunk: int | Literal["auto"] = batch_size
+        if batch_size != "auto":
+            chunk = even_chunk(len(photographs), batch_size, 1 if mesh is None else mesh.size)
+        attributions[name] = explain(
+            model.apply,
+            model.params,
+            images,
+            explained,
+            method,
+            key=key,
+            batch_size=chunk,
+            mesh=mesh,
+            progress=False,
+            on_step=progress,
+            **options,
         )
-        attributions[name] = explain(*arguments, batch_size=chunk, progress=False, on_step=progress, **shared)
     return [
         Explained(
             photograph,

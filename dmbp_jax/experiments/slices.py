@@ -1,4 +1,4 @@
-"""A long method in slices: its program is cut at its loop; the host walks the loop and tells how far it is.
+"""A loop walked from the host, a slice of its steps at a time, which can tell how far it is.
 
 A callback from inside the loop would tell it too, but keeps a program out of JAX's compilation cache.
 """
@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import JaxprEqn, jaxpr_as_fun
+from jax.extend.core import Var
+from jaxtyping import Array, Int
 
-from dmbp_jax.ops.program import Program, as_function, trace, variables
+from dmbp_jax.ops import Loop
+from dmbp_jax.ops.hoist import hoist
+from dmbp_jax.ops.program import as_function, depending, trace
 from dmbp_jax.typing import OnStep
 
 SLICES = 20
@@ -18,97 +21,102 @@ SLICES = 20
 
 
 class Slices(NamedTuple):
-    """A function cut at the longest loop of its program; made by `cut`."""
+    """The loops of a batch of images as three programs; made by `slice_loops`."""
 
     length: int
-    """Steps of the loop; 1 for a function without one."""
+    """Steps of the loop."""
     each: int
-    """Steps of a slice."""
+    """Steps of a slice; the last one may have fewer."""
     before: Any
-    """What the loop closes over, its first carry, what it walks, room for what it returns step by step, and
-    what is needed afterwards."""
+    """What no step changes, and the first carry."""
     within: Any
+    """The carry some steps later."""
     after: Any
+    """The result."""
 
-    def run(self, *args: Any, on_step: OnStep | None = None) -> Any:
-        """As the function that was cut; `on_step(done, length)` after each slice."""
-        fixed, carry, xs, ys, later = self.before(*args)
-        for start in range(0, self.length, self.each):
-            carry, ys = self.within(fixed, carry, xs, ys, start)
+    def run(self, fixed: Any, images: Any, *, on_step: OnStep | None = None) -> Any:
+        """The results for `images`; `on_step(done, length)` after each slice."""
+        constants, carry = self.before(fixed, images)
+        for first in range(0, self.length, self.each):
+            last = min(first + self.each, self.length)
+            carry = self.within(constants, carry, first, last)
             if on_step is not None:
                 jax.block_until_ready(carry)
-                on_step(start + self.each, self.length)
-        return self.after(carry, ys, later)
+                on_step(last, self.length)
+        return self.after(constants, carry)
 
-    def lower(self, *args: Any) -> jax.stages.Lowered:
+    def lower(self, fixed: Any, images: Any) -> jax.stages.Lowered:
         """The program of a slice, which needs the most memory."""
-        fixed, carry, xs, ys, _ = jax.eval_shape(self.before, *args)
-        return self.within.lower(fixed, carry, xs, ys, 0)
+        constants, carry = jax.eval_shape(self.before, fixed, images)
+        return self.within.lower(constants, carry, 0, self.each)
 
 
-def cut(function: Callable[..., Any], *args: Any) -> Slices | None:
-    """`function`, for arguments of the kind of `args`, cut at its longest loop; None if it has none.
+def slice_loops(make: Callable[..., Loop], fixed: tuple[Any, ...], images: tuple[Any, ...]) -> Slices:
+    """The loops `make(*fixed, *image)` of a batch, for arguments of these kinds, arrays or shapes.
 
-    >>> def halve(x):
-    ...     return jax.lax.scan(lambda c, _: (c / 2, None), x, length=40)[0] * 2.0**40
-    >>> seen = []
-    >>> sliced = cut(halve, jnp.ones(3))
-    >>> sliced.run(jnp.ones(3), on_step=lambda *step: seen.append(step)).tolist(), seen[0], seen[-1]
+    `images` are trees of arrays whose first axis is the batch; `fixed` is the same for all. Each part of a
+    loop is traced once, for one image.
+
+    >>> halve = lambda factor, x: Loop(40, x, lambda carry, _: carry * factor, lambda carry: carry * 2.0**40)
+    >>> seen, arguments = [], ((0.5,), (jnp.ones(3),))
+    >>> slices = slice_loops(halve, *arguments)
+    >>> slices.run(*arguments, on_step=lambda *step: seen.append(step)).tolist(), seen[0], seen[-1]
     ([1.0, 1.0, 1.0], (2, 40), (40, 40))
     """
-    program = trace(function, *args)
-    loops = [eqn for eqn in program.eqns if eqn.primitive.name == "scan" and not eqn.params["reverse"]]
-    loop = max(loops, key=lambda eqn: eqn.params["length"], default=None)
-    if loop is None or loop.params["length"] < 1:
-        return None
-    length = loop.params["length"]
-    each = max(n for n in range(1, max(1, length // SLICES) + 1) if length % n == 0)
-    return Slices(length, each, *_parts(program, loop, each))
+    parts: dict[str, Any] = {}
 
+    def begin(fixed: Any, image: Any) -> Any:
+        loop = make(*fixed, *image)
+        take = loop.step if loop.length else lambda carry, _: carry
+        of_step, step = hoist(take, loop.start, jax.ShapeDtypeStruct((), jnp.int32))
+        of_finish, finish = hoist(loop.finish, loop.start)
+        # Both mostly need the same arrays.
+        constants = list({id(array): array for array in (*of_step, *of_finish)}.values())
+        places = {id(array): place for place, array in enumerate(constants)}
+        parts.update(length=loop.length, step=step, finish=finish)
+        parts.update(of_step=[places[id(one)] for one in of_step])
+        parts.update(of_finish=[places[id(one)] for one in of_finish])
+        return constants, loop.start
 
-def _parts(program: Program, loop: JaxprEqn, each: int) -> tuple[Any, Any, Any]:
-    """The three programs around and of a loop."""
-    consts, carries = (loop.params[name] for name in ("num_consts", "num_carry"))
-    behind = set(loop.outvars)
-    first, last = [], []
-    for eqn in program.eqns:
-        if eqn is loop:
-            continue
-        if behind.isdisjoint(variables(eqn.invars)):
-            first.append(eqn)
-        else:
-            last.append(eqn)
-            behind.update(eqn.outvars)
-    needed = variables([*(v for eqn in last for v in eqn.invars), *program.outvars])
-    kept = list(dict.fromkeys(v for v in needed if v not in behind))
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), images)
+    program = trace(begin, fixed, one)
+    # What depends on parameters alone is not to be repeated for each image.
+    own = program.jaxpr.invars[len(jax.tree.leaves(fixed)) :]
+    moving = depending(program.eqns, own)
+    constants, start = program.structure
+    each_image = [
+        0 if isinstance(v, Var) and v in moving else None for v in program.outvars[: len(constants)]
+    ]
+    axes = (each_image, jax.tree.map(lambda _: 0, start))
     inputs = [*program.jaxpr.constvars, *program.jaxpr.invars]
-    compute_first = as_function(program, inputs, [*loop.invars, *kept], first)
-    compute_last = as_function(program, [*loop.outvars, *kept], program.outvars, last)
-    body = jaxpr_as_fun(loop.params["jaxpr"])
-    rows: list[Any] = [v.aval for v in loop.outvars[carries:]]
+    compute = as_function(program, inputs, program.outvars, program.eqns)
     structure = jax.tree.structure(program.structure)
 
+    def first(fixed: Any, image: Any) -> Any:
+        leaves = compute(*program.consts, *jax.tree.leaves((fixed, image)))
+        return jax.tree.unflatten(structure, leaves)
+
+    def step(constants: list[Array], carry: Any, number: Int[Array, ""]) -> Any:
+        return parts["step"]([constants[i] for i in parts["of_step"]], carry, number)
+
+    def finish(constants: list[Array], carry: Any) -> Any:
+        return parts["finish"]([constants[i] for i in parts["of_finish"]], carry)
+
     @jax.jit
-    def before(*args: Any) -> Any:
-        values = compute_first(*program.consts, *jax.tree.leaves(args))
-        fixed, carry = values[:consts], values[consts : consts + carries]
-        xs, later = values[consts + carries : len(loop.invars)], values[len(loop.invars) :]
+    def before(fixed: Any, images: Any) -> Any:
+        constants, carry = jax.vmap(first, in_axes=(None, 0), out_axes=axes)(fixed, images)
         # The carry is given away to each slice: it must be nobody else's, least of all the caller's.
-        return fixed, [jnp.copy(c) for c in carry], xs, [jnp.zeros(v.shape, v.dtype) for v in rows], later
+        return constants, jax.tree.map(jnp.copy, carry)
 
-    def within(fixed: Any, carry: Any, xs: Any, ys: Any, start: Any) -> Any:
-        def step(carry: Any, x: Any) -> tuple[Any, Any]:
-            results = body(*fixed, *carry, *x)
-            return results[:carries], results[carries:]
+    def within(constants: list[Array], carry: Any, first: Any, last: Any) -> Any:
+        def steps(number: Any, carry: Any) -> Any:
+            return jax.vmap(step, in_axes=(each_image, 0, None))(constants, carry, number)
 
-        part = [jax.lax.dynamic_slice_in_dim(x, start, each) for x in xs]
-        carry, row = jax.lax.scan(step, carry, part, length=each)
-        return carry, [
-            jax.lax.dynamic_update_slice_in_dim(y, r, start, 0) for y, r in zip(ys, row, strict=True)
-        ]
+        return jax.lax.fori_loop(first, last, steps, carry)
 
     @jax.jit
-    def after(carry: Any, ys: Any, later: Any) -> Any:
-        return jax.tree.unflatten(structure, compute_last(*carry, *ys, *later))
+    def after(constants: list[Array], carry: Any) -> Any:
+        return jax.vmap(finish, in_axes=(each_image, 0))(constants, carry)
 
-    return before, jax.jit(within, donate_argnums=(1, 3)), after
+    length = parts["length"]
+    return Slices(length, max(1, -(-length // SLICES)), before, jax.jit(within, donate_argnums=1), after)

@@ -6,8 +6,9 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from dmbp_jax.gated.flatten import Flat, Op, Value, is_number
+from dmbp_jax.gated.flatten import Flat, Op, Value
 from dmbp_jax.gated.kinds import ELEMENTWISE, Level, same_shape
+from dmbp_jax.ops.equations import is_number
 
 
 class Group(NamedTuple):

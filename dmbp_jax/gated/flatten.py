@@ -7,16 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.gated.places import place, scope_of
+from dmbp_jax.ops.equations import Inner, Scan, called, called_name, scan_of
 
-CALLS = frozenset(
-    {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
-    | {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
-)
 LONGEST_LOOP = 256
 """Steps of a loop over data that are unrolled."""
 
@@ -88,7 +84,7 @@ class Within(NamedTuple):
 
     def enter(self, eqn: JaxprEqn) -> "Within":
         """The same for what stands in a call."""
-        name = str(eqn.params.get("name", "")) if eqn.primitive.name in CALLS else ""
+        name = called_name(eqn)
         return Within(
             (*self.calls, name) if name else self.calls,
             (*self.scope, *scope_of(eqn)),
@@ -130,17 +126,18 @@ class _Builder:
 
     def add(self, eqn: JaxprEqn, inputs: list[Value], within: Within) -> Sequence[Value]:
         name = eqn.primitive.name
-        inner = _inner(eqn) if name in CALLS else None
+        inner = called(eqn)
         if inner is not None:
-            return self._inline_closed(inner, inputs, within)
+            return self._inline_held(inner, inputs, within)
         moves = not self.moving.isdisjoint(inputs)
         if eqn.effects:
             raise InputError(
                 f"the network has a side effect: {name} at {within.place}; remove it, an explanation runs "
                 "the network in ways in which its effects would mean nothing"
             )
-        if name == "scan" and moves:
-            return self._unroll(eqn, inputs, within)
+        scan = scan_of(eqn)
+        if scan is not None and moves:
+            return self._unroll(scan, inputs, within)
         if name in ("while", "cond") and moves:
             what = "a loop whose length" if name == "while" else "a branch whose choice"
             raise InputError(
@@ -153,25 +150,18 @@ class _Builder:
         self.ops.append(Op(name, eqn.params, tuple(inputs), outputs, _runner(eqn), *within))
         return outputs
 
-    def _inline_closed(self, inner: ClosedJaxpr | Jaxpr, inputs: list[Value], within: Within) -> list[Value]:
-        if isinstance(inner, ClosedJaxpr):
-            held = [self.hold(value) for value in inner.consts]
-            return self.inline(inner.jaxpr, [*held, *inputs], within)
-        return self.inline(inner, inputs, within)
+    def _inline_held(self, inner: Inner, inputs: list[Value], within: Within) -> list[Value]:
+        held = [self.hold(value) for value in inner.consts]
+        return self.inline(inner.jaxpr, [*held, *inputs], within)
 
-    def _unroll(self, eqn: JaxprEqn, inputs: list[Value], within: Within) -> list[Value]:
-        p = eqn.params
-        length, fixed, carried = p["length"], p["num_consts"], p["num_carry"]
+    def _unroll(self, scan: Scan, inputs: list[Value], within: Within) -> list[Value]:
+        length, first = scan.length, scan.consts + scan.carries
         if length > LONGEST_LOOP:
             raise InputError(
                 f"the scan at {within.place} has {length} steps over the data; up to {LONGEST_LOOP} are "
                 "unrolled"
             )
-        consts, carry, stacked = (
-            inputs[:fixed],
-            inputs[fixed : fixed + carried],
-            inputs[fixed + carried :],
-        )
+        consts, carry, stacked = inputs[: scan.consts], inputs[scan.consts : first], inputs[first:]
         collected: dict[int, list[Value]] = {}
 
         def own(name: str, function: Callable[..., Any], inputs: list[Value]) -> Value:
@@ -181,11 +171,11 @@ class _Builder:
             self.ops.append(Op(name, {}, tuple(inputs), (output,), lambda *xs: (function(*xs),), *within))
             return output
 
-        for step in reversed(range(length)) if p["reverse"] else range(length):
+        for step in reversed(range(length)) if scan.reverse else range(length):
             here = [own("slice", lambda x, at=step: x[at], [x]) for x in stacked]
-            results = self._inline_closed(p["jaxpr"], [*consts, *carry, *here], within)
-            carry = results[:carried]
-            collected[step] = results[carried:]
+            results = self._inline_held(scan.body, [*consts, *carry, *here], within)
+            carry = results[: scan.carries]
+            collected[step] = results[scan.carries :]
         columns = zip(*(collected[step] for step in range(length)), strict=True)
         return [*carry, *(own("concatenate", _stack, list(column)) for column in columns)]
 
@@ -204,13 +194,6 @@ def _stack(*rows: Any) -> Any:
     return jax.numpy.stack(rows)
 
 
-def _inner(eqn: JaxprEqn) -> ClosedJaxpr | Jaxpr | None:
-    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        if isinstance(eqn.params.get(key), ClosedJaxpr | Jaxpr):
-            return eqn.params[key]
-    return None
-
-
 def _runner(eqn: JaxprEqn) -> Callable[..., Sequence[Any]]:
     primitive, params = eqn.primitive, eqn.params
 
@@ -219,8 +202,3 @@ def _runner(eqn: JaxprEqn) -> Callable[..., Sequence[Any]]:
         return results if primitive.multiple_results else (results,)
 
     return run
-
-
-def is_number(value: Any, number: float) -> bool:
-    """Whether a held constant is known to be that number throughout."""
-    return not isinstance(value, jax.core.Tracer) and bool(np.all(np.asarray(value) == number))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from dmbp_jax.gated.flatten import Op
+from dmbp_jax.ops.equations import exponent_of
 
 
 class Level(enum.IntEnum):
@@ -68,10 +69,10 @@ MAXIMA = frozenset({"reduce_max", "reduce_min", "reduce_window_max"})
 """The largest, or smallest, of several elements."""
 
 
-def level_of(op: Op, levels: list[Level]) -> Level | None:
-    """How the result depends on the images where the operands do as `levels` say; None if smoothly.
+def level_of(op: Op, levels: list[Level], dtype: jnp.dtype) -> Level | None:
+    """How the result, of that `dtype`, depends on the images where the operands do as `levels` say.
 
-    Corners, maxima and choices by gates count as linear: which piece, a rule decides.
+    None if smoothly. Corners, maxima and choices by gates count as linear: which piece, a rule decides.
     """
     highest = max(levels, default=Level.CONSTANT)
     if highest < Level.LINEAR:
@@ -79,8 +80,7 @@ def level_of(op: Op, levels: list[Level]) -> Level | None:
     if op.name in JUMPS:
         return Level.GATE
     if op.name == "convert_element_type":
-        is_float = jnp.issubdtype(op.params["new_dtype"], jnp.floating)
-        return Level.LINEAR if is_float else Level.GATE
+        return Level.LINEAR if jnp.issubdtype(dtype, jnp.floating) else Level.GATE
     moving = [position for position, level in enumerate(levels) if level is Level.LINEAR]
     linear = (
         op.name in ADDITIVE
@@ -88,7 +88,7 @@ def level_of(op: Op, levels: list[Level]) -> Level | None:
         or (op.name in PRODUCTS and len(moving) == 1)
         or (op.name == "select_n" and 0 not in moving)
         or (op.name in BY_CONSTANTS and set(moving) <= set(BY_CONSTANTS[op.name]))
-        or (op.name == "integer_pow" and op.params["y"] == 1)
+        or (op.name == "integer_pow" and exponent_of(op.params) == 1)
     )
     return Level.LINEAR if linear else None
 

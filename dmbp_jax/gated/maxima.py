@@ -12,6 +12,7 @@ from jaxtyping import Array
 from dmbp_jax.checks import InputError
 from dmbp_jax.gated.flatten import Flat, Op
 from dmbp_jax.gated.steps import Pool
+from dmbp_jax.ops.equations import reduced_axes, windows_of
 from dmbp_jax.ops.pool import window_extent
 from dmbp_jax.typing import Window
 
@@ -20,16 +21,16 @@ def as_pool(flat: Flat, op: Op) -> Pool | None:
     """The step of a square pool over two axes; None if the maximum is another one."""
     if op.name != "reduce_window_max":
         return None
-    p, shape = op.params, flat.kinds[op.inputs[0]].shape
-    sizes, strides, pads = p["window_dimensions"], p["window_strides"], p["padding"]
+    over, shape = windows_of(op.params), flat.kinds[op.inputs[0]].shape
+    sizes, strides, pads = over.sizes, over.strides, over.padding
     space = [axis for axis, size in enumerate(sizes) if size > 1]
     still = [axis for axis in range(len(shape)) if axis not in space]
     if (
         len(shape) != 4
         or len(space) != 2
         or 0 in space
-        or {*p["base_dilation"], *p["window_dilation"]} != {1}
-        or any((strides[axis], tuple(pads[axis])) != (1, (0, 0)) for axis in still)
+        or {*over.base_dilation, *over.window_dilation} != {1}
+        or any((strides[axis], pads[axis]) != (1, (0, 0)) for axis in still)
         or len({(sizes[axis], strides[axis], pads[axis][0]) for axis in space}) != 1
     ):
         return None
@@ -56,7 +57,7 @@ def elements_of(op: Op) -> tuple[Callable[..., Array], int]:
     if op.name in ("max", "min"):
         return lambda *both: jnp.stack(jnp.broadcast_arrays(*both)), (1 if op.name == "max" else -1)
     if op.name in ("reduce_max", "reduce_min"):
-        axes = op.params["axes"]
+        axes = reduced_axes(op.params)
 
         def stack(x: Array) -> Array:
             moved = jnp.moveaxis(x, axes, range(len(axes)))
@@ -69,14 +70,14 @@ def elements_of(op: Op) -> tuple[Callable[..., Array], int]:
 
 
 def _windows(x: Array, op: Op) -> Array:
-    p = op.params
-    if set(p["base_dilation"]) != {1}:
+    over = windows_of(op.params)
+    if set(over.base_dilation) != {1}:
         raise InputError(f"max-pooling with base dilation is not supported, at {op.place}")
-    sizes, strides, dilation = p["window_dimensions"], p["window_strides"], p["window_dilation"]
+    sizes, strides, dilation = over.sizes, over.strides, over.window_dilation
     if math.prod(sizes) > 1024:
         raise InputError(f"a max-pool of {math.prod(sizes)} elements a window is too large, at {op.place}")
     lowest = jnp.asarray(-jnp.inf, x.dtype)
-    padded = jax.lax.pad(x, lowest, [(low, high, 0) for low, high in p["padding"]])
+    padded = jax.lax.pad(x, lowest, [(low, high, 0) for low, high in over.padding])
     counts = [
         (length - (size - 1) * apart - 1) // stride + 1
         for length, size, stride, apart in zip(padded.shape, sizes, strides, dilation, strict=True)

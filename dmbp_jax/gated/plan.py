@@ -36,7 +36,7 @@ def make_plan(flat: Flat, *, linearize_smooth: bool) -> Plan:
     smooth: set[Value] = set()
     for op in flat.ops:
         levels = [facts.levels[v] for v in op.inputs]
-        level = level_of(op, levels)
+        level = level_of(op, levels, flat.kinds[op.outputs[0]].dtype)
         if level is None and not linearize_smooth:
             raise InputError(_refusal(op))
         facts.levels.update(dict.fromkeys(op.outputs, Level.LINEAR if level is None else level))

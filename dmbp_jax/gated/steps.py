@@ -10,6 +10,7 @@ from jaxtyping import Array
 from dmbp_jax.gated.batch_axis import join, part
 from dmbp_jax.gated.flatten import Op, Value
 from dmbp_jax.ops.convolve import convolve
+from dmbp_jax.ops.equations import convolution_of
 from dmbp_jax.typing import Role, Rule, Window
 
 Arrays: TypeAlias = dict[Value, Any]
@@ -151,22 +152,21 @@ def evaluate(op: Op, arrays: list[Any], *, corners: bool = False) -> Any:
         first = one > other if op.name == "max" else one < other
         return (jnp.where(first, one, other),)
     if op.name == "conv_general_dilated" and _is_common(op, arrays[1]):
-        strides, pads = op.params["window_strides"], op.params["padding"]
-        x, kernel = arrays
-        (top, bottom), (left, right) = pads
-        return (convolve(x, kernel, tuple(strides), ((top, bottom), (left, right))),)
+        kind, (x, kernel) = convolution_of(op.params), arrays
+        (down, across), (rows, columns) = kind.strides, kind.padding
+        return (convolve(x, kernel, (down, across), (rows, columns)),)
     return op.run(*arrays)
 
 
 def _is_common(op: Op, kernel: Any) -> bool:
-    p = op.params
-    spec = jax.lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "NHWC"))
+    kind = convolution_of(op.params)
+    axes = jax.lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "NHWC"))
     return (
         kernel.ndim == 4
-        and tuple(p["dimension_numbers"]) == tuple(spec)
-        and p["feature_group_count"] == p["batch_group_count"] == 1
-        and set(p["lhs_dilation"]) == set(p["rhs_dilation"]) == {1}
-        and p["precision"] is None
-        and p["preferred_element_type"] in (None, kernel.dtype)
-        and all(low >= 0 and high >= 0 for low, high in p["padding"])
+        and tuple(kind.axes) == tuple(axes)
+        and kind.feature_groups == kind.batch_groups == 1
+        and set(kind.lhs_dilation) == set(kind.rhs_dilation) == {1}
+        and kind.precision is None
+        and kind.result_dtype in (None, kernel.dtype)
+        and all(low >= 0 and high >= 0 for low, high in kind.padding)
     )

@@ -7,7 +7,10 @@ from dmbp_jax.ops.batch_norm import fold_batch_norm as fold_batch_norm
 from dmbp_jax.ops.blur import gaussian_blur as gaussian_blur
 from dmbp_jax.ops.cast import cast_floats as cast_floats
 from dmbp_jax.ops.folded_gaussian import folded_gaussian_blur as folded_gaussian_blur
-from dmbp_jax.ops.hoist import hoisted_scan as hoisted_scan
+from dmbp_jax.ops.loop import Loop as Loop
+from dmbp_jax.ops.loop import iterative as iterative
+from dmbp_jax.ops.loop import loop_of as loop_of
+from dmbp_jax.ops.loop import run_loop as run_loop
 from dmbp_jax.ops.normalize import min_max as min_max
 from dmbp_jax.ops.pool import adaptive_avg_pool as adaptive_avg_pool
 from dmbp_jax.ops.pool import max_pool as max_pool

@@ -1,8 +1,7 @@
 """What does not change from step to step of a loop is computed once, before it.
 
 In DMBP the gates, the first layer's output and the transposed kernels of the backward passes depend on no
-mask.
-XLA moves little of this out of a loop by itself, least of all on a CPU.
+mask. XLA moves little of this out of a loop by itself, least of all on a CPU.
 """
 
 from collections.abc import Callable
@@ -17,27 +16,17 @@ RECOMPUTED = frozenset({"broadcast_in_dim", "convert_element_type", "eq", "iota"
 """Operations that cost less than reading what they return from memory."""
 
 
-def hoisted_scan(
-    body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any = None, *, length: int | None = None
-) -> tuple[Any, Any]:
-    """`jax.lax.scan`, with the work of `body` that depends on neither the carry nor `xs` done before it.
+def hoist(step: Callable[..., Any], *changing: Any) -> tuple[list[jax.Array], Callable[..., Any]]:
+    """`step` divided into what depends on its arguments, which are of the kind of `changing`, and the rest.
+
+    Returns the arrays that the rest comes to, computed where this is called, and `within(constants,
+    *changing)`, which holds nothing else and may be called in any trace.
 
     >>> import jax.numpy as jnp
-    >>> kernel = jnp.ones((3, 3))
-    >>> walk = lambda x: hoisted_scan(lambda c, _: (c @ jnp.exp(kernel).T, c[0]), x, length=4)
-    >>> before, loop = str(jax.make_jaxpr(walk)(jnp.ones(3))).split("scan")
-    >>> "exp" in before, "exp" in loop
-    (True, False)
-    """
-    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
-    return jax.lax.scan(hoist(body, carry, x), carry, xs, length=length)
-
-
-def hoist(step: Callable[..., Any], *changing: Any) -> Callable[..., Any]:
-    """`step` with all work done that does not depend on its arguments, which are of the kind of `changing`.
-
-    What `step` closes over does not change. The result takes and returns what `step` does; it is to be
-    called, as often as needed, in the trace in which it was made.
+    >>> rate = jnp.asarray([0.0, 1.0])
+    >>> constants, within = hoist(lambda x: jnp.exp(rate).sum() * x, jnp.ones(2))
+    >>> round(constants[0].item(), 2), within([jnp.asarray(10.0)], jnp.ones(2)).tolist()
+    (3.72, [10.0, 10.0])
     """
     program = trace(step, *changing)
     moves = set(program.jaxpr.invars)
@@ -68,15 +57,15 @@ def hoist(step: Callable[..., Any], *changing: Any) -> Callable[..., Any]:
     need([v for eqn in varying for v in eqn.invars])
     need(program.outvars)
     before = as_function(program, program.jaxpr.constvars, list(handed_over), constant)(*program.consts)
-    within = as_function(
+    compute = as_function(
         program,
         [*handed_over, *program.jaxpr.invars],
         program.outvars,
         [*(eqn for eqn in constant if id(eqn) in recomputed), *varying],
     )
+    structure = jax.tree.structure(program.structure)
 
-    def hoisted(*args: Any) -> Any:
-        results = within(*before, *jax.tree.leaves(args))
-        return jax.tree.unflatten(jax.tree.structure(program.structure), results)
+    def within(constants: list[jax.Array], *args: Any) -> Any:
+        return jax.tree.unflatten(structure, compute(*constants, *jax.tree.leaves(args)))
 
-    return hoisted
+    return list(before), within

@@ -1,10 +1,12 @@
 """Programs as data: a traced function, to be taken apart and put together anew."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, gensym, jaxpr_as_fun
+
+from dmbp_jax.ops.equations import called, is_jit
 
 Atom = Var | Literal
 
@@ -45,6 +47,15 @@ def variables(atoms: Sequence[Atom]) -> list[Var]:
     return [atom for atom in atoms if isinstance(atom, Var)]
 
 
+def depending(eqns: Iterable[JaxprEqn], on: Iterable[Var]) -> set[Var]:
+    """The variables that depend on any of `on`, these included."""
+    found = set(on)
+    for eqn in eqns:
+        if not found.isdisjoint(variables(eqn.invars)):
+            found.update(eqn.outvars)
+    return found
+
+
 def _open(jaxpr: Jaxpr) -> tuple[list[JaxprEqn], list[Atom]]:
     new = gensym()
     eqns: list[JaxprEqn] = []
@@ -55,7 +66,7 @@ def _open(jaxpr: Jaxpr) -> tuple[list[JaxprEqn], list[Atom]]:
 
         for eqn in jaxpr.eqns:
             invars = [of(v) for v in eqn.invars]
-            inner = eqn.params.get("jaxpr") if eqn.primitive.name in ("jit", "pjit") else None
+            inner = called(eqn) if is_jit(eqn) else None
             if inner is not None and not inner.consts:
                 outvars = walk(inner.jaxpr, dict(zip(inner.jaxpr.invars, invars, strict=True)))
             else:

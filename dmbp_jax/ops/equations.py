@@ -1,0 +1,165 @@
+"""How JAX writes a traced program down: the one place that reads the parameters of equations by name.
+
+These names are JAX's own affair and change with its versions. What is here holds for all that are supported;
+the rest of the package asks these functions.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend.core import Jaxpr, JaxprEqn
+
+CALLS = frozenset(
+    {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
+    | {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
+)
+"""Equations that do what a program inside them does, once."""
+
+
+class Inner(NamedTuple):
+    """A program inside an equation; its arguments are its constants, then the equation's."""
+
+    jaxpr: Jaxpr
+    consts: list[Any]
+
+
+class Scan(NamedTuple):
+    """A `jax.lax.scan`: arguments and results are constants, carries, and what is walked or collected."""
+
+    length: int
+    reverse: bool
+    consts: int
+    carries: int
+    body: Inner
+
+
+class Windows(NamedTuple):
+    """What a `reduce_window` goes over, one entry for each axis."""
+
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    base_dilation: tuple[int, ...]
+    window_dilation: tuple[int, ...]
+
+
+class Convolution(NamedTuple):
+    """What kind of convolution a `conv_general_dilated` is."""
+
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    lhs_dilation: tuple[int, ...]
+    rhs_dilation: tuple[int, ...]
+    axes: jax.lax.ConvDimensionNumbers
+    feature_groups: int
+    batch_groups: int
+    precision: Any
+    """None, unless the network asks for one."""
+    result_dtype: Any
+    """None, unless it is to differ from the operands'."""
+
+    @property
+    def output_channel_axis(self) -> int:
+        """Of the kernel."""
+        return self.axes.rhs_spec[0]
+
+
+def called(eqn: JaxprEqn) -> Inner | None:
+    """The program that a call runs; None for an equation that is no call."""
+    if eqn.primitive.name not in CALLS:
+        return None
+    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        if name in eqn.params:
+            return _inner(eqn.params[name])
+    return None
+
+
+def is_jit(eqn: JaxprEqn) -> bool:
+    """Whether a call is nothing but a call, so that opening it changes nothing."""
+    return eqn.primitive.name in ("jit", "pjit")
+
+
+def called_name(eqn: JaxprEqn) -> str:
+    """The name of the function that a call runs; empty if it has none."""
+    return str(eqn.params.get("name", "")) if eqn.primitive.name in CALLS else ""
+
+
+def scan_of(eqn: JaxprEqn) -> Scan | None:
+    """The parts of a `scan`; None for another equation."""
+    if eqn.primitive.name != "scan":
+        return None
+    p = eqn.params
+    if "num_consts" in p:
+        consts, carries = p["num_consts"], p["num_carry"]
+    else:  # since JAX 0.11
+        consts, carries = (len(part) for part in p["ft_in"].unpack()[:2])
+    return Scan(p["length"], p["reverse"], consts, carries, _inner(p["jaxpr"]))
+
+
+def branches_of(eqn: JaxprEqn) -> tuple[Inner, ...]:
+    """The programs among which a `cond` chooses; none for another equation."""
+    return tuple(map(_inner, eqn.params["branches"])) if eqn.primitive.name == "cond" else ()
+
+
+def inner_programs(eqn: JaxprEqn) -> Iterator[Inner]:
+    """Every program inside an equation, whatever it is for."""
+    for value in eqn.params.values():
+        for one in value if isinstance(value, tuple | list) else (value,):
+            if hasattr(getattr(one, "jaxpr", one), "eqns"):
+                yield _inner(one)
+
+
+def exponent_of(params: Mapping[str, Any]) -> int:
+    """Of an `integer_pow`."""
+    return int(params["y"])
+
+
+def reduced_axes(params: Mapping[str, Any]) -> tuple[int, ...]:
+    """The axes over which a `reduce_max` or `reduce_min` goes."""
+    return tuple(params["axes"])
+
+
+def windows_of(params: Mapping[str, Any]) -> Windows:
+    """What a `reduce_window_max` goes over."""
+    return Windows(
+        params["window_dimensions"],
+        params["window_strides"],
+        tuple((low, high) for low, high in params["padding"]),
+        params["base_dilation"],
+        params["window_dilation"],
+    )
+
+
+def convolution_of(params: Mapping[str, Any]) -> Convolution:
+    """What kind of convolution a `conv_general_dilated` is."""
+    return Convolution(
+        tuple(params["window_strides"]),
+        tuple((low, high) for low, high in params["padding"]),
+        tuple(params["lhs_dilation"]),
+        tuple(params["rhs_dilation"]),
+        params["dimension_numbers"],
+        params["feature_group_count"],
+        params["batch_group_count"],
+        params["precision"],
+        params["preferred_element_type"],
+    )
+
+
+def contracted_axes(params: Mapping[str, Any]) -> tuple[int, ...]:
+    """The axes of the first operand over which a `dot_general` sums."""
+    (contracted, _), _ = params["dimension_numbers"]
+    return tuple(contracted)
+
+
+def is_number(value: Any, number: float) -> bool:
+    """Whether a constant of a program is known to be that number throughout."""
+    return not isinstance(value, jax.core.Tracer) and bool(np.all(np.asarray(value) == number))
+
+
+def _inner(program: Any) -> Inner:
+    # With its constants, or (remat's, up to JAX 0.10) without; since JAX 0.11 the two are one class.
+    if isinstance(program, Jaxpr) and not hasattr(program, "consts"):
+        return Inner(program, [])
+    return Inner(program.jaxpr, list(program.consts))
