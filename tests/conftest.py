@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import jax
@@ -16,9 +17,19 @@ collect_ignore = ["references", "zoo"]
 
 jaxtyping.install_import_hook("dmbp_jax", "beartype.beartype")
 
-# Tests compile what they test, and leave nothing in the user's cache: here, and in the commands they start.
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-jax.config.update("jax_enable_compilation_cache", False)
+# A compilation cache for this session alone: workers and the commands that tests start inherit it, and fetch
+# what another has compiled. Nothing is left in the user's own.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="dmbp_jax-tests-", ignore_cleanup_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    # XLA's optimisation passes cost more than they gain on small networks.
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_enable_compilation_cache", True)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
@@ -41,12 +52,11 @@ def x64():
 
 
 @pytest.fixture(scope="module")
-def quick_compiling():
-    """Compile without XLA's optimisation passes, which cost more than they gain on small networks."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+def fully_optimized():
+    """Compile with XLA's optimisation passes: for programs that run long, or are themselves looked at."""
+    jax.config.update("jax_disable_most_optimizations", False)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -16,9 +16,20 @@ from dmbp_jax.dmbp import dmbp, masked_sites
 from dmbp_jax.models import ARCHITECTURES
 from dmbp_jax.rules import Masked, find_sites, linearize
 
-pytestmark = pytest.mark.usefixtures("x64", "quick_compiling")
+pytestmark = pytest.mark.usefixtures("x64")
 
 EVERY = pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+BLOCKS = ("alexnet", "resnet18", "resnet50", "squeezenet1_1", "vgg11")
+"""One network for each kind of source code; the others repeat its operations, more often or at other widths."""
+# With its batch-norms folded, a VGG is the one without (which is a test).
+GRAPHS = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in BLOCKS else pytest.mark.long)
+        for name in sorted(ARCHITECTURES)
+        if not name.endswith("_bn")
+    ],
+)
 MASK_SITES = ("filter", "relu", "filter_and_shortcut")
 # A negligible eps, at which the result does not depend on the scale of the logits.
 OPTIONS = {"steps": 2, "learning_rate": 0.1, "return_history": True, "return_masks": True, "eps": 1e-150}
@@ -49,7 +60,16 @@ def random_masks(sites):
     }
 
 
-@EVERY
+@pytest.mark.parametrize("name", sorted(name for name in ARCHITECTURES if name.endswith("_bn")))
+def test_a_folded_batch_norm_leaves_the_same_graph(name):
+    found = []
+    for one in (name, name.removesuffix("_bn")):
+        apply, params, images = small_network(one)
+        found.append([site[1:] for site in find_sites(apply, params, images[0])])
+    assert found[0] == found[1]
+
+
+@GRAPHS
 def test_masks_of_ones_masked_backprop_and_mask_gradients(name):
     """Identities 1, 2 and 3, in one compiled function."""
     apply, params, images = small_network(name, jnp.float64)
@@ -96,7 +116,7 @@ def test_masks_of_ones_masked_backprop_and_mask_gradients(name):
     close(slope, (y[2] - y[3]) / (2 * step), rtol=1e-5)
 
 
-@EVERY
+@GRAPHS
 def test_scores_add_up_images_are_independent_and_logits_may_be_scaled(name):
     """Identities 4, 5 and 6, and no second compilation, in one compiled function."""
     apply, params, images = small_network(name, jnp.float64)
@@ -124,12 +144,11 @@ def test_scores_add_up_images_are_independent_and_logits_may_be_scaled(name):
         close(result.values[1], 1024 * result.values[0])
 
 
-@pytest.mark.parametrize("name", ["alexnet", "resnet18", "resnet50", "squeezenet1_1", "vgg11"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "alexnet" else pytest.mark.long) for name in BLOCKS]
+)
 def test_one_image_outside_jit_and_vmap_gives_the_same(name):
-    """Every operation by itself, but for the loop over the steps: one network for each block of source code.
-
-    A deeper one repeats the same operations, and compiles hundreds of them one by one.
-    """
+    """Every operation by itself, but for the passes and the loop over the steps."""
     apply, params, images = small_network(name, jnp.float64)
     weights = target_weights()
     batch = dmbp_jax.explain(apply, params, images, weights, **OPTIONS)
@@ -155,7 +174,9 @@ def test_readings_of_mask_sites_differ_only_with_shortcuts(name):
         assert count["filter"] == relus
 
 
-@pytest.mark.parametrize("name", ["alexnet", "squeezenet1_0", "vgg11"])
+@pytest.mark.parametrize(
+    "name", ["alexnet", *(pytest.param(name, marks=pytest.mark.long) for name in ("squeezenet1_0", "vgg11"))]
+)
 def test_without_shortcuts_all_mask_sites_give_the_same_map(name):
     apply, params, images = small_network(name, jnp.float64)
     maps = [

@@ -22,7 +22,6 @@ from dmbp_jax.rules.deconvnet import deconvnet_relu
 from dmbp_jax.rules.guided import guided_relu
 from dmbp_jax.typing import Window
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 NETWORKS = pytest.mark.parametrize("kind", ["resnet18", "vgg11", "squeezenet1_1", "alexnet"])
 BASELINES = pytest.mark.parametrize("baseline", ["zero", "blur", "mean"])
 

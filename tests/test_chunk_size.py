@@ -21,7 +21,6 @@ from dmbp_jax.experiments.chunk_size import (
 )
 from dmbp_jax.experiments.explain import automatic_batch_size
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 FEW = {"steps": 2, "learning_rate": 0.1}
 
 

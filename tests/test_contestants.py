@@ -65,7 +65,7 @@ def test_unknown_and_no_methods_are_named():
 
 
 @pytest.mark.parametrize("name", [name for name in KNOWN if name not in METHODS])
-def test_what_is_no_method_of_explain_also_explains(name, quick_compiling):
+def test_what_is_no_method_of_explain_also_explains(name):
     apply, params, images = tiny_network()
     one = choose(name, steps=2)[name]
     a = dmbp_jax.explain(

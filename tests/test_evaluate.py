@@ -21,8 +21,6 @@ from dmbp_jax.experiments.plan import Evaluation
 from dmbp_jax.experiments.store import Store, open_store
 from dmbp_jax.experiments.titles import METRICS
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 
 @pytest.fixture(autouse=True)
 def model(monkeypatch):

@@ -18,8 +18,6 @@ from dmbp_jax.attribution.gradient import gradient
 from dmbp_jax.dmbp import PRESETS, DMBPConfig, configure
 from dmbp_jax.rules import PLAIN
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 FEW = {"steps": 2, "learning_rate": 0.1}
 
 

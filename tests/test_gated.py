@@ -17,8 +17,6 @@ from dmbp_jax.dmbp import masked_sites
 from dmbp_jax.experiments import METHODS
 from dmbp_jax.rules import Masked, biases_at, find_sites, linearize
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 EVERY = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 # Whole runs: one network for each kind of operation. The others repeat these in other arrangements.
 RUNS = ("nnx resnet", "nnx leaky relu, average pool", "nnx pre-activation resnet", "linen vgg")

@@ -22,7 +22,7 @@ from dmbp_jax.attribution.fullgrad import full_gradients
 from dmbp_jax.gated import gated
 from dmbp_jax.rules import Masked, biases_at, find_sites, linearize
 
-pytestmark = pytest.mark.usefixtures("x64", "quick_compiling")
+pytestmark = pytest.mark.usefixtures("x64")
 
 CLASSES = 3
 COUNT = 2

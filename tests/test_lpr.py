@@ -14,8 +14,6 @@ from dmbp_jax.ops import contrast, run_loop
 from dmbp_jax.rules import PLAIN, Plain, find_sites
 from dmbp_jax.rules.learned import Learned, learned_gate
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 OPTIONS = {"percentile": 90.0, "area_weight": 0.7, "total_variation_weight": 0.3}
 LEARNING = {"learning_rate": 0.1, "eps": 1e-8, "start": 3.0}
 

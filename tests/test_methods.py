@@ -12,8 +12,6 @@ from small import CLASSES, small_network, tiny_network
 import dmbp_jax
 from dmbp_jax.experiments import METHODS
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 # What each method does by default takes long for nothing here.
 SHORT = {
     "dmbp": {"steps": 2},
@@ -82,7 +80,13 @@ def test_jit_equals_eager_and_vmap_equals_loop(network, name):
 
 
 @EVERY
-@pytest.mark.parametrize("kind", ["resnet18", "vgg11", "squeezenet1_1", "alexnet"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "resnet18",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("vgg11", "squeezenet1_1", "alexnet")),
+    ],
+)
 def test_works_on_every_kind_of_network_and_odd_sizes(name, kind):
     apply, params, _ = small_network(kind)
     images = jax.random.normal(jax.random.key(4), (1, 67, 71, 3))

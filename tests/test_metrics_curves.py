@@ -24,8 +24,6 @@ from dmbp_jax.metrics import (
 from dmbp_jax.metrics.curve import pixel_ranks
 from dmbp_jax.ops.folded_gaussian import folded_gaussian_kernel
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 CLASSES = 10
 ODD = (13, 17)
 TARGET = jnp.asarray(3)

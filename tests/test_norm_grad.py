@@ -24,8 +24,6 @@ from dmbp_jax.attribution.norm_grad import (
 )
 from dmbp_jax.rules import PLAIN, Plain, choose_map, find_sites, tap
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 FAMILY = list(itertools.product(LAYERS, AGGREGATIONS))
 SITES = ("relu1", "pool", "conv2", "relu2")
 TARGET = jnp.asarray(3)

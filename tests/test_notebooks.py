@@ -31,6 +31,7 @@ def shown_text(cell):
                 yield str(content)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", RUN)
 def test_a_notebook_runs_on_small_settings(name, shared, tmp_path):
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -12,7 +12,7 @@ from dmbp_jax.experiments.bench import random_params
 from dmbp_jax.experiments.torch_network import check_known, forward, to_nchw, torch_network
 from dmbp_jax.models import get_architecture
 
-pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("quick_compiling")]
+pytestmark = pytest.mark.parity
 
 NETWORKS = ("squeezenet1_1", "resnet18", "vgg11")
 

@@ -15,8 +15,6 @@ from dmbp_jax.experiments.photographs import Photograph, StepProgress, explain_p
 from dmbp_jax.experiments.results import write_arrays, write_figure
 from dmbp_jax.porting import Model, ModelSpec
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 
 @pytest.fixture(scope="module")
 def model():

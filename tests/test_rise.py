@@ -11,8 +11,6 @@ from small import CLASSES, tiny_network
 from dmbp_jax import InputError
 from dmbp_jax.attribution.rise import cell_size, draw_grid, mask_from_grid, rise
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 KEY = jax.random.key(7)
 
 

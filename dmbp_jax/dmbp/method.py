@@ -14,7 +14,7 @@ from dmbp_jax.dmbp.mask_sites import masked_sites
 from dmbp_jax.dmbp.objective import Branch, Sites, mask_gradient, split
 from dmbp_jax.dmbp.optimize import optimize
 from dmbp_jax.ops import Loop, cast_floats, iterative, target_score
-from dmbp_jax.rules import Masked, Tapped, find_sites, linearize, read, tap
+from dmbp_jax.rules import Masked, Tapped, read, record, tap
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Scores, Target
 
 LARGEST_EXPONENT = 120
@@ -58,20 +58,15 @@ def dmbp(
         InputError: unknown preset or option, option out of range, nothing to mask, masks above 1 in a network
             so deep that their product overflows.
 
-    >>> from dmbp_jax.models import get_architecture, init
-    >>> apply, params = get_architecture("squeezenet1_1").apply, init(jax.random.key(0), "squeezenet1_1")
-    >>> a = dmbp(apply, params, jnp.ones((32, 32, 3)), jnp.asarray(7), steps=2)
-    >>> a.heatmap.shape, bool(a.finite)
-    ((32, 32), True)
+    >>> from dmbp_jax.rules import PLAIN
+    >>> def apply(params, x, *, rule=PLAIN):
+    ...     return rule.relu("relu", rule.affine("scale", x * params, "filter")).mean(axis=(1, 2))
+    >>> a = dmbp(apply, jnp.asarray(2.0), jnp.ones((8, 8, 3)), jnp.asarray(1), steps=2)
+    >>> a.heatmap.shape, a.scores.total.item()
+    ((8, 8), 2.0)
     """
     del key
     config = configure(preset, **options)
-    masked = masked_sites(find_sites(apply, params, image), config.mask_sites)
-    if len(masked) * math.log2(config.mask_scale) > LARGEST_EXPONENT:
-        raise InputError(
-            f"the product of {len(masked)} masks of up to {config.mask_scale} overflows float32 in a network "
-            f"this deep: take preset='paper', or mask_scale up to {2 ** (LARGEST_EXPONENT / len(masked)):.2f}"
-        )
     dtype = image.dtype if config.compute_dtype is None else jnp.dtype(config.compute_dtype)
     mask_dtype = image.dtype if jnp.finfo(image.dtype).bits >= 32 else jnp.dtype(jnp.float32)
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
@@ -79,13 +74,21 @@ def dmbp(
             f"compute_dtype={config.compute_dtype!r} needs 64-bit JAX: with jax.enable_x64(True): ..."
         )
     params, x = cast_floats((params, image), dtype)
-
-    logits, linearization = linearize(apply, params, x)
+    logits, linearization, sites = record(apply, params, x)
+    masked = masked_sites(sites, config.mask_sites)
+    if len(masked) * math.log2(config.mask_scale) > LARGEST_EXPONENT:
+        raise InputError(
+            f"the product of {len(masked)} masks of up to {config.mask_scale} overflows float32 in a network "
+            f"this deep: take preset='paper', or mask_scale up to {2 ** (LARGEST_EXPONENT / len(masked)):.2f}"
+        )
     total = target_score(logits.astype(mask_dtype), target)
 
+    # Traced once, though both branches need them.
+    @jax.jit
     def pass_through(masks: Sites) -> Tapped:
         return tap(apply, params, x, target, masked, rule=Masked(linearization, masks))
 
+    @jax.jit
     def forward(masks: Sites) -> tuple[Float[Array, ""], Sites]:
         score, outputs = read(apply, params, x, target, masked, rule=Masked(linearization, masks))
         return score.astype(mask_dtype), outputs

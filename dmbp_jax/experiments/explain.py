@@ -65,11 +65,12 @@ def explain(
             unless they are being traced by `jit` or `vmap`, where `finite` tells; with `"auto"`, memory that
             does not hold a single image.
 
-    >>> from dmbp_jax.models import get_architecture, init
-    >>> apply, params = get_architecture("squeezenet1_1").apply, init(jax.random.key(0), "squeezenet1_1")
-    >>> a = explain(apply, params, jnp.ones((2, 32, 32, 3)), [3, 7], steps=2)
-    >>> a.values.shape, a.scores.total.shape
-    ((2, 32, 32, 3), (2,))
+    >>> from dmbp_jax.rules import PLAIN
+    >>> def apply(params, x, *, rule=PLAIN):
+    ...     return rule.relu("relu", rule.affine("scale", x * params, "filter")).mean(axis=(1, 2))
+    >>> a = explain(apply, jnp.asarray(2.0), jnp.ones((2, 8, 8, 3)), [1, 2], steps=2)
+    >>> a.values.shape, a.scores.total.tolist()
+    ((2, 8, 8, 3), [2.0, 2.0])
     """
     _check_batch_size(batch_size)
     call = prepare(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
@@ -114,9 +115,9 @@ def automatic_batch_size(
 
     `stepwise`: as with an `on_step`. Compiles the program for it. Raises `InputError` as `explain` does.
 
-    >>> from dmbp_jax.models import get_architecture, init
-    >>> apply, params = get_architecture("squeezenet1_1").apply, init(jax.random.key(0), "squeezenet1_1")
-    >>> automatic_batch_size(apply, params, jnp.ones((2, 32, 32, 3)), [3, 7], "gradient")
+    >>> def apply(params, x, *, rule=None):
+    ...     return jax.nn.relu(x * params).mean(axis=(1, 2))
+    >>> automatic_batch_size(apply, jnp.asarray(2.0), jnp.ones((2, 8, 8, 3)), [1, 2], "gradient")
     2
     """
     call = prepare(apply, params, images, targets, method, key=key, mesh=mesh, options=options)

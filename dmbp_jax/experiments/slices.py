@@ -96,10 +96,10 @@ def slice_loops(make: Callable[..., Loop], fixed: tuple[Any, ...], images: tuple
         leaves = compute(*program.consts, *jax.tree.leaves((fixed, image)))
         return jax.tree.unflatten(structure, leaves)
 
-    def step(constants: list[Array], carry: Any, number: Int[Array, ""]) -> Any:
+    def step(constants: list[Any], carry: Any, number: Int[Array, ""]) -> Any:
         return parts["step"]([constants[i] for i in parts["of_step"]], carry, number)
 
-    def finish(constants: list[Array], carry: Any) -> Any:
+    def finish(constants: list[Any], carry: Any) -> Any:
         return parts["finish"]([constants[i] for i in parts["of_finish"]], carry)
 
     @jax.jit
@@ -108,14 +108,14 @@ def slice_loops(make: Callable[..., Loop], fixed: tuple[Any, ...], images: tuple
         # The carry is given away to each slice: it must be nobody else's, least of all the caller's.
         return constants, jax.tree.map(jnp.copy, carry)
 
-    def within(constants: list[Array], carry: Any, first: Any, last: Any) -> Any:
+    def within(constants: list[Any], carry: Any, first: Any, last: Any) -> Any:
         def steps(number: Any, carry: Any) -> Any:
             return jax.vmap(step, in_axes=(each_image, 0, None))(constants, carry, number)
 
         return jax.lax.fori_loop(first, last, steps, carry)
 
     @jax.jit
-    def after(constants: list[Array], carry: Any) -> Any:
+    def after(constants: list[Any], carry: Any) -> Any:
         return jax.vmap(finish, in_axes=(each_image, 0))(constants, carry)
 
     length = parts["length"]

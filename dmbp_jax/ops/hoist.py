@@ -16,7 +16,7 @@ RECOMPUTED = frozenset({"broadcast_in_dim", "convert_element_type", "eq", "iota"
 """Operations that cost less than reading what they return from memory."""
 
 
-def hoist(step: Callable[..., Any], *changing: Any) -> tuple[list[jax.Array], Callable[..., Any]]:
+def hoist(step: Callable[..., Any], *changing: Any) -> tuple[list[Any], Callable[..., Any]]:
     """`step` divided into what depends on its arguments, which are of the kind of `changing`, and the rest.
 
     Returns the arrays that the rest comes to, computed where this is called, and `within(constants,
@@ -65,7 +65,7 @@ def hoist(step: Callable[..., Any], *changing: Any) -> tuple[list[jax.Array], Ca
     )
     structure = jax.tree.structure(program.structure)
 
-    def within(constants: list[jax.Array], *args: Any) -> Any:
+    def within(constants: list[Any], *args: Any) -> Any:
         return jax.tree.unflatten(structure, compute(*constants, *jax.tree.leaves(args)))
 
     return list(before), within

@@ -114,8 +114,24 @@ class _Recorder:
         self.sites[site.name] = site
 
 
+class Recorded(NamedTuple):
+    """What a plain pass of one image tells."""
+
+    logits: Inexact[Array, "k"]
+    at: Linearization
+    sites: tuple[Site, ...]
+    """In the order of the forward pass."""
+
+
+def record(apply: Apply, params: Any, image: Image) -> Recorded:
+    """The logits of one image, the gates at which the network is linear there, and the network's sites."""
+    recorder = _Recorder()
+    logits = apply(params, image[None], rule=recorder)
+    return Recorded(logits[0], recorder.found, tuple(recorder.sites.values()))
+
+
 def linearize(apply: Apply, params: Any, image: Image) -> tuple[Inexact[Array, "k"], Linearization]:
-    """The logits of one image, and the gates at which the network is linear there.
+    """The logits of one image, and the gates at which the network is linear there: arrays alone.
 
     >>> import jax.numpy as jnp
     >>> def apply(params, images, *, rule):
@@ -124,9 +140,8 @@ def linearize(apply: Apply, params: Any, image: Image) -> tuple[Inexact[Array, "
     >>> at.gates["relu"].tolist()
     [[True, True, True]]
     """
-    recorder = _Recorder()
-    logits = apply(params, image[None], rule=recorder)
-    return logits[0], recorder.found
+    recorded = record(apply, params, image)
+    return recorded.logits, recorded.at
 
 
 def find_sites(apply: Apply, params: Any, image: Image | jax.ShapeDtypeStruct) -> tuple[Site, ...]:
@@ -134,6 +149,6 @@ def find_sites(apply: Apply, params: Any, image: Image | jax.ShapeDtypeStruct) -
 
     `image` may be a `jax.ShapeDtypeStruct`.
     """
-    recorder = _Recorder()
-    jax.eval_shape(lambda params, x: apply(params, x[None], rule=recorder), params, image)
-    return tuple(recorder.sites.values())
+    found: list[Site] = []
+    jax.eval_shape(lambda params, x: found.extend(record(apply, params, x).sites), params, image)
+    return tuple(found)
