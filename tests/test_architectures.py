@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 EVERY = pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 BLOCKS = ("alexnet", "resnet18", "resnet50", "squeezenet1_1", "vgg11")
-"""One network for each kind of source code; the others repeat its operations, more often or at other widths."""
+"""One network for each kind of source code; the others repeat its operations at other depths and widths."""
 # With its batch-norms folded, a VGG is the one without (which is a test).
 GRAPHS = pytest.mark.parametrize(
     "name",

@@ -118,7 +118,7 @@ def exponent_of(params: Mapping[str, Any]) -> int:
 
 def reduced_axes(params: Mapping[str, Any]) -> tuple[int, ...]:
     """The axes over which a `reduce_max` or `reduce_min` goes."""
-    return tuple(params["axes"])
+    return tuple(int(axis) for axis in params["axes"])
 
 
 def windows_of(params: Mapping[str, Any]) -> Windows:
@@ -150,7 +150,7 @@ def convolution_of(params: Mapping[str, Any]) -> Convolution:
 def contracted_axes(params: Mapping[str, Any]) -> tuple[int, ...]:
     """The axes of the first operand over which a `dot_general` sums."""
     (contracted, _), _ = params["dimension_numbers"]
-    return tuple(contracted)
+    return tuple(int(axis) for axis in contracted)
 
 
 def is_number(value: Any, number: float) -> bool:
