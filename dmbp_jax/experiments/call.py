@@ -73,13 +73,15 @@ class Call(NamedTuple):
 
     def slices(self, chunk: int, mesh: Mesh | None) -> Slices | None:
         """The method's loop in slices; None for a method without one, or without a step to take."""
-        if loop_of(self.arguments["method"]) is None:
+        make, others = loop_of(self.arguments["method"]), {**self.arguments}
+        if make is None:
             return None
+        del others["method"]
         leaves, structure = jax.tree.flatten(
             ((self.params, self.arrays), chunk_shapes(self.inputs, chunk, mesh))
         )
         kinds = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-        slices = _slices(structure, kinds, **self.arguments)
+        slices = _slices(make, structure, kinds, **others)
         return slices if slices.length else None
 
     def program(self, chunk: int, mesh: Mesh | None) -> Any:
@@ -186,16 +188,16 @@ _explain_owned = jax.jit(_explain_batch, static_argnames=_STATIC, donate_argname
 
 @functools.lru_cache(maxsize=32)
 def _slices(
+    make: Callable[..., Loop],
     structure: Any,
     kinds: tuple[jax.ShapeDtypeStruct, ...],
     *,
     apply: Apply,
-    method: Method,
     classes: int,
     options: Options,
 ) -> Slices:
     """As with `jit`, a second call of the same kind traces nothing."""
-    make, plain = loop_of(method), {name: value for name, _, value in options}
+    plain = {name: value for name, _, value in options}
 
     def loop(params: Params, arrays: Any, image: jax.Array, target: jax.Array, key: jax.Array | None) -> Loop:
         made = make(apply, params, image, target, key=key, **arrays, **plain)

@@ -33,7 +33,7 @@ def describe_device() -> dict[str, Any]:
         "host_cores": cores,
         "jax": jax.__version__,
         # A program that comes from there was not compiled, whatever the clock says.
-        "compilation_cache": jax.config.jax_compilation_cache_dir,  # type: ignore[attr-defined]
+        "compilation_cache": jax.config.values["jax_compilation_cache_dir"],
     }
 
 

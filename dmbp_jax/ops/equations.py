@@ -4,11 +4,12 @@ These names are JAX's own affair and change with its versions. What is here hold
 the rest of the package asks these functions.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.extend import core
 from jax.extend.core import Jaxpr, JaxprEqn
 
 CALLS = frozenset(
@@ -64,6 +65,14 @@ class Convolution(NamedTuple):
     def output_channel_axis(self) -> int:
         """Of the kernel."""
         return self.axes.rhs_spec[0]
+
+
+def evaluate(jaxpr: Jaxpr) -> Callable[..., Sequence[Any]]:
+    """A program without constants as a function of arrays."""
+    # Up to JAX 0.10 a class of its own held the constants of a program.
+    closed = jaxpr if hasattr(jaxpr, "consts") else core.ClosedJaxpr(jaxpr, [])  # type: ignore[attr-defined]
+    function: Callable[..., Sequence[Any]] = core.jaxpr_as_fun(closed)
+    return function
 
 
 def called(eqn: JaxprEqn) -> Inner | None:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, gensym, jaxpr_as_fun
+from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var, gensym
 
-from dmbp_jax.ops.equations import called, is_jit
+from dmbp_jax.ops.equations import called, evaluate, is_jit
 
 Atom = Var | Literal
 
@@ -38,8 +38,7 @@ def as_function(
     names = program.jaxpr.debug_info._replace(
         arg_names=("",) * len(invars), result_paths=("",) * len(outvars)
     )
-    jaxpr = Jaxpr([], list(invars), list(outvars), list(eqns), effects, names)
-    return jaxpr_as_fun(ClosedJaxpr(jaxpr, []))
+    return evaluate(Jaxpr([], list(invars), list(outvars), list(eqns), effects, names))
 
 
 def variables(atoms: Sequence[Atom]) -> list[Var]:
