@@ -17,7 +17,21 @@ from dmbp_jax.dmbp import masked_sites
 from dmbp_jax.experiments import METHODS
 from dmbp_jax.rules import Masked, biases_at, find_sites, linearize
 
-EVERY = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+# One network of each library, and one for each way of writing an activation; the others are larger.
+KINDS = ("nnx resnet", "linen prelu", "equinox cnn", "equinox mlp", "plain channels first", "plain where")
+KINDS += ("plain reshape and max", "plain maxout", "plain abs, hard tanh, clip", "plain tabular mlp")
+
+
+def long_but(some, values):
+    """The values as parameters, those that are not among `some` in the long tests."""
+    names = [getattr(value, "name", value) for value in values]
+    return [
+        pytest.param(value, id=name, marks=() if name in some else pytest.mark.long)
+        for name, value in zip(names, values, strict=True)
+    ]
+
+
+EVERY = pytest.mark.parametrize("case", long_but(KINDS, CASES))
 # Whole runs: one network for each kind of operation. The others repeat these in other arrangements.
 RUNS = ("nnx resnet", "nnx leaky relu, average pool", "nnx pre-activation resnet", "linen vgg")
 RUNS += ("linen bottleneck resnet", "linen prelu", "equinox cnn", "equinox mlp", "plain tabular mlp")
@@ -109,7 +123,7 @@ def test_logits_gradient_and_identities_1_to_3(case):
     close(slope, (y[2] - y[3]) / (2 * step), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", long_but(("nnx resnet", "equinox mlp", "plain maxout"), RUNS))
 @pytest.mark.usefixtures("x64")
 def test_scores_add_up_and_images_are_independent(name):
     """Identities 4 and 5, and no second compilation."""
@@ -139,7 +153,9 @@ def both(name):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "squeezenet1_1", "vgg11"])
+@pytest.mark.parametrize(
+    "name", long_but(("resnet18", "squeezenet1_1"), ("resnet18", "resnet50", "squeezenet1_1", "vgg11"))
+)
 def test_the_packages_own_networks_are_the_same_through_gated(name):
     """Site by site, and in a masked pass."""
     explicit, apply, params, images = both(name)
@@ -163,6 +179,7 @@ def test_the_packages_own_networks_are_the_same_through_gated(name):
     jax.tree.map(close, actual, expected)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_a_gated_network_has_the_same_map_and_no_more_arithmetic():
     explicit, apply, params, images = both("squeezenet1_1")
@@ -179,7 +196,7 @@ def test_a_gated_network_has_the_same_map_and_no_more_arithmetic():
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["equinox cnn", "plain maxout"])
+@pytest.mark.parametrize("name", long_but(("equinox cnn",), ("equinox cnn", "plain maxout")))
 def test_every_method_takes_gated_networks(name, method):
     with user_settings():
         _, apply, params, images = build(get(name), jnp.float32)

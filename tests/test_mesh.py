@@ -21,9 +21,9 @@ from dmbp_jax.experiments.call import prepare
 from dmbp_jax.experiments.chunk_size import free_bytes
 from dmbp_jax.experiments.chunks import local_mesh
 
-jax.config.update("jax_disable_most_optimizations", True)
 OPTIONS = {"dmbp": {"steps": 3, "learning_rate": 0.1}, "rise": {"n_masks": 10}, "grad_cam": {}}
 OPTIONS |= {"smoothgrad": {"n_samples": 3}, "lpr": {"n_steps": 2}}
+METHODS = sys.argv[2:]
 apply, params, _ = tiny_network()
 images, targets = np.asarray(draw_images(11, 8, 8, 3)), np.arange(11) % CLASSES
 arrays, said = {}, {}
@@ -33,7 +33,8 @@ for count in (1, 2, 8):
     if count == 8:
         # Its axes are explicit by default.
         mesh = jax.make_mesh((2, 4), ("hosts", "devices"))
-    for method, options in OPTIONS.items():
+    for method in METHODS:
+        options = OPTIONS[method]
         for name, batch_size in (("chunks", 3), ("whole", None), ("auto", "auto")):
             a = dmbp_jax.explain(
                 apply, params, images, targets, method,
@@ -61,14 +62,25 @@ np.savez(sys.argv[1], **arrays)
 print(json.dumps(said))
 """
 
+OTHERS = ("rise", "smoothgrad", "lpr")
+
 
 @pytest.fixture(scope="module")
 def eight(tmp_path_factory):
     """What a process with eight simulated devices computed, and what it said."""
-    folder = tmp_path_factory.mktemp("eight")
+    return compute(tmp_path_factory.mktemp("eight"), "dmbp", "grad_cam")
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """The same of other methods."""
+    return compute(tmp_path_factory.mktemp("others"), *OTHERS)
+
+
+def compute(folder, *methods):
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "maps.npz"],
+        [sys.executable, "-c", PROGRAM, "maps.npz", *methods],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": path, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
         capture_output=True,
@@ -81,9 +93,11 @@ def eight(tmp_path_factory):
         return dict(arrays), json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("method", ["dmbp", "rise", "smoothgrad", "grad_cam", "lpr"])
-def test_one_two_and_eight_devices_give_the_same_maps(eight, method):
-    maps, _ = eight
+@pytest.mark.parametrize(
+    "method", ["dmbp", "grad_cam", *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)]
+)
+def test_one_two_and_eight_devices_give_the_same_maps(request, method):
+    maps, _ = request.getfixturevalue("others" if method in OTHERS else "eight")
     expected = maps[f"{method} whole 1"]
     assert np.abs(expected).max() > 0
     for name in ("chunks", "whole", "auto"):

@@ -111,7 +111,10 @@ class Watch(Plain):
         return super().max_pool(site, h, window)
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize(
+    "run",
+    [pytest.param(run, marks=pytest.mark.long if run in ("posneg", "positive") else ()) for run in RUNS],
+)
 def test_scores_follow_the_reference_and_final_maps_correlate(model, images, golden, run):
     """The whole run: 200 steps, 50 or 10."""
     a = dmbp_jax.explain(
