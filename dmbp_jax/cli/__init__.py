@@ -1,34 +1,46 @@
 """The command `dmbp-jax`."""
 
+import importlib
 import io
 import os
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.cli import weights
-from dmbp_jax.cli.bench import bench
 from dmbp_jax.cli.compilation_cache import forget_compilation_cache
-from dmbp_jax.cli.evaluate import evaluate, report, rows
-from dmbp_jax.cli.explain import explain
 
-app = typer.Typer(
-    help="Which pixels speak for a class, which against it, and which do not matter?",
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-app.command()(explain)
-app.command()(evaluate)
-app.command()(report)
-app.command()(rows)
-app.command()(bench)
-app.add_typer(weights.app, name="weights")
+COMMANDS = {
+    "explain": "explain",
+    "evaluate": "evaluate",
+    "report": "evaluate",
+    "rows": "evaluate",
+    "bench": "bench",
+    "weights": "weights",
+}
+"""The module of each command; a group of commands is its module's `app`."""
 
 
-@app.callback()
+def make_app(commands: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The command with these of its subcommands, whose modules are imported."""
+    app = typer.Typer(
+        help="Which pixels speak for a class, which against it, and which do not matter?",
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    for name in commands:
+        module = importlib.import_module(f"dmbp_jax.cli.{COMMANDS[name]}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(getattr(module, name))
+    return app
+
+
 def _root(
     *,
     compilation_cache: Annotated[
@@ -50,8 +62,10 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A file's name may hold bytes that are no text.
             stream.reconfigure(errors="backslashreplace")
+    # What a command does not use it need not wait for: only the one that is asked for is imported.
+    asked = [argument for argument in sys.argv[1:] if argument in COMMANDS][:1]
     try:
-        app()
+        make_app(asked or COMMANDS)()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -37,8 +37,11 @@ def _automatic(mesh: Mesh) -> Mesh:
 
 def take_chunk(inputs: Inputs, at: int, chunk: int, mesh: Mesh | None) -> Inputs:
     """`chunk` images from `at` on, in buffers of their own; beyond the end the last image again."""
-    index = np.minimum(np.arange(at, at + chunk), len(inputs[0]) - 1)
     sharding = None if mesh is None else along_images(mesh)
+    if chunk == len(inputs[0]) and isinstance(inputs[0], np.ndarray):
+        # All of them, and copied to the device anyway.
+        return jax.device_put(inputs, sharding)
+    index = np.minimum(np.arange(at, at + chunk), len(inputs[0]) - 1)
     return jax.tree.map(lambda leaf: jax.device_put(leaf[index], sharding), inputs)
 
 

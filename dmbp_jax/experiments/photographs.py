@@ -75,7 +75,7 @@ def explain_photographs(
                 "contrast with; name another target"
             )
     explained = (
-        jnp.asarray(targets)
+        targets
         if contrast_with is None
         else jnp.stack([contrast(logits.shape[1], int(t), contrast_with) for t in targets])
     )

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
 from jaxtyping import Bool, Float, Int
 
 from dmbp_jax.experiments.store import Row
@@ -187,7 +186,9 @@ def mean_interval(
     def mean(sums: np.ndarray, counts: np.ndarray, axis: int) -> np.ndarray:
         return sums.sum(axis=axis) / counts.sum(axis=axis)
 
-    interval = scipy.stats.bootstrap(
+    from scipy import stats
+
+    interval = stats.bootstrap(
         (sums, counts),
         mean,
         paired=True,
@@ -215,7 +216,9 @@ def _by_image(
 def _signed_rank(differences: Float[np.ndarray, " images"]) -> float | None:
     if len(differences) < 2 or not differences.any():
         return None
-    return float(scipy.stats.wilcoxon(differences).pvalue)
+    from scipy import stats
+
+    return float(stats.wilcoxon(differences).pvalue)
 
 
 def _dense(known: dict[int, float], length: int) -> Float[np.ndarray, " pairs"]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Array, Float
-from scipy import ndimage
 
 from dmbp_jax.checks import InputError
 
@@ -45,6 +44,8 @@ def to_photograph(
         raise InputError(f"size must be positive rows and columns, got {size}")
     rows, in_rows = _places(size[0], top, bottom, heatmap.shape[0])
     columns, in_columns = _places(size[1], left, right, heatmap.shape[1])
+    from scipy import ndimage
+
     values = ndimage.map_coordinates(
         np.asarray(heatmap, np.float64), np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest"
     )

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float
-from scipy import stats
 
 from dmbp_jax.checks import InputError
 
@@ -42,4 +41,6 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float:
     # SciPy warns of these.
     if any(values.size < 2 or np.isnan(values).any() or (values == values[0]).all() for values in (a, b)):
         return float("nan")
+    from scipy import stats
+
     return float(stats.spearmanr(a, b).statistic)

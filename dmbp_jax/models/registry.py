@@ -7,11 +7,10 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
-from flax.traverse_util import unflatten_dict
 
 from dmbp_jax.checks import check_choice
 from dmbp_jax.models import alexnet, resnet, squeezenet, vgg
-from dmbp_jax.models.layout import LayerShape
+from dmbp_jax.models.layout import LayerShape, nest
 from dmbp_jax.typing import Apply, Key, Params
 
 
@@ -97,4 +96,4 @@ def init_layout(key: Key, layers: tuple[LayerShape, ...]) -> Params:
         kernel_key, bias_key = jax.random.split(layer_key)
         flat[(*path, "kernel")] = jax.random.normal(kernel_key, shape) * (2 / fan_in) ** 0.5
         flat[(*path, "bias")] = jax.random.normal(bias_key, (out,)) * 0.1
-    return unflatten_dict(flat)
+    return nest(flat)

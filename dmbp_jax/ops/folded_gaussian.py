@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy import ndimage
 
 from dmbp_jax.checks import InputError
 
@@ -23,6 +22,8 @@ def folded_gaussian_kernel(size: int, sigma: float) -> Float[np.ndarray, "size"]
         raise InputError(f"size must be odd and positive, so that the kernel has a centre, got {size}")
     if not sigma > 0:
         raise InputError(f"sigma must be positive, got {sigma}")
+    from scipy import ndimage
+
     impulse = np.zeros(size)
     impulse[size // 2] = 1
     return ndimage.gaussian_filter1d(impulse, sigma)

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.models import get_architecture
@@ -67,7 +66,7 @@ def load_model(name: str, weights: str | Path | None = None) -> Model:
     own = len(names) != count
     return Model(
         architecture.apply,
-        jax.tree.map(jnp.asarray, to_params(state, layers, str(path))),
+        jax.device_put(to_params(state, layers, str(path))),
         ModelSpec(
             architecture=name,
             tag=tag,

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from flax.traverse_util import unflatten_dict
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.models import Architecture, LayerShape
+from dmbp_jax.models import Architecture, LayerShape, nest
 from dmbp_jax.ops import BatchNorm, fold_batch_norm
 
 StateDict = Mapping[str, np.ndarray]
@@ -27,7 +26,7 @@ def to_params(state: StateDict, layers: Sequence[LayerShape], source: str) -> di
             if not np.isfinite(tensor).all():
                 raise InputError(f"{source}: folding {layer.batch_norm} into {layer.name} is not finite")
             flat[(*layer.name.split("."), name)] = tensor
-    return unflatten_dict(flat)
+    return nest(flat)
 
 
 def check_state_dict(state: StateDict, architecture: Architecture, source: str) -> Sequence[LayerShape]:

@@ -1,0 +1,60 @@
+"""What is not used is not imported: a command starts as fast as what it needs."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"scipy.stats", "scipy.ndimage", "scipy.optimize", "matplotlib", "flax", "equinox", "huggingface_hub"}
+HEAVY |= {"torch", "pandas", "IPython"}
+REPORT = ["report", "--help"]
+EVALUATION = {"dmbp_jax.experiments.evaluate", "dmbp_jax.experiments.report", "dmbp_jax.experiments.bench"}
+COMMAND = """
+import sys
+from dmbp_jax import cli
+sys.argv = ["dmbp-jax", *{arguments!r}]
+try:
+    cli.main()
+finally:
+    print("\\n" + " ".join(sys.modules))
+"""
+
+
+def imported(program):
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_package_alone():
+    modules = imported("import sys, dmbp_jax; print(' '.join(sys.modules))")
+    assert "dmbp_jax.dmbp.method" in modules
+    assert modules & (HEAVY | EVALUATION | {"rich", "typer"}) == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "used"),
+    [
+        (["explain", "--help"], set()),
+        (["--no-compilation-cache", "explain", "--help"], set()),
+        (["weights", "list"], {"huggingface_hub"}),
+        (
+            ["report", "--help"],
+            {"dmbp_jax.experiments.evaluate", "dmbp_jax.experiments.report", "matplotlib"},
+        ),
+    ],
+)
+def test_a_command_imports_what_it_uses(arguments, used):
+    modules = imported(COMMAND.format(arguments=arguments))
+    assert "dmbp_jax.cli" in modules
+    assert modules & (EVALUATION | HEAVY) == used
+
+
+def test_help_still_lists_every_command():
+    done = subprocess.run(
+        [sys.executable, "-c", "from dmbp_jax.cli import main; main()", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in ("explain", "evaluate", "report", "rows", "bench", "weights"):
+        assert name in done.stdout
