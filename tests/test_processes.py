@@ -154,13 +154,13 @@ def test_a_process_with_other_options_stops_all(photos, tmp_path):
         ),
     ],
 )
-def test_options_that_do_not_fit_together_are_named(options, message):
-    with pytest.raises(InputError, match=message), join_processes(**options):
+def test_options_that_do_not_fit_together_are_named(tmp_path, options, message):
+    with pytest.raises(InputError, match=message), join_processes(tmp_path, **options):
         pass
 
 
-def test_one_process_waits_for_nobody():
-    with join_processes() as processes:
+def test_one_process_waits_for_nobody(tmp_path):
+    with join_processes(tmp_path) as processes:
         assert isinstance(processes, Alone)
         assert processes.meet() == [0]
 
