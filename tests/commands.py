@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tiny_evaluation import tiny_model
 
 from dmbp_jax import cli
+from dmbp_jax.experiments import plan
+from dmbp_jax.experiments.store import Row, open_store
 
 COMMAND = Path(sys.executable).with_name("dmbp-jax")
+TINY = (sys.executable, Path(__file__).with_name("tiny_evaluation.py"))
+"""The command with a network of three layers, as a program of its own."""
 
 
 class Run(NamedTuple):
@@ -41,6 +46,13 @@ def run_here(folder: Path, *arguments: str | Path) -> Run:
     return Run(code, out.getvalue(), err.getvalue(), folder)
 
 
+def run_tiny_here(folder: Path, *arguments: str | Path) -> Run:
+    """`run_here` with a network of three layers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "load_model", lambda name, weights: tiny_model())
+        return run_here(folder, *arguments)
+
+
 def run_process(folder: Path, *arguments: str | Path, **environment: str) -> Run:
     """The command in a process of its own."""
     done = subprocess.run(
@@ -53,3 +65,9 @@ def run_process(folder: Path, *arguments: str | Path, **environment: str) -> Run
         check=False,
     )
     return Run(done.returncode, done.stdout, done.stderr, folder)
+
+
+def rows_of(run: Path) -> list[Row]:
+    """Every row of an evaluation but for its seconds, which no two share."""
+    with open_store(run) as store:
+        return sorted(row._replace(seconds=0.0) for row in store.rows())

@@ -8,8 +8,8 @@ import dmbp_jax
 
 IMPORT = """
 import dmbp_jax
-from jax._src import xla_bridge
-print(xla_bridge.backends_are_initialized())
+import jax
+jax.config.update("jax_num_cpu_devices", 3)  # Refused once a device has been touched.
 import sys
 print([name for name in ("matplotlib", "huggingface_hub", "torch", "typer") if name in sys.modules])
 """
@@ -20,9 +20,7 @@ def test_import_touches_no_device_and_loads_nothing_heavy():
     result = subprocess.run(
         [sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True, env=os.environ
     )
-    touched, heavy = result.stdout.splitlines()
-    assert touched == "False"
-    assert heavy == "[]"
+    assert result.stdout == "[]\n"
 
 
 def test_the_public_names_are_documented():

@@ -84,7 +84,7 @@ def evaluate(
 ) -> None:
     """Measure how good the maps of several methods are; a run that was stopped goes on where it was."""
     use_compilation_cache()
-    joined = join_processes(coordinator, count=num_processes, index=process_id, lost_after=lost_after)
+    joined = join_processes(output, coordinator, count=num_processes, index=process_id, lost_after=lost_after)
     with joined as processes:
         evaluation = Evaluation(
             data=data,

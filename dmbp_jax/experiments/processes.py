@@ -3,19 +3,23 @@
 JAX's own runtime (`jax.distributed`) does the work; what is here are its words for it. Process 0 is the
 coordinator. A process that is killed is missed after some seconds without a sign of life, and the others go
 on without it; if it was process 0, JAX ends the others at once, with a message of its own. A process that
-ends with an error says so to the others, and they end too.
+ends with an error leaves a note in the run's folder, which all of them see, and they end too.
 """
 
 import contextlib
-import logging
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import jax
+from jax.experimental import multihost_utils
 
 from dmbp_jax.checks import InputError
 
-_STOPPED = "dmbp_jax/stopped"
+NOTE = "stopped"
+"""The file in the run's folder that says why a process ended, for as long as others are to read it."""
+# JAX 0.10.0 has no name for it.
+_PROCESS_LOST: type[Exception] = getattr(multihost_utils, "ProcessFailureError", ValueError)
 
 
 @runtime_checkable
@@ -52,12 +56,13 @@ class Alone:
 
 
 class _Joined:
-    """Processes that JAX's coordination service knows."""
+    """Processes that JAX's coordination service knows; the first device call of all of them."""
 
-    def __init__(self, client: Any, index: int, count: int) -> None:
-        self._client = client
-        self.index = index
-        self.count = count
+    def __init__(self, note: Path) -> None:
+        self._note = note
+        self._devices = jax.devices()
+        self.index = jax.process_index()
+        self.count = jax.process_count()
 
     def meet(self) -> list[int]:
         alive = self.alive()
@@ -65,26 +70,35 @@ class _Joined:
         return alive
 
     def alive(self) -> list[int]:
-        return sorted(self._client.get_live_nodes(list(range(self.count))))
+        while True:
+            # All wait for each other where the block ends. If one is lost by then, the next block knows who.
+            with contextlib.suppress(_PROCESS_LOST):
+                with multihost_utils.live_devices(self._devices) as alive:
+                    pass
+                return sorted({device.process_index for device in alive})
 
     def check(self) -> None:
         try:
-            reason = self._client.key_value_try_get(_STOPPED)
-        except jax.errors.JaxRuntimeError:
+            reason = self._note.read_text("utf-8")
+        except OSError:
             # Nobody has said so.
             return
         raise InputError(
-            f"stopped, since {reason}\nWhat was finished is kept; the same command goes on where it was"
+            f"stopped, since {reason or 'another process ended with an error'}\n"
+            "What was finished is kept; the same command goes on where it was"
         )
 
     def stop(self, reason: str) -> None:
         # Only the first reason counts.
-        with contextlib.suppress(jax.errors.JaxRuntimeError):
-            self._client.key_value_set(_STOPPED, reason)
+        with contextlib.suppress(OSError):
+            self._note.parent.mkdir(parents=True, exist_ok=True)
+            with self._note.open("x", encoding="utf-8") as file:
+                file.write(reason)
 
 
 @contextlib.contextmanager
 def join_processes(
+    folder: Path,
     coordinator: str | None = None,
     *,
     count: int | None = None,
@@ -95,6 +109,7 @@ def join_processes(
     """Join the other processes of a run for the length of a `with` block; before JAX touches any device.
 
     Args:
+        folder: of the run, which all of them see.
         coordinator: `HOST:PORT` of process 0, which opens that port. `"auto"` asks the cluster (Slurm, Open
             MPI, Cloud TPU, Kubernetes: whatever `jax.distributed` knows) for it and the next two.
         count: how many processes there are.
@@ -113,11 +128,13 @@ def join_processes(
         return
     _check(coordinator, count, index)
     # With it, the death of a process is no end to the others.
-    if "jax_enable_recoverability" not in jax.config.values:
-        raise InputError(f"several processes need a newer JAX than {jax.__version__}")
     jax.config.update("jax_enable_recoverability", True)
-    # It warns of each proxy that the environment names, in case gRPC should use it.
-    logging.getLogger("jax._src.distributed").setLevel(logging.ERROR)
+    # A warning of each proxy that the environment names, in case gRPC should use it.
+    jax.config.update("jax_check_proxy_envs", False)
+    note, is_new = folder / NOTE, not folder.exists()
+    # Of an earlier run; nobody of this one can leave a note before all have met.
+    with contextlib.suppress(OSError):
+        note.unlink()
     try:
         jax.distributed.initialize(
             None if detected else coordinator,
@@ -133,13 +150,8 @@ def join_processes(
                 f"this is no cluster that JAX knows: {error}; name --coordinator HOST:PORT"
             ) from None
         raise InputError(f"cannot join the other processes at {coordinator}: {error}") from None
-    from jax._src import distributed  # The only way to the service's client.
-
-    joined = _Joined(
-        distributed.global_state.client,
-        distributed.global_state.process_id,
-        distributed.global_state.num_processes,
-    )
+    joined = _Joined(note)
+    joined.alive()
     try:
         yield joined
     except BaseException as error:
@@ -147,9 +159,14 @@ def join_processes(
         joined.stop(f"process {joined.index} ended with: {what}")
         raise
     finally:
-        # The service is process 0's, and its end would be the end of those that still use it.
-        while joined.index == 0 and len(joined.alive()) > 1:
-            pass
+        if joined.index == 0:
+            # The service is process 0's, and its end would be the end of those that still use it.
+            while len(joined.alive()) > 1:
+                pass
+            with contextlib.suppress(OSError):
+                note.unlink()
+                if is_new:
+                    folder.rmdir()
         jax.distributed.shutdown()
 
 
