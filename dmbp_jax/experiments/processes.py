@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 
 from dmbp_jax.checks import InputError
 
-NOTE = "stopped"
+NOTE = "results-stopped.txt"
 """The file in the run's folder that says why a process ended, for as long as others are to read it."""
 # JAX 0.10.0 has no name for it.
 _PROCESS_LOST: type[Exception] = getattr(multihost_utils, "ProcessFailureError", ValueError)
@@ -56,7 +56,7 @@ class Alone:
 
 
 class _Joined:
-    """Processes that JAX's coordination service knows; the first device call of all of them."""
+    """Processes that JAX's coordination service knows; to make one starts the devices, for which all wait."""
 
     def __init__(self, note: Path) -> None:
         self._note = note
@@ -92,7 +92,7 @@ class _Joined:
         # Only the first reason counts.
         with contextlib.suppress(OSError):
             self._note.parent.mkdir(parents=True, exist_ok=True)
-            with self._note.open("x", encoding="utf-8") as file:
+            with self._note.open("x", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(reason)
 
 
