@@ -9,12 +9,11 @@ from jaxtyping import Array, Bool, Float
 from dmbp_jax.checks import InputError
 from dmbp_jax.metrics.curve import N_STEPS, Curve, Predict, curve_along
 from dmbp_jax.metrics.substrate import Substrate, make_substrate
-from dmbp_jax.typing import Image
 
 
 def complementary_insertion(
     predict: Predict,
-    image: Image,
+    image: Float[Array | np.ndarray, "h w c"],
     heatmap: Float[Array | np.ndarray, "rows columns"],
     others: Float[Array, "k"] | Bool[Array, "k"],
     *,

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.ops import target_score
-from dmbp_jax.typing import Image, Images, Target
+from dmbp_jax.typing import Images, Target
 
 Predict = Callable[[Images], Float[Array, "n k"]]
 """Probabilities `(n, k)` of normalised images `(n, h, w, c)`."""
@@ -64,8 +64,8 @@ def pixel_ranks(heatmap: Float[Array | np.ndarray, "h w"], *, decreasing: bool) 
 
 def curve_along(
     predict: Predict,
-    start: Image,
-    finish: Image,
+    start: Float[Array | np.ndarray, "h w c"],
+    finish: Float[Array | np.ndarray, "h w c"],
     heatmap: Float[Array | np.ndarray, "rows columns"],
     target: Target,
     *,
@@ -89,6 +89,7 @@ def curve_along(
     for name, value in (("n_steps", n_steps), ("chunk_size", chunk_size)):
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
+    start, finish = jnp.asarray(start), jnp.asarray(finish)
     height, width, _ = start.shape
     if heatmap.shape != (height, width):
         raise InputError(

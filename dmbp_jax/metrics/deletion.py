@@ -7,12 +7,12 @@ from jaxtyping import Array, Float
 
 from dmbp_jax.metrics.curve import N_STEPS, Curve, Predict, curve_along
 from dmbp_jax.metrics.substrate import Substrate, make_substrate
-from dmbp_jax.typing import Image, Target
+from dmbp_jax.typing import Target
 
 
 def deletion(
     predict: Predict,
-    image: Image,
+    image: Float[Array | np.ndarray, "h w c"],
     heatmap: Float[Array | np.ndarray, "rows columns"],
     target: Target,
     *,

@@ -7,12 +7,12 @@ from jaxtyping import Array, Float
 
 from dmbp_jax.metrics.curve import N_STEPS, Curve, Predict, curve_along
 from dmbp_jax.metrics.substrate import Substrate, make_substrate
-from dmbp_jax.typing import Image, Target
+from dmbp_jax.typing import Target
 
 
 def insertion(
     predict: Predict,
-    image: Image,
+    image: Float[Array | np.ndarray, "h w c"],
     heatmap: Float[Array | np.ndarray, "rows columns"],
     target: Target,
     *,
@@ -29,7 +29,7 @@ def insertion(
 
     Args:
         predict: probabilities `(n, k)` of normalised images `(n, h, w, c)`; called with one chunk at a time.
-        image: `(h, w, c)`, as the network takes it.
+        image: `(h, w, c)`, as the network takes it, of NumPy or JAX.
         heatmap: `(h, w)`.
         target: a class index, which may be traced, or one weight per class, `(k,)`: a weighted sum of the
             probabilities.

@@ -3,18 +3,19 @@
 from typing import Literal
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.ops import folded_gaussian_blur, gaussian_blur
 from dmbp_jax.typing import Image
 
-Substrate = Literal["rise", "gaussian", "zero"] | Float[Array, "..."]
+Substrate = Literal["rise", "gaussian", "zero"] | Float[Array | np.ndarray, "..."]
 BLUR_SIZE = 11
 BLUR_SIGMA = 5.0
 
 
-def make_substrate(image: Image, substrate: Substrate) -> Image:
+def make_substrate(image: Float[Array | np.ndarray, "h w c"], substrate: Substrate) -> Image:
     """What replaces the pixels of the normalised `image`, `(h, w, c)`, that are not shown.
 
     - `"rise"`: the image convolved with RISE's 11 x 11 kernel, zero-padded (`evaluation.py` of
@@ -28,12 +29,13 @@ def make_substrate(image: Image, substrate: Substrate) -> Image:
     >>> make_substrate(jnp.ones((40, 40, 3)), "gaussian").mean().round(5).item()
     1.0
     """
+    image = jnp.asarray(image)
     if not isinstance(substrate, str):
         if substrate.shape != image.shape:
             raise InputError(
                 f"the substrate must have the image's shape {image.shape}, got {substrate.shape}"
             )
-        return substrate
+        return jnp.asarray(substrate)
     check_choice("substrate", substrate, ("rise", "gaussian", "zero"))
     if substrate == "rise":
         return folded_gaussian_blur(image, size=BLUR_SIZE, sigma=BLUR_SIGMA)

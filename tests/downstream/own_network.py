@@ -1,0 +1,261 @@
+"""A user's program, type-checked as such: a network, a rule and methods of one's own.
+
+Uses every public name of `dmbp_jax`, `.attribution`, `.dmbp`, `.experiments`, `.gated`, `.ops` and `.rules`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import assert_type
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import dmbp_jax as dmbp
+from dmbp_jax import ops
+from dmbp_jax.attribution import FullGradients, full_gradients, meta_saliency, virtual_identity
+from dmbp_jax.dmbp import PRESETS, DMBPConfig, configure, masked_sites, objective
+from dmbp_jax.dmbp import dmbp as dmbp_method
+from dmbp_jax.experiments import METHODS, explain
+from dmbp_jax.gated import Gated, GatedApply, gated
+from dmbp_jax.rules import (
+    ACTIVATIONS,
+    PLAIN,
+    Linearization,
+    Masked,
+    Plain,
+    Recorded,
+    Site,
+    Tapped,
+    biases_at,
+    choose_map,
+    find_sites,
+    linearize,
+    masked_gate,
+    read,
+    record,
+    tap,
+)
+from dmbp_jax.typing import (
+    Apply,
+    Attribution,
+    Image,
+    Images,
+    Key,
+    Logits,
+    Method,
+    OnStep,
+    OutputActivation,
+    Params,
+    Role,
+    Rule,
+    Scores,
+    Target,
+    Window,
+)
+
+OUTPUT: OutputActivation = "softmax"
+POOL = Window(size=2, stride=2)
+
+
+def network(params: Params, images: Images, *, rule: Rule = PLAIN) -> Logits:
+    """A convolution, a ReLU, a max-pool and a class layer, each of which asks the rule."""
+    hidden: Role = "filter"
+    z = ops.conv2d(images, params["conv"]["kernel"], params["conv"]["bias"], padding=1)
+    h = rule.max_pool("pool", rule.relu("relu", rule.affine("conv", z, hidden)), POOL)
+    flat = ops.adaptive_avg_pool(h, 1)[:, 0, 0]
+    return rule.affine("fc", ops.linear(flat, params["fc"]["kernel"], params["fc"]["bias"]), "class")
+
+
+def draw_params(key: Key) -> Params:
+    """Random parameters, the batch-norm behind the convolution folded into it."""
+    first, second = jax.random.split(key)
+    norm = ops.BatchNorm(
+        scale=np.full(4, 2.0, np.float32),
+        offset=np.zeros(4, np.float32),
+        mean=np.zeros(4, np.float32),
+        variance=np.ones(4, np.float32),
+    )
+    drawn: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = np.array(
+        jax.random.normal(first, (3, 3, 3, 4)), np.float32
+    )
+    kernel, bias = ops.fold_batch_norm(drawn, np.zeros(4, np.float32), norm)
+    return {
+        "conv": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)},
+        "fc": {"kernel": jax.random.normal(second, (4, 3)), "bias": jnp.zeros(3)},
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Halved(Plain):
+    """A rule of one's own: the plain one, with ReLUs of half the height."""
+
+    factor: float = 0.5
+
+    def relu(self, site: str, z: jax.Array) -> jax.Array:
+        """Half of the ReLU."""
+        return self.factor * super().relu(site, z)
+
+
+def halved_gradient(
+    apply: Apply, params: Params, image: Image, target: Target, *, key: Key | None = None, factor: float = 0.5
+) -> Attribution:
+    """A method of one's own: the gradient under a rule of one's own."""
+    del key
+    tapped: Tapped = tap(apply, params, image, target, (), rule=Halved(factor))
+    return Attribution(values=tapped.to_image, finite=jnp.isfinite(tapped.to_image).all())
+
+
+@ops.iterative
+def mean_of_noisy(
+    apply: Apply, params: Params, image: Image, target: Target, *, key: Key | None = None, n_samples: int = 2
+) -> ops.Loop:
+    """A method of one's own with a loop, whose progress is told."""
+    key = jax.random.key(0) if key is None else key
+
+    def step(total: jax.Array, number: jax.Array) -> jax.Array:
+        noise = 0.1 * jax.random.normal(jax.random.fold_in(key, number), image.shape)
+        return total + tap(apply, params, image + noise, target, ()).to_image
+
+    loop = ops.Loop(n_samples, jnp.zeros_like(image), step)
+    return loop.then(lambda total: Attribution(total / n_samples, jnp.isfinite(total).all()))
+
+
+def explain_it(params: Params, images: Images) -> jax.Array:
+    """The maps of the package's methods and of one's own, and the fields of a result."""
+    steps: list[tuple[int, int]] = []
+    told: OnStep = lambda done, total: steps.append((done, total))  # noqa: E731
+    a: dmbp.Attribution = dmbp.explain(network, params, images, [0, 2], preset="fast", on_step=told)
+    assert_type(a.values, jax.Array)
+    assert steps
+    assert a.scores is not None
+    assert a.positive is not None
+    assert a.negative is not None
+    scores: dmbp.Scores = a.scores
+    total, positive, negative, nuisance = scores
+    gap: jax.Array = total - positive - negative - nuisance
+    maps: jax.Array = jnp.asarray(a.heatmap)
+    halves: jax.Array = jnp.asarray(a.positive) + jnp.asarray(a.negative)
+    assert np.allclose(np.asarray(halves.sum(axis=-1)), np.asarray(maps), atol=1e-4)
+    assert float(abs(gap).max()) < 1e-3
+    assert bool(a.finite.all())
+
+    detailed = explain(
+        network, params, np.asarray(images), np.array([0, 2]), steps=2, return_masks=True, return_history=True
+    )
+    assert detailed.masks is not None
+    assert detailed.history is not None
+    masks: Mapping[str, jax.Array] = detailed.masks
+    first: jax.Array = detailed.history.total[:, 0]
+    assert masks["conv"].shape == (2, 8, 8, 4)
+    assert first.shape == (2,)
+    assert detailed.completeness_gap is None
+    assert detailed.convergence_delta is None
+
+    mine: Method = halved_gradient
+    weights: jax.Array = dmbp.contrast(3, 0, 2)[None].repeat(2, axis=0)
+    for method in (mine, mean_of_noisy, meta_saliency(mine), METHODS["gradient"], "grad_cam"):
+        other = explain(network, params, images, weights, method, key=jax.random.key(1), batch_size=1)
+        maps = maps + jnp.asarray(other.heatmap)
+    loop = ops.loop_of(mean_of_noisy)
+    assert loop is not None
+    looped: Attribution = ops.run_loop(loop(network, params, images[0], jnp.asarray(0)))
+    alone: Attribution = dmbp_method(network, params, images[0], jnp.asarray(0), preset="fast")
+    return maps + jnp.asarray(looped.heatmap)[None] + jnp.asarray(alone.heatmap)[None]
+
+
+def look_inside(params: Params, image: Image, target: Target) -> dict[str, tuple[int, ...]]:
+    """Sites, gates, activations and gradients."""
+    sites: tuple[Site, ...] = find_sites(network, params, image)
+    shapes: dict[str, tuple[int, ...]] = {site.name: site.shape for site in sites}
+    recorded: Recorded = record(network, params, image)
+    logits, at = linearize(network, params, image)
+    gates: Linearization = at
+    score, outputs = read(network, params, image, target, sites)
+    both: dict[str, tuple[jax.Array, jax.Array]] = {
+        name: (gates.gates["relu"], output) for name, output in outputs.items()
+    }
+    assert bool(jnp.allclose(recorded.logits, logits))
+    assert bool(jnp.allclose(score, ops.target_score(logits, target)))
+    tapped = tap(network, params, image, target, [choose_map(sites)])
+    site: Site = choose_map(sites, "relu")
+    assert site.kind in ACTIVATIONS
+    sizes: jax.Array = virtual_identity(tapped.activations[site.name], tapped.gradients[site.name])
+    biases: dict[str, jax.Array] = biases_at(network, params, image)
+    full: FullGradients = full_gradients(network, params, image, target)
+    parts: jax.Array = full.input.sum() + sum(bias.sum() for bias in full.biases.values())
+    assert bool(jnp.allclose(parts, full.score, atol=1e-4))
+    masked: Rule = Masked(gates, {one.name: jnp.ones(one.shape) for one in masked_sites(sites, "filter")})
+    again: jax.Array = network(params, image[None], rule=masked)[0]
+    assert bool(jnp.allclose(again, logits, atol=1e-5))
+    gate = masked_gate(image, None, jnp.ones_like(image))
+    assert_type(gate, jax.Array)
+    return (
+        shapes
+        | {"sizes": sizes.shape, "gate": gate.shape, "both": both["relu"][1].shape}
+        | {name: bias.shape for name, bias in biases.items()}
+    )
+
+
+def choose_options(scores: Scores) -> tuple[int, float]:
+    """Presets and single options."""
+    config: DMBPConfig = configure("fast", steps=3)
+    slower: DMBPConfig = dataclasses.replace(PRESETS["paper"], learning_rate=0.1)
+    assert dmbp.PRESETS["fast"] != dmbp.DMBPConfig(steps=3, objective="positive")
+    try:
+        configure("papr")
+    except dmbp.InputError as error:
+        assert "paper" in str(error)  # noqa: PT017
+    loss: jax.Array = objective(scores, config.objective)
+    return config.steps, slower.learning_rate + float(loss)
+
+
+def use_operations(image: Image) -> jax.Array:
+    """Array operations that networks and methods are made of."""
+    batch: Images = image[None]
+    selection: jax.Array = ops.select_max(batch, POOL)
+    pooled: jax.Array = ops.max_pool(batch, POOL)
+    same: jax.Array = ops.pool_selected(batch, selection, POOL)
+    windows: list[jax.Array] = ops.pool_windows(batch, POOL, fill=0.0)
+    largest: jax.Array = ops.pick(jnp.stack(windows), selection.astype(jnp.int32))
+    assert_type(pooled, jax.Array)
+    assert bool((pooled == same).all())
+    assert bool((pooled == largest).all())
+    blurred = ops.gaussian_blur(image, 1.0, max_sigma=2.0) + ops.folded_gaussian_blur(image, size=3)
+    half = ops.cast_floats({"image": blurred}, jnp.bfloat16)
+    assert_type(half, dict[str, jax.Array])
+    weights: jax.Array = ops.contrast(3, 0, 1)
+    assert half["image"].dtype == jnp.bfloat16
+    return ops.upsample(ops.min_max(pooled[0]), (8, 8)) + ops.target_score(jnp.arange(3.0), weights)
+
+
+def explain_any_network() -> tuple[int, ...]:
+    """A plain function, gated."""
+
+    def mlp(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        return jnp.maximum(x @ params["first"], 0) @ params["second"]
+
+    wrapped: Gated = gated((mlp, {"first": jnp.ones((7, 4)), "second": jnp.ones((4, 3))}))
+    apply, params = dmbp.gated((mlp, wrapped.params))
+    known: Callable[..., jax.Array] = wrapped.apply
+    assert isinstance(known, GatedApply)
+    a = dmbp.explain(apply, params, np.ones((2, 7), np.float32), [0, 2], preset="fast")
+    shape: tuple[int, ...] = a.values.shape
+    return shape
+
+
+def main() -> None:
+    """Run everything."""
+    key: Key = jax.random.key(0)
+    params = draw_params(key)
+    images: Images = jax.random.normal(key, (2, 8, 8, 3))
+    assert explain_it(params, images).shape == (2, 8, 8)
+    assert look_inside(params, images[0], jnp.asarray(1))["relu"] == (8, 8, 4)
+    assert choose_options(Scores(*map(jnp.asarray, (1.0, 3.0, -2.5, 0.5))))[0] == 3
+    assert use_operations(images[0]).shape == (8, 8, 3)
+    assert explain_any_network() == (2, 7)
+    print(f"dmbp_jax {dmbp.__version__}: {OUTPUT}")
+
+
+if __name__ == "__main__":
+    main()

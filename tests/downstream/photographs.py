@@ -1,0 +1,233 @@
+"""A user's program, type-checked as such: photographs, a model, its maps, what they are worth, and figures.
+
+Uses every public name of `dmbp_jax.data`, `.metrics`, `.models`, `.porting` and `.viz`.
+"""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Literal, assert_type
+
+import jax
+import jax.numpy as jnp
+import matplotlib.figure
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+import dmbp_jax as dmbp
+from dmbp_jax.data import (
+    PHOTO_SUFFIXES,
+    Box,
+    Dataset,
+    LoadedSample,
+    Preprocess,
+    Problem,
+    Sample,
+    decode,
+    example_photo,
+    find_photos,
+    input_shape,
+    make_grids,
+    open_dataset,
+    read_ahead,
+    read_folder,
+    read_imagenet,
+    read_sample,
+    read_voc,
+    take,
+)
+from dmbp_jax.metrics import (
+    Curve,
+    LikelyClasses,
+    Predict,
+    RankCorrelation,
+    Substrate,
+    area_under_curve,
+    cascade,
+    complementary_insertion,
+    deletion,
+    grid_pointing_game,
+    insertion,
+    make_substrate,
+    most_and_least_likely,
+    pointing_game,
+    randomize_layers,
+    rank_correlation,
+    to_photograph,
+)
+from dmbp_jax.models import (
+    ARCHITECTURES,
+    Architecture,
+    LayerShape,
+    get_architecture,
+    init,
+    init_layout,
+)
+from dmbp_jax.porting import (
+    Manifest,
+    Model,
+    ModelSpec,
+    WeightsEntry,
+    cache_folder,
+    fetch,
+    find_fetched,
+    load_model,
+    port_checkpoint,
+    read_manifest,
+)
+from dmbp_jax.viz import (
+    blend,
+    color_heatmap,
+    draw_comparison,
+    draw_explanation,
+    symmetric_limit,
+    thumbnail_map,
+    thumbnail_photo,
+)
+
+SIDE = 48
+
+
+def write_photographs(folder: Path) -> Path:
+    """Five photographs of five classes, with a CSV file of labels."""
+    photo: PIL.Image.Image = decode(example_photo())
+    for number in range(5):
+        photo.resize((60 + number, 50)).save(folder / f"{number}.png")
+    lines = ["file,class_index", *(f"{number}.png,{number}" for number in range(5))]
+    (folder / "labels.csv").write_text("\n".join(lines))
+    return folder
+
+
+def read_photographs(folder: Path, preprocess: Preprocess) -> list[LoadedSample]:
+    """Datasets of every kind, and their samples read ahead."""
+    paths: list[Path] = find_photos([folder])
+    assert all(path.suffix in PHOTO_SUFFIXES for path in paths)
+    dataset: Dataset = read_folder(folder)
+    problems: tuple[Problem, ...] = dataset.problems
+    assert not problems
+    assert open_dataset(f"folder:{folder}") == dataset
+    assert len(read_imagenet(folder).samples) == 5
+    year: Literal["2012"] = "2012"
+    try:
+        read_voc(folder, year=year, split="val")
+    except dmbp.InputError as error:
+        print(error)
+    composites: Dataset = make_grids(dataset, grid=2, seed=1)
+    sample: Sample = composites.samples[0]
+    shape: tuple[int, int] | None = input_shape(sample, preprocess)
+    loaded: LoadedSample = read_sample(sample, preprocess)
+    assert shape == loaded.image.shape[:2]
+    read: list[LoadedSample] = [loaded]
+    for one, outcome in read_ahead(
+        take(dataset, limit=2).samples, lambda sample: read_sample(sample, preprocess), workers=1
+    ):
+        boxes: tuple[Box, ...] = one.boxes
+        assert not boxes
+        if isinstance(outcome, dmbp.InputError):
+            raise outcome
+        read.append(outcome)
+    return read
+
+
+def explain_photographs(model: dmbp.Model, read: list[LoadedSample]) -> npt.NDArray[np.floating]:
+    """Heat maps of what was read, `(n, h, w)`, in host memory."""
+    images: npt.NDArray[np.floating] = np.stack([one.image for one in read])
+    targets: list[int] = [model.spec.class_index("tabby"), model.spec.label_index("n02123045"), 0]
+    a = dmbp.explain(model.apply, model.params, images, targets, "gradient_x_input", batch_size=2)
+    logits = model.apply(model.params, jnp.asarray(images))
+    assert_type(logits, jax.Array)
+    probabilities: jax.Array = model.spec.probabilities(logits)
+    likely: LikelyClasses = most_and_least_likely(probabilities)
+    assert likely.most.shape == (3,)
+    maps: npt.NDArray[np.floating] = np.asarray(a.heatmap)
+    return maps
+
+
+def measure(model: Model, one: LoadedSample, heatmap: npt.NDArray[np.floating]) -> dict[str, float]:
+    """Metrics of one heat map."""
+    predict: Predict = lambda x: jax.nn.softmax(model.apply(model.params, x))  # noqa: E731
+    target: jax.Array = jnp.asarray(281)
+    others = jnp.zeros(1000).at[7].set(1.0)
+    start: Substrate = make_substrate(one.image, "gaussian")
+    inserted: Curve = insertion(predict, one.image, heatmap, target, n_steps=3, substrate=start)
+    removed: Curve = deletion(predict, one.image, jnp.asarray(heatmap), target, n_steps=3)
+    entering = complementary_insertion(predict, one.image, heatmap, others, n_steps=3, substrate="zero")
+    assert_type(entering.auc, jax.Array)
+    area: jax.Array = area_under_curve(inserted.probabilities)
+    wide: npt.NDArray[np.floating] = to_photograph(heatmap, one.region, one.size)
+    box = Box("cat", 0.0, 0.0, 60.0, 50.0)
+    correlation: RankCorrelation = rank_correlation(heatmap, -heatmap)
+    hit: bool = pointing_game(wide, [box[1:5]], tolerance=2)
+    return {
+        "insertion": float(inserted.auc),
+        "area": float(area),
+        "deletion": float(removed.auc),
+        "complementary": float(entering.auc),
+        "pointing": float(hit),
+        "grid": grid_pointing_game(heatmap, grid=2, cell=0),
+        "signed": correlation.signed,
+        "absolute": correlation.absolute,
+    }
+
+
+def forget(model: Model) -> list[str]:
+    """Layers drawn anew, the class layer first."""
+    key = jax.random.key(0)
+    drawn = randomize_layers(key, model.params, ["classifier.1"])
+    assert drawn["classifier"]["1"]["bias"].shape == (1000,)
+    return [name for name, _ in cascade(key, model.params, ["classifier.1"])]
+
+
+def draw(read: LoadedSample, heatmap: npt.NDArray[np.floating], folder: Path) -> list[Path]:
+    """Figures and small pictures."""
+    limit: float = symmetric_limit(heatmap)
+    figure: matplotlib.figure.Figure = draw_explanation(read.rgb, heatmap, {"part": heatmap}, title="cat")
+    figure.savefig(folder / "explanation.png")
+    draw_comparison(read.rgb, {"gradient": heatmap}).savefig(folder / "comparison.png")
+    PIL.Image.fromarray(blend(read.rgb, heatmap, limit)).save(folder / "overlay.png")
+    PIL.Image.fromarray(color_heatmap(heatmap)).save(folder / "map.png")
+    (folder / "thumbnail_map.png").write_bytes(thumbnail_map(heatmap))
+    (folder / "thumbnail_photo.png").write_bytes(thumbnail_photo(read.rgb))
+    return sorted(folder.glob("*.png"))
+
+
+def know_weights(folder: Path) -> Model:
+    """Architectures, the manifest, and weights in a file of one's own."""
+    architecture: Architecture = get_architecture("squeezenet1_1")
+    layers: tuple[LayerShape, ...] = tuple(architecture.layout(10))
+    small = init_layout(jax.random.key(0), (layers[0],))
+    shapes = jax.eval_shape(lambda key: init(key, "squeezenet1_1", classes=10), jax.random.key(0))
+    assert small["features"]["0"]["kernel"].shape == shapes["features"]["0"]["kernel"].shape
+    assert ARCHITECTURES["squeezenet1_1"] is architecture
+    manifest: Manifest = read_manifest()
+    entry: WeightsEntry = manifest.find("squeezenet1_1")
+    embedded: Path | None = find_fetched(entry)
+    assert embedded == fetch(entry)
+    assert not cache_folder().is_file()
+    own = folder / "own.safetensors"
+    port_checkpoint(fetch(entry), architecture.name, own)
+    model: Model = load_model("squeezenet1_1", own)
+    published: ModelSpec = dmbp.load_model("squeezenet1_1").spec
+    spec = dataclasses.replace(published, preprocess=dataclasses.replace(published.preprocess, resize=SIDE))
+    preprocess = dataclasses.replace(spec.preprocess, crop=SIDE)
+    return model._replace(spec=dataclasses.replace(spec, preprocess=preprocess))
+
+
+def main() -> None:
+    """Run everything."""
+    assert dmbp.example_photo() == example_photo()
+    with tempfile.TemporaryDirectory() as name:
+        model = know_weights(Path(name))
+        photographs = Path(name, "photographs")
+        photographs.mkdir()
+        read = read_photographs(write_photographs(photographs), model.spec.preprocess)
+        maps = explain_photographs(model, read)
+        for metric, value in measure(model, read[1], maps[1]).items():
+            print(metric, value)
+        assert forget(model) == ["classifier.1"]
+        assert len(draw(read[1], maps[1], Path(name))) == 6
+
+
+if __name__ == "__main__":
+    main()

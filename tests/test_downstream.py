@@ -1,0 +1,89 @@
+"""Programs of users of the package: they name all that is public, they run, and they pass `mypy --strict`."""
+
+import ast
+import importlib.util
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dmbp_jax
+
+PROGRAMS = sorted((Path(__file__).parent / "downstream").glob("*.py"))
+PACKAGES = (
+    *("dmbp_jax", "dmbp_jax.attribution", "dmbp_jax.data", "dmbp_jax.dmbp", "dmbp_jax.experiments"),
+    *("dmbp_jax.gated", "dmbp_jax.metrics", "dmbp_jax.models", "dmbp_jax.ops", "dmbp_jax.porting"),
+    *("dmbp_jax.rules", "dmbp_jax.viz"),
+)
+
+
+def exported(package: str) -> set[str]:
+    """The names that a package hands on, as type checkers see it: `from ... import name as name`."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    tree = ast.parse(Path(spec.origin).read_text("utf-8"))
+    return {
+        alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+
+
+def used(program: Path) -> set[str]:
+    """The dotted names of the package that a program refers to, behind its imports."""
+    tree = ast.parse(program.read_text("utf-8"))
+    meant: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            meant |= {alias.asname or alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            meant |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    names = {meant.get(node.id, "") for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    attributes = {
+        f"{meant.get(node.value.id, '')}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    return names | attributes
+
+
+def test_users_use_every_public_name():
+    assert len(PROGRAMS) == 2
+    found = set().union(*map(used, PROGRAMS))
+    public = {f"{package}.{name}" for package in PACKAGES for name in exported(package)}
+    assert len(public) > 100
+    assert not public - found
+
+
+def test_every_package_that_hands_on_names_is_among_them():
+    """`dmbp_jax.cli` is a command, and hands on nothing."""
+    folder = Path(dmbp_jax.__file__).parent
+    packages = {"dmbp_jax", *(f"dmbp_jax.{init.parent.name}" for init in folder.glob("*/__init__.py"))}
+    assert {package for package in packages if exported(package)} == set(PACKAGES)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.stem)
+def test_users_programs_run(program):
+    runpy.run_path(str(program), run_name="__main__")
+
+
+@pytest.mark.long
+def test_users_programs_pass_mypy(tmp_path):
+    """Strictly, with no configuration, against the installed package; run elsewhere than in the checkout."""
+    assert (Path(dmbp_jax.__file__).parent / "py.typed").is_file()
+    environment = {name: value for name, value in os.environ.items() if name != "MYPYPATH"}
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", str(tmp_path)]
+    result = subprocess.run(
+        [*command, *map(str, PROGRAMS)],
+        check=False,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
