@@ -28,6 +28,11 @@ def everything_in(folder: Path) -> dict[str, bytes | None]:
     }
 
 
+def lines(text: str) -> list[str]:
+    """Those with something in them: rich before 14.3 ends a progress with an empty one."""
+    return [line for line in text.splitlines() if line]
+
+
 def arrays(path: Path) -> dict[str, np.ndarray]:
     with np.load(path) as file:
         return dict(file)
@@ -82,7 +87,7 @@ def test_printed_scores_are_those_saved_and_add_up(example, saved):
 
 
 def test_progress_says_compiling_and_counts_the_steps(example):
-    assert example.err.splitlines() == ["compiling", "step 1 of 2", "step 2 of 2"]
+    assert lines(example.err) == ["compiling", "step 1 of 2", "step 2 of 2"]
 
 
 def test_figure_is_a_row_of_panels_in_red_and_blue(example):
@@ -122,7 +127,7 @@ def contrasted(tmp_path_factory) -> Run:
 
 def test_contrast_explains_the_difference_of_two_logits(contrasted):
     assert contrasted.code == 0, contrasted.err
-    assert contrasted.err.endswith("\nstep 2 of 2\n")
+    assert lines(contrasted.err)[-1] == "step 2 of 2"
     assert "explained: tiger cat minus tabby, preset fast\n" in contrasted.out
     saved = arrays(contrasted.folder / "cat.NPZ")
     assert (saved["target"], saved["contrast"]) == (282, 281)
@@ -194,7 +199,7 @@ def test_each_photograph_is_explained_for_the_class_that_the_reference_program_f
 
 def test_progress_counts_the_steps_of_all_batches(several):
     progress, _, _ = several.err.partition("error: ")
-    assert progress.splitlines() == ["compiling", *(f"step {i} of 4" for i in range(1, 5))]
+    assert lines(progress) == ["compiling", *(f"step {i} of 4" for i in range(1, 5))]
 
 
 def test_photograph_in_a_batch_is_explained_as_if_alone(several, saved):

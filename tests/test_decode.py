@@ -131,7 +131,7 @@ def test_exif_that_cannot_be_written_again_is_no_reason_to_refuse(tmp_path):
     entries = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack(">HHI4s", 0x011A, 2, 4, b"abc\0")
     header = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 2) + entries + b"\0\0\0\0"
     PIL.Image.fromarray(NOISE).save(tmp_path / "a.jpg", exif=header)
-    with PIL.Image.open(tmp_path / "a.jpg") as image, pytest.raises(TypeError):
+    with PIL.Image.open(tmp_path / "a.jpg") as image, pytest.raises((TypeError, ValueError)):
         PIL.ImageOps.exif_transpose(image)
     assert decode(tmp_path / "a.jpg").size == (60, 40)
 

@@ -178,8 +178,13 @@ def large(hub) -> bytes:
 
 
 def test_an_interrupted_transfer_is_resumed(hub, start, large):
+    """By the hub's client at once, or, before its version 1, when it is asked again."""
     hub.cuts = [len(large) // 2]
-    assert succeed(start(hub.url)).read_bytes() == large
+    process = start(hub.url)
+    if process.wait(timeout=120):
+        assert f"could not fetch model.safetensors of {REPOSITORY}" in fail(process)
+        process = start(hub.url)
+    assert succeed(process).read_bytes() == large
     first, second = hub.downloads()
     assert first is None
     assert second == f"bytes={10 * 2**20}-"
@@ -188,7 +193,7 @@ def test_an_interrupted_transfer_is_resumed(hub, start, large):
 def test_half_a_transfer_is_never_read(hub, start, large, tmp_path):
     hub.cuts = [len(large) // 2, *[0] * 20]
     assert f"could not fetch model.safetensors of {REPOSITORY}" in fail(start(hub.url))
-    assert not hub_files(tmp_path)
+    assert {path.suffix for path in hub_files(tmp_path)} <= {".incomplete"}
     hub.cuts = []
     assert succeed(start(hub.url)).read_bytes() == large
 

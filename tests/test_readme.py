@@ -1,9 +1,11 @@
 """What the README shows runs."""
 
 import re
+import tomllib
 from pathlib import Path
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
 
 
 def test_the_python_examples_run_and_their_comments_hold(capsys):
@@ -24,4 +26,18 @@ def test_the_pictures_are_there():
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README)
     assert pictures
     for picture in pictures:
-        assert (Path(__file__).parents[1] / picture).is_file(), picture
+        assert (ROOT / picture).is_file(), picture
+
+
+def test_the_versions_tried_are_those_of_the_metadata_and_of_the_tests_script():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    pythons = [name.rpartition(" ")[2] for name in project["classifiers"] if "Python :: 3." in name]
+    (jax,) = (name.partition(">=")[2] for name in project["dependencies"] if name.startswith("jax>="))
+    first, *others = pythons
+    assert project["requires-python"] == f">={first}"
+    oldest, newest = f"Python {first} with the oldest libraries allowed (JAX {jax})", " and ".join(others)
+    tried = f"on {oldest}, and on Python {newest} with the newest"
+    assert tried in " ".join(README.split())
+    script = (ROOT / ".ci/run").read_text("utf-8")
+    assert f"for version in {' '.join(pythons)}; do\n" in script
+    assert f'if [ "$version" = {first} ]; then' in script

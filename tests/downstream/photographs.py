@@ -63,6 +63,7 @@ from dmbp_jax.models import (
     get_architecture,
     init,
     init_layout,
+    nest,
 )
 from dmbp_jax.porting import (
     Manifest,
@@ -197,6 +198,7 @@ def know_weights(folder: Path) -> Model:
     architecture: Architecture = get_architecture("squeezenet1_1")
     layers: tuple[LayerShape, ...] = tuple(architecture.layout(10))
     small = init_layout(jax.random.key(0), (layers[0],))
+    assert nest({("features", "0", "kernel"): 1}) == {"features": {"0": {"kernel": 1}}}
     shapes = jax.eval_shape(lambda key: init(key, "squeezenet1_1", classes=10), jax.random.key(0))
     assert small["features"]["0"]["kernel"].shape == shapes["features"]["0"]["kernel"].shape
     assert ARCHITECTURES["squeezenet1_1"] is architecture
