@@ -7,7 +7,7 @@ import pytest
 from datasets import make_imagenet, make_voc, write_csv
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.data import Box, Dataset, Problem, Sample, make_grids, open_dataset, take
+from dmbp_jax.data import Box, Dataset, Problem, Sample, make_grids, make_pairs, open_dataset, take
 
 WNIDS = ("n01440764", "n01443537", "n01484850", "n01491361", "n01494475")
 
@@ -147,6 +147,52 @@ def test_impossible_composites_are_refused(source, grid, reason):
         make_grids(source, grid=grid)
 
 
+def test_every_photograph_is_once_on_the_left_beside_one_of_another_class():
+    pairs = make_pairs(MANY, seed=1)
+    by_path = {sample.paths[0]: sample for sample in MANY.samples}
+    assert sorted(pair.paths[0] for pair in pairs.samples) == sorted(by_path)
+    for pair in pairs.samples:
+        left, right = (by_path[path] for path in pair.paths)
+        assert pair.labels == left.labels + right.labels
+        assert len(set(pair.labels)) == 2
+        assert pair.name == f"{left.name}|{right.name}"
+        assert (pair.pair, pair.grid, pair.boxes) == (True, 1, ())
+    assert (pairs.kind, pairs.problems) == ("pairs", ())
+
+
+def test_pairs_depend_on_the_seed_only():
+    assert make_pairs(MANY, seed=1) == make_pairs(MANY, seed=1)
+    assert make_pairs(MANY, seed=1) != make_pairs(MANY, seed=2)
+
+
+def test_a_class_that_outnumbers_the_others_is_paired_too():
+    pairs = make_pairs(dataset(*["large"] * 9, "small")).samples
+    assert len(pairs) == 10
+    assert all(len(set(pair.labels)) == 2 for pair in pairs)
+
+
+def test_pairs_are_of_single_photographs_of_one_class():
+    pairs = make_pairs(dataset("a", "b,c", "b", problems=(Problem("x", "is damaged"),)))
+    assert len(pairs.samples) == 2
+    assert pairs.problems == (
+        Problem("x", "is damaged"),
+        Problem("1.jpg", "not used in a pair: it has 2 classes"),
+    )
+    for source in (make_pairs(MANY), make_grids(MANY)):
+        with pytest.raises(InputError, match="cannot be built of composites"):
+            make_pairs(source)
+    with pytest.raises(InputError, match="two classes, and there are 2 that can be used, of 1"):
+        make_pairs(dataset("a", "a"))
+
+
+def test_pairs_of_a_folder_and_of_what_is_chosen_of_it(shared):
+    photographs = open_dataset(f"folder:{shared / 'images'}")
+    assert open_dataset(f"pairs:{shared / 'images'}", seed=2) == make_pairs(photographs, seed=2)
+    chosen = photographs._replace(samples=photographs.samples[:5])
+    opened = open_dataset(f"pairs:folder:{shared / 'images'}", choose=lambda dataset: chosen)
+    assert opened == make_pairs(chosen)
+
+
 def test_every_kind_is_opened_by_name(tmp_path, monkeypatch):
     imagenet = make_imagenet(tmp_path / "imagenet", [(wnid, None) for wnid in WNIDS])
     make_voc(tmp_path)
@@ -182,6 +228,7 @@ def test_grid_takes_any_dataset_and_finds_out_what_a_path_is(tmp_path, shared):
         ("imagenet:", "names no dataset"),
         ("grid:", "names no dataset"),
         ("grid:grid:/some/where", "composites of composites"),
+        ("pairs:grid:/some/where", "composites of composites"),
         ("folder:/some/where", "no such folder: /some/where"),
         ("imagenet:/some/where", "no such folder: /some/where"),
         ("voc2007:/some/where", "no such folder: /some/where"),

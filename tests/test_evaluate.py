@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 
 import jax
 import jax.numpy as jnp
@@ -142,9 +143,89 @@ def test_every_metric_gives_one_row_for_what_it_is_defined_on(photos, tmp_path):
 
 
 def test_every_measure_is_described_and_the_other_way_round():
-    derived = {name for name in METRICS if name.endswith("_abs")}
-    assert METRICS.keys() - derived == MEASURES.keys()
-    assert {name.removesuffix("_abs") for name in derived} <= MEASURES.keys()
+    measure = {name: re.sub("_(abs|logit|red|blue)$", "", name) for name in METRICS}
+    assert set(measure.values()) == MEASURES.keys()
+    assert {name for name in METRICS if measure[name] == "contrast"} == {"contrast_red", "contrast_blue"}
+
+
+@pytest.fixture
+def recognized(tmp_path, model, monkeypatch):
+    """Twelve photographs, eight of them labelled with what the network takes them for; and that network."""
+    folder = tmp_path / "recognized"
+    names = [f"{number}.png" for number in range(12)]
+    images = jnp.stack([jnp.asarray(model.spec.preprocess(save_photo(folder / name))) for name in names])
+    logits = model.apply(model.params, images)
+    # As it is drawn, the network takes all of them for one class.
+    head = model.params["fc"] | {"bias": model.params["fc"]["bias"] - logits.mean(axis=0)}
+    model = model._replace(params=model.params | {"fc": head})
+    monkeypatch.setattr(plan_module, "load_model", lambda name, weights: model)
+    found = model.apply(model.params, images).argmax(axis=1).tolist()
+    assert len(set(found[:8])) > 1
+    labels = [one if number < 8 else (one + 1) % 10 for number, one in enumerate(found)]
+    write_csv(folder / "labels.csv", ("file", "class_index"), *zip(names, labels, strict=True))
+    return folder, model
+
+
+def test_rows_of_pairs_are_what_explain_and_the_metrics_give(recognized, tmp_path):
+    folder, model = recognized
+    evaluation = setting(
+        folder, data=f"pairs:{folder}", metrics=("contrast", "counter_evidence", "cim"), gallery=0
+    )
+    rows = run(evaluation, tmp_path / "run")
+    plan = plan_module.make_plan(evaluation)
+    samples = [sample for chunk in plan.chunks for sample in chunk]
+    assert sorted(sample.name.partition("|")[0] for sample in samples) == sorted(f"{i}.png" for i in range(8))
+    left_out = {problem.name for problem in plan.problems}
+    assert left_out == {f"{i}.png" for i in range(8, 12)}
+    assert all("not used in a pair: the network takes it for" in problem.message for problem in plan.problems)
+    # Both classes of each pair in turn, and five rows for each.
+    assert len(rows) == 8 * 2 * 5
+    for sample in samples[:3]:
+        x = jnp.asarray(read_sample(sample, CUT).image)
+        assert x.shape == (16, 32, 3)
+        np.testing.assert_array_equal(x[:, :16], model.spec.preprocess(sample.paths[0]))
+        np.testing.assert_array_equal(x[:, 16:], model.spec.preprocess(sample.paths[1]))
+        left = np.broadcast_to(np.arange(32) < 16, (16, 32))
+        labels = [int(label) for label in sample.labels]
+        for target, other, here in ((*labels, left), (*labels[::-1], ~left)):
+            value = {r.metric: r.value for r in rows if (r.image, r.target) == (sample.name, target)}
+            weights = dmbp_jax.contrast(10, target, other)
+
+            def heatmap(which, x=x):
+                a = dmbp_jax.explain(model.apply, model.params, x[None], which[None], "gradient_x_input")
+                return a.heatmap[0]
+
+            red, blue = metrics.contrast_localization(heatmap(weights), here, ~here)
+            assert value["contrast_red"] == pytest.approx(red, rel=1e-3)
+            assert value["contrast_blue"] == pytest.approx(blue, rel=1e-3)
+            gain = metrics.counter_evidence(
+                lambda images: model.apply(model.params, images), x, heatmap(jnp.asarray(target)), target
+            )
+            assert value["counter_evidence"] == pytest.approx(float(gain.log_probability[1]), abs=1e-4)
+            assert value["counter_evidence_logit"] == pytest.approx(float(gain.logit[1]), abs=1e-4)
+
+
+def test_pairs_of_a_limit_are_as_many_and_always_the_same(recognized):
+    folder, _ = recognized
+    limited = [
+        plan_module.make_plan(setting(folder, data=f"pairs:{folder}", metrics=("contrast",), limit=5))
+        for _ in range(2)
+    ]
+    first, second = ([sample for chunk in plan.chunks for sample in chunk] for plan in limited)
+    assert first == second
+    assert len(first) == 5
+
+
+def test_a_map_of_one_sign_has_no_share_of_the_other(recognized, tmp_path):
+    folder, _ = recognized
+    evaluation = setting(
+        folder,
+        data=f"pairs:{folder}",
+        methods=("grad_cam",),
+        metrics=("contrast", "counter_evidence"),
+    )
+    rows = run(evaluation, tmp_path / "run")
+    assert {row.value for row in rows if row.metric in ("contrast_blue", "counter_evidence")} == {None}
 
 
 def test_voc_explains_each_class_and_points_at_its_boxes(tmp_path):
@@ -384,7 +465,12 @@ def test_the_gallery_keeps_a_random_subset(photos, tmp_path):
 
 @pytest.mark.parametrize(
     ("metric", "needs"),
-    [("cim", "several classes"), ("pointing", "bounding boxes"), ("grid_pointing", "composites")],
+    [
+        ("cim", "several classes"),
+        ("pointing", "bounding boxes"),
+        ("grid_pointing", "composites"),
+        ("contrast", "side by side"),
+    ],
 )
 def test_a_metric_that_the_data_do_not_allow_is_refused_at_once(photos, tmp_path, metric, needs):
     with pytest.raises(InputError, match=f"{metric} needs .*{needs}"):

@@ -32,8 +32,8 @@ def evaluate(
     data: Annotated[
         str,
         typer.Option(
-            help="imagenet:PATH, voc2007:PATH, voc2012:PATH, folder:PATH (with a labels.csv), or grid:PATH, "
-            "composites of several photographs."
+            help="imagenet:PATH, voc2007:PATH, voc2012:PATH, folder:PATH (with a labels.csv), grid:PATH, "
+            "composites of several photographs, or pairs:PATH, two side by side that the network gets right."
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder of the run.")],

@@ -9,6 +9,7 @@ from dmbp_jax.data.folder import read_folder as read_folder
 from dmbp_jax.data.grid import make_grids as make_grids
 from dmbp_jax.data.imagenet import read_imagenet as read_imagenet
 from dmbp_jax.data.kinds import open_dataset as open_dataset
+from dmbp_jax.data.pairs import make_pairs as make_pairs
 from dmbp_jax.data.preprocess import Preprocess as Preprocess
 from dmbp_jax.data.read import LoadedSample as LoadedSample
 from dmbp_jax.data.read import read_sample as read_sample

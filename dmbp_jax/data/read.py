@@ -25,20 +25,22 @@ class LoadedSample(NamedTuple):
 
 
 def read_sample(sample: Sample, preprocess: Preprocess) -> LoadedSample:
-    """Read and preprocess a photograph, or a composite's photographs.
+    """Read and preprocess a photograph, or the photographs of a composite or a pair.
 
     A composite has the network's usual input size, `crop // grid * grid`: each cell is preprocessed with
     lengths divided by `grid`. Boehle et al. (CVPR 2021) tile whole inputs instead; our composites cost no
-    more than a photograph, and networks of a fixed input size take them too.
+    more than a photograph, and networks of a fixed input size take them too. A pair is twice as wide as a
+    photograph, and both halves are what the network sees of their photographs.
 
     Raises `InputError` that names the file if a photograph cannot be read.
     """
-    if sample.grid == 1:
+    if len(sample.paths) == 1:
         crop = preprocess.cut(sample.paths[0])
         return LoadedSample(crop.rgb, preprocess.normalize(crop.rgb), crop.size, crop.region)
     cell = shrink(preprocess, sample.grid)
     cells = [cell.crop_photo(path) for path in sample.paths]
-    rows = [cells[i : i + sample.grid] for i in range(0, len(cells), sample.grid)]
+    columns = 2 if sample.pair else sample.grid
+    rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
     rgb = np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)
     height, width = rgb.shape[:2]
     region = (0.0, 0.0, float(width), float(height))

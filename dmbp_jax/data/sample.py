@@ -24,13 +24,15 @@ class Sample(NamedTuple):
     name: str
     """Unique in its dataset and the same on every machine: a relative path with slashes, or an id."""
     paths: tuple[Path, ...]
-    """The photograph; of a composite its cells, row by row."""
+    """The photograph; of a composite its cells, row by row; of a pair the left and the right one."""
     labels: tuple[str, ...]
     """The true classes as the dataset writes them: an index, a WordNet id such as `n01440764`, or a name."""
     boxes: tuple[Box, ...] = ()
     """Objects, in pixels of the original (upright) photograph; empty where the dataset has none."""
     grid: int = 1
     """A composite has `grid * grid` cells, each with its own label in `labels`."""
+    pair: bool = False
+    """Two photographs side by side, each at full size, of the two classes in `labels`."""
 
 
 class Problem(NamedTuple):
@@ -47,7 +49,7 @@ class Dataset(NamedTuple):
     """The samples of a dataset in its own order."""
 
     kind: str
-    """`imagenet`, `voc2007`, `voc2012`, `folder` or `grid`."""
+    """`imagenet`, `voc2007`, `voc2012`, `folder`, `grid` or `pairs`."""
     samples: tuple[Sample, ...]
     problems: tuple[Problem, ...] = ()
     """Found without reading any photograph, such as a missing annotation."""

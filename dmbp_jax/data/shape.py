@@ -19,9 +19,9 @@ def input_shape(sample: Sample, preprocess: Preprocess) -> tuple[int, int] | Non
     >>> input_shape(sample, Preprocess()), input_shape(sample, Preprocess(crop=None))
     ((224, 224), (256, 385))
     """
-    if sample.grid > 1:
+    if len(sample.paths) > 1:
         side = (preprocess.crop or preprocess.resize or 0) // sample.grid * sample.grid
-        return side, side
+        return side, 2 * side if sample.pair else side
     if preprocess.crop is not None:
         return preprocess.input_size(1, 1)
     silence_readers()

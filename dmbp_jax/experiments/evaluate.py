@@ -194,6 +194,7 @@ def _items(plan: Plan, sample: Sample, loaded: LoadedSample) -> Iterator[Item]:
             size=loaded.size,
             region=loaded.region,
             grid=sample.grid,
+            pair=sample.pair,
             first=number == 0,
         )
 

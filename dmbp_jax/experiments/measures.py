@@ -16,6 +16,8 @@ from dmbp_jax.checks import InputError
 from dmbp_jax.data import Box, Dataset
 from dmbp_jax.experiments.contestants import Contestant
 from dmbp_jax.experiments.explain import explain
+from dmbp_jax.metrics.counter_evidence import SHARES
+from dmbp_jax.ops import contrast
 from dmbp_jax.porting import Model
 from dmbp_jax.rules import find_sites
 from dmbp_jax.typing import Apply, Images, Key, Params
@@ -39,6 +41,8 @@ class Item(NamedTuple):
     region: tuple[float, float, float, float]
     """Left, top, right, bottom of the part of the photograph that the network sees."""
     grid: int
+    pair: bool
+    """Whether the image is two photographs side by side, of the classes in `labels`."""
     first: bool
     """Whether it is the first item of its image, on which metrics of whole images are measured."""
 
@@ -54,9 +58,13 @@ class Setting(NamedTuple):
     """The model's parameters on every device of the mesh."""
 
     def heatmaps(
-        self, contestant: Contestant, items: Sequence[Item], targets: Sequence[int], params: Params
+        self,
+        contestant: Contestant,
+        items: Sequence[Item],
+        targets: Sequence[int] | Float[np.ndarray, "n k"],
+        params: Params,
     ) -> Float[np.ndarray, "n h w"]:
-        """The maps of a method for those targets; NaN where the explanation is not finite.
+        """The maps of a method for those targets, classes or weights of them; NaN where not finite.
 
         What is drawn depends on the first item's name: other batches draw anew, the same items draw the same.
         """
@@ -64,7 +72,7 @@ class Setting(NamedTuple):
             self.model.apply,
             self.replicated if params is self.model.params else params,
             np.stack([item.image for item in items]),
-            np.asarray(targets, np.int32),
+            targets if isinstance(targets, np.ndarray) else np.asarray(targets, np.int32),
             contestant.method,
             key=jax.random.fold_in(self.key, zlib.crc32(items[0].name.encode("utf-8", "surrogateescape"))),
             batch_size=self.batch_size,
@@ -208,18 +216,83 @@ def _class_sensitivity(
         yield Measurement(item, int(target), "class_sensitivity_abs", absolute)
 
 
+def _contrast(
+    setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+) -> Iterator[Measurement]:
+    del heatmaps
+    items = [item for item in items if item.pair and item.target in item.labels]
+    if not items:
+        return
+    classes = len(setting.model.spec.classes)
+    others = [next(label for label in item.labels if label != item.target) for item in items]
+    weights = [
+        np.asarray(contrast(classes, item.target, other)) for item, other in zip(items, others, strict=True)
+    ]
+    for item, heatmap in zip(
+        items, setting.heatmaps(contestant, items, np.stack(weights), setting.model.params), strict=True
+    ):
+        left = np.broadcast_to(np.arange(heatmap.shape[1]) < heatmap.shape[1] // 2, heatmap.shape)
+        target_region = left if item.labels.index(item.target) == 0 else ~left
+        red, blue = metrics.contrast_localization(heatmap, target_region, ~target_region)
+        yield Measurement(item, item.target, "contrast_red", red)
+        yield Measurement(item, item.target, "contrast_blue", blue)
+
+
+@functools.partial(jax.jit, static_argnames=("apply", "log_probability"))
+def _gain(
+    params: Params,
+    image: Array,
+    heatmap: Array,
+    target: Array,
+    *,
+    apply: Apply,
+    log_probability: Callable[[Array], Array],
+) -> metrics.CounterEvidence:
+    return metrics.counter_evidence(
+        lambda images: apply(params, images), image, heatmap, target, log_probability=log_probability
+    )
+
+
+def _counter_evidence(
+    setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+) -> Iterator[Measurement]:
+    del contestant
+    model = setting.model
+    log_probability = {"softmax": jax.nn.log_softmax, "sigmoid": jax.nn.log_sigmoid}[model.spec.output]
+    for item, heatmap in zip(items, heatmaps, strict=True):
+        gain = _gain(
+            model.params,
+            jnp.asarray(item.image),
+            jnp.asarray(heatmap),
+            jnp.asarray(item.target),
+            apply=model.apply,
+            log_probability=log_probability,
+        )
+        for name, changes in (
+            ("counter_evidence", gain.log_probability),
+            ("counter_evidence_logit", gain.logit),
+        ):
+            curve = tuple(np.asarray(changes).tolist())
+            yield Measurement(item, item.target, name, curve[_AT_2_PERCENT], (0.0, *curve))
+
+
+_AT_2_PERCENT = SHARES.index(0.02)
+
 MEASURES: dict[str, Measure] = {
     "im": _along_a_curve("im", metrics.insertion),
     "cim": _along_a_curve("cim", metrics.complementary_insertion),
     "deletion": _along_a_curve("deletion", metrics.deletion),
     "pointing": _pointing,
     "grid_pointing": _grid_pointing,
+    "contrast": _contrast,
+    "counter_evidence": _counter_evidence,
     "sanity": _sanity,
     "cascade": _cascade,
     "class_sensitivity": _class_sensitivity,
 }
 """What can be asked for; `sanity`, `cascade` and `class_sensitivity` also give rows with `_abs` behind the
-name, of the maps' absolute values."""
+name, of the maps' absolute values; `contrast` gives `contrast_red` and `contrast_blue`, and
+`counter_evidence` also `counter_evidence_logit`."""
 
 
 def check_metrics(names: Sequence[str], dataset: Dataset) -> None:
@@ -227,9 +300,11 @@ def check_metrics(names: Sequence[str], dataset: Dataset) -> None:
     if "cim" in names and not any(len(sample.labels) > 1 for sample in dataset.samples):
         raise InputError(
             "cim needs images with several classes, which this dataset has not: take voc2012:PATH, or "
-            "composites, grid:PATH"
+            "composites, grid:PATH or pairs:PATH"
         )
     if "pointing" in names and not any(sample.boxes for sample in dataset.samples):
         raise InputError("pointing needs bounding boxes, which this dataset has not: take voc2012:PATH")
     if "grid_pointing" in names and not any(sample.grid > 1 for sample in dataset.samples):
         raise InputError("grid_pointing needs composites: take grid:PATH")
+    if "contrast" in names and not any(sample.pair for sample in dataset.samples):
+        raise InputError("contrast needs two photographs side by side: take pairs:PATH")

@@ -18,6 +18,7 @@ from dmbp_jax.experiments.chunk_size import most_at_once
 from dmbp_jax.experiments.chunks import local_mesh, replicate
 from dmbp_jax.experiments.contestants import Contestant, choose_contestants
 from dmbp_jax.experiments.measures import MEASURES, Setting, check_metrics
+from dmbp_jax.experiments.recognized import choose_recognized
 from dmbp_jax.porting import Model, ModelSpec, load_model
 
 TARGETS = ("truth", "predicted")
@@ -31,7 +32,8 @@ class Evaluation:
     """
 
     data: str
-    """`imagenet:PATH`, `voc2007:PATH`, `voc2012:PATH`, `folder:PATH`, or `grid:` before any of them."""
+    """`imagenet:PATH`, `voc2007:PATH`, `voc2012:PATH`, `folder:PATH`, or `grid:` or `pairs:` before any of
+    them; pairs are of photographs that the network gets right."""
     split: str | None = None
     """Of VOC: the list of images in `ImageSets/Main`, by default `val`."""
     model: str = "squeezenet1_1"
@@ -106,10 +108,16 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
     Raises `InputError` for whatever cannot be done: a dataset that is not there, a label that the model does
     not know, a metric that the dataset does not allow.
     """
-    dataset = open_dataset(
-        evaluation.data, split=evaluation.split, seed=evaluation.seed, grid=evaluation.grid
-    )
     model = load_model(evaluation.model, evaluation.weights)
+    dataset = open_dataset(
+        evaluation.data,
+        split=evaluation.split,
+        seed=evaluation.seed,
+        grid=evaluation.grid,
+        choose=lambda photographs: choose_recognized(
+            photographs, model, limit=evaluation.limit, seed=evaluation.seed
+        ),
+    )
     contestants = choose_contestants(
         evaluation.methods,
         preset=evaluation.preset,

@@ -60,6 +60,31 @@ METRICS: dict[str, Metric] = {
         True,
         "Among several images in a grid, the share of the positive attribution in the target's cell.",
     ),
+    "contrast_red": Metric(
+        "Contrast localisation, red",
+        "Red",
+        True,
+        "Two photographs side by side, one class minus the other: the share of the red on the one.",
+    ),
+    "contrast_blue": Metric(
+        "Contrast localisation, blue",
+        "Blue",
+        True,
+        "As before: the share of the blue on the other photograph. Chance is 0.5 for both.",
+    ),
+    "counter_evidence": Metric(
+        "Counter-evidence",
+        "Counter",
+        True,
+        "The 2 % of the pixels that are lowest in the map, and below zero, are blurred; change of the "
+        "target's log-probability. Above zero: they did speak against it.",
+    ),
+    "counter_evidence_logit": Metric(
+        "Counter-evidence, logit",
+        "Counter, logit",
+        True,
+        "As counter-evidence: change of the target's logit.",
+    ),
     "sanity": Metric(
         "Sanity check",
         "Sanity",

@@ -3,6 +3,10 @@
 from dmbp_jax.metrics.class_sensitivity import LikelyClasses as LikelyClasses
 from dmbp_jax.metrics.class_sensitivity import most_and_least_likely as most_and_least_likely
 from dmbp_jax.metrics.complementary_insertion import complementary_insertion as complementary_insertion
+from dmbp_jax.metrics.contrast_localization import ContrastLocalization as ContrastLocalization
+from dmbp_jax.metrics.contrast_localization import contrast_localization as contrast_localization
+from dmbp_jax.metrics.counter_evidence import CounterEvidence as CounterEvidence
+from dmbp_jax.metrics.counter_evidence import counter_evidence as counter_evidence
 from dmbp_jax.metrics.curve import Curve as Curve
 from dmbp_jax.metrics.curve import Predict as Predict
 from dmbp_jax.metrics.curve import area_under_curve as area_under_curve

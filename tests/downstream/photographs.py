@@ -29,6 +29,7 @@ from dmbp_jax.data import (
     find_photos,
     input_shape,
     make_grids,
+    make_pairs,
     open_dataset,
     read_ahead,
     read_folder,
@@ -38,6 +39,8 @@ from dmbp_jax.data import (
     take,
 )
 from dmbp_jax.metrics import (
+    ContrastLocalization,
+    CounterEvidence,
     Curve,
     LikelyClasses,
     Predict,
@@ -46,6 +49,8 @@ from dmbp_jax.metrics import (
     area_under_curve,
     cascade,
     complementary_insertion,
+    contrast_localization,
+    counter_evidence,
     deletion,
     grid_pointing_game,
     insertion,
@@ -115,6 +120,8 @@ def read_photographs(folder: Path, preprocess: Preprocess) -> list[LoadedSample]
     except dmbp.InputError as error:
         print(error)
     composites: Dataset = make_grids(dataset, grid=2, seed=1)
+    pairs: Dataset = make_pairs(dataset, seed=1)
+    assert all(pair.pair for pair in pairs.samples)
     sample: Sample = composites.samples[0]
     shape: tuple[int, int] | None = input_shape(sample, preprocess)
     loaded: LoadedSample = read_sample(sample, preprocess)
@@ -160,7 +167,16 @@ def measure(model: Model, one: LoadedSample, heatmap: npt.NDArray[np.floating]) 
     box = Box("cat", 0.0, 0.0, 60.0, 50.0)
     correlation: RankCorrelation = rank_correlation(heatmap, -heatmap)
     hit: bool = pointing_game(wide, [box[1:5]], tolerance=2)
+    left = np.arange(heatmap.shape[1]) < heatmap.shape[1] // 2
+    here = np.broadcast_to(left, heatmap.shape)
+    sides: ContrastLocalization = contrast_localization(heatmap, here, ~here)
+    gain: CounterEvidence = counter_evidence(
+        lambda x: model.apply(model.params, x), one.image, heatmap, target, shares=(0.02,)
+    )
     return {
+        "red": sides.red,
+        "blue": sides.blue,
+        "counter-evidence": float(gain.log_probability[0]),
         "insertion": float(inserted.auc),
         "area": float(area),
         "deletion": float(removed.auc),

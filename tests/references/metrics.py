@@ -135,3 +135,35 @@ def spearman(a, b):
     a, b = ranks(np.ravel(a)), ranks(np.ravel(b))
     a, b = a - a.mean(), b - b.mean()
     return (a * b).sum() / math.sqrt((a * a).sum() * (b * b).sum())
+
+
+def contrast_localization(heatmap, target_region, other_region):
+    red = blue = red_there = blue_there = 0.0
+    for place in np.ndindex(heatmap.shape):
+        value = float(heatmap[place])
+        if value > 0:
+            red += value
+            red_there += value if target_region[place] else 0.0
+        if value < 0:
+            blue += value
+            blue_there += value if other_region[place] else 0.0
+    return red_there / red if red else math.nan, blue_there / blue if blue else math.nan
+
+
+def counter_evidence(logits, image, heatmap, target, shares):
+    """Changes of log-probability and logit; `logits(image)` is a vector."""
+
+    def look(shown):
+        values = np.asarray(logits(shown), np.float64)
+        return values[target] - np.log(np.exp(values - values.max()).sum()) - values.max(), values[target]
+
+    blurred = rise_blur(image)
+    order = pixels_in_order(heatmap, decreasing=False)
+    changes = []
+    for share in shares:
+        shown = np.array(image, np.float64)
+        for place in order[: math.ceil(share * len(order))]:
+            if heatmap[place] < 0:
+                shown[place] = blurred[place]
+        changes.append([after - before for after, before in zip(look(shown), look(image), strict=True)])
+    return np.transpose(changes)

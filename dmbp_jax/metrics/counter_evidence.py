@@ -1,0 +1,94 @@
+"""Counter-evidence: whether what a map calls evidence *against* a class is; ours.
+
+Insertion and deletion look at the upper end of a map. Its lower end makes a claim too: without these pixels
+the network would believe more in the target. So they are blurred, and the target must rise.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dmbp_jax.checks import InputError
+from dmbp_jax.metrics.curve import pixel_ranks
+from dmbp_jax.metrics.substrate import Substrate, make_substrate
+from dmbp_jax.ops import target_score
+from dmbp_jax.typing import Images, Target
+
+SHARES = (0.01, 0.02, 0.05, 0.1)
+"""Of the pixels."""
+
+
+class CounterEvidence(NamedTuple):
+    """What blurring the most negative pixels does; NaN throughout for a map without any."""
+
+    log_probability: Float[Array, "shares"]
+    """Change of the target's log-probability; above zero is right."""
+    logit: Float[Array, "shares"]
+    """Change of the target's logit."""
+    blurred: Float[Array, "shares"]
+    """The share of the pixels that was blurred: less than asked for where fewer are negative."""
+
+
+def counter_evidence(
+    logits: Callable[[Images], Float[Array, "n k"]],
+    image: Float[Array | np.ndarray, "h w c"],
+    heatmap: Float[Array | np.ndarray, "rows columns"],
+    target: Target,
+    *,
+    shares: Sequence[float] = SHARES,
+    log_probability: Callable[[Array], Array] = jax.nn.log_softmax,
+    substrate: Substrate = "rise",
+) -> CounterEvidence:
+    """How much the target gains when the pixels that speak against it most are blurred.
+
+    For each share the `ceil(share h w)` pixels with the lowest values of the map, as far as these are below
+    zero, are exchanged for the blurred image's; what is measured is the target's log-probability, and its
+    logit, minus the whole image's. Only the order of the negative values matters.
+
+    Args:
+        logits: `(n, k)` of normalised images `(n, h, w, c)`; called once.
+        image: `(h, w, c)`, as the network takes it.
+        heatmap: `(h, w)`.
+        target: a class index, which may be traced, or one weight per class, `(k,)`: the weighted sum of the
+            logits, and of the log-probabilities.
+        shares: of the pixels, each above 0 and at most 1.
+        log_probability: of logits, `(n, k)`; `jax.nn.log_sigmoid` for a network of independent classes.
+        substrate: what is seen in place of a pixel; see `dmbp_jax.metrics.make_substrate`.
+
+    Raises:
+        InputError: no shares or one out of range, heat map or substrate of the wrong shape.
+
+    >>> seen = lambda x: x.sum(axis=(1, 2))  # two classes, which see two colours
+    >>> image = jnp.ones((1, 2, 2)).at[0, 0, 1].set(5.0)
+    >>> against = jnp.asarray([[-1.0, 0.0]])
+    >>> found = counter_evidence(seen, image, against, jnp.asarray(0), shares=[0.5, 1.0], substrate="zero")
+    >>> found.logit.tolist(), found.blurred.tolist(), (found.log_probability > 0).tolist()
+    ([-1.0, -1.0], [0.5, 0.5], [True, True])
+    """
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise InputError(f"shares must be numbers above 0 and at most 1, got {tuple(shares)}")
+    image, heatmap = jnp.asarray(image), jnp.asarray(heatmap)
+    if heatmap.shape != image.shape[:2]:
+        raise InputError(
+            f"the heat map must have the image's rows and columns {image.shape[:2]}, got {heatmap.shape}"
+        )
+    ranks = pixel_ranks(heatmap, decreasing=False)
+    wanted = np.ceil(np.asarray(shares) * ranks.size).astype(np.int32)
+    blurred = (ranks[None] < wanted[:, None, None]) & (heatmap[None] < 0)
+    shown = jnp.where(blurred[..., None], make_substrate(image, substrate)[None], image[None])
+    found = logits(jnp.concatenate([image[None], shown]))
+    found = found.astype(np.promote_types(found.dtype, np.float32))
+
+    def change(values: Array) -> Array:
+        with jax.default_matmul_precision("highest"):
+            scores = jax.vmap(lambda one: target_score(one, target))(values)
+        # A map that is not a number somewhere orders nothing, and one without negative values claims nothing.
+        return jnp.where((heatmap < 0).any() & ~jnp.isnan(heatmap).any(), scores[1:] - scores[0], jnp.nan)
+
+    return CounterEvidence(
+        change(log_probability(found)), change(found), blurred.mean(axis=(1, 2), dtype=found.dtype)
+    )
