@@ -241,20 +241,6 @@ def test_masks_of_two_sigmoids_start_as_the_network_itself(network):
         np.testing.assert_allclose(score, a.scores.total, rtol=1e-5)
 
 
-def test_normalized_branches_keep_their_shape_and_have_the_unit_of_the_logit(network):
-    apply, params, images = network
-    options = {"preset": "fast", "return_history": True}
-    one = dmbp_jax.explain(apply, params, images, [1, 2, 3], **options)
-    raw = dmbp_jax.explain(apply, params, images, [1, 2, 3], normalize_branches=False, **options)
-    np.testing.assert_allclose(one.scores.positive, np.abs(one.scores.total), rtol=1e-5)
-    unit = np.abs(raw.scores.total / raw.scores.positive)
-    assert not np.allclose(unit, 1)
-    for mine, other in ((one.positive, raw.positive), (one.negative, raw.negative)):
-        np.testing.assert_allclose(mine, unit[:, None, None, None] * other, rtol=1e-5)
-    np.testing.assert_allclose(sum(one.scores[1:]), one.scores.total, rtol=1e-5)
-    np.testing.assert_array_equal(one.history.positive[:, -1], raw.scores.positive)
-
-
 def test_masks_above_one_in_a_network_too_deep_for_them_are_refused():
     def deep(params, images, *, rule=PLAIN):
         h = images.mean(axis=(1, 2))

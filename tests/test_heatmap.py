@@ -140,14 +140,12 @@ def test_blend_shows_infinity_in_grey_and_leaves_the_photograph_at_nan():
     np.testing.assert_array_equal(blended[0, 2], blend(PHOTO, np.zeros((6, 8)))[0, 2])
 
 
-def test_a_faint_part_has_a_scale_of_its_own_and_says_so():
-    """Of two parts a thousandfold apart the weaker one would be white beside the map."""
+def test_parts_are_drawn_on_the_maps_own_scale():
+    """So that red and blue can be compared: of two parts a thousandfold apart the weaker one is white."""
     heatmap = np.random.default_rng(0).normal(size=(8, 8))
-    parts = {"strong": heatmap, "weak": -heatmap / 1000, "none": np.zeros((8, 8))}
-    figure = draw_explanation(np.zeros((8, 8, 3), np.uint8), heatmap, parts)
+    figure = draw_explanation(
+        np.zeros((8, 8, 3), np.uint8), heatmap, {"strong": heatmap, "weak": -heatmap / 1000}
+    )
     panels = {axes.get_title(): axes.images[0].get_array() for axes in figure.axes}
-    (weak,) = (title for title in panels if title.startswith("weak"))
-    assert "saturates at ±0.00" in weak
-    np.testing.assert_array_equal(panels[weak], color_heatmap(-heatmap))
     np.testing.assert_array_equal(panels["strong"], panels["map"])
-    assert (panels["none"] == color_heatmap(np.zeros((1, 1)), 1.0)).all()
+    np.testing.assert_allclose(panels["weak"].astype(int), 255, atol=2)

@@ -46,10 +46,11 @@ class DMBPConfig:
     """Masks are `mask_scale * sigmoid(theta)` and `mask_scale * sigmoid(-theta)`, above 0. The paper's is 1;
     with 2, ours, they are all ones at `theta = 0`, so that depth does not shrink the branches. So many masks
     above 1 that float32 cannot hold their product are refused."""
-    normalize_branches: bool = False
-    """Whether both branches of the result are divided by `|y+ / y|`, ours: the map keeps its shape, and its
-    unit is the logit's again where masks above 1 have let `y+` grow by orders of magnitude. Where `y+` ends
-    near zero, as it may for a target with a score below zero, the unit is far off."""
+    parts_apart: bool = False
+    """Whether the parts of the map are kept apart, ours: of the positive branch what is above zero, of the
+    negative one what is below, in the logit's unit whatever the masks' scale (`dmbp_jax.dmbp.parts`). `y+`
+    and `y-` are then the sums of the parts, and `y~` is what the biases contribute. If not, the map is the
+    sum of both branches (Eq. 7), and the scores are those of Eq. 14."""
     mask_sites: MaskSites = "filter"
     """`"filter"`: after every hidden convolution or linear layer; `"relu"`: at every ReLU output;
     `"filter_and_shortcut"`: as the first, and at the projections of shortcuts. They differ only in networks
@@ -89,13 +90,14 @@ PRESETS: dict[str, DMBPConfig] = {
         learning_rate=1.0,
         optimizer="powerball",
         mask_scale=2.0,
-        normalize_branches=True,
+        parts_apart=True,
         mask_sites="relu",
-        objective="positive",
+        objective="posneg",
     ),
 }
 """`"paper"`: exactly the paper's. `"fast"`: ours, found by the study in `notebooks/fast_preset.ipynb`; it
-departs from the paper in objective (`-y+` instead of Eq. 10), masks, their place, and optimiser."""
+departs from the paper in objective (`y- - y+` instead of Eq. 10), masks, their place, optimiser, and in what
+it makes of the two branches."""
 
 
 def configure(preset: str = "paper", **options: Any) -> DMBPConfig:
@@ -103,7 +105,7 @@ def configure(preset: str = "paper", **options: Any) -> DMBPConfig:
 
     >>> configure("fast", steps=5)
     DMBPConfig(steps=5, learning_rate=1.0, optimizer='powerball', decay=0.99, eps=1e-08, start=0.0, \
-mask_scale=2.0, normalize_branches=True, mask_sites='relu', objective='positive', compute_dtype=None)
+mask_scale=2.0, parts_apart=True, mask_sites='relu', objective='posneg', compute_dtype=None)
     """
     check_choice("preset", preset, PRESETS)
     known = [field.name for field in dataclasses.fields(DMBPConfig)]

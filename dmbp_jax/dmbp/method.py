@@ -13,6 +13,7 @@ from dmbp_jax.dmbp.config import configure
 from dmbp_jax.dmbp.mask_sites import masked_sites
 from dmbp_jax.dmbp.objective import Branch, Sites, mask_gradient, split
 from dmbp_jax.dmbp.optimize import optimize
+from dmbp_jax.dmbp.parts import keep_apart
 from dmbp_jax.ops import Loop, cast_floats, iterative, target_score
 from dmbp_jax.rules import Masked, Tapped, read, record, tap
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Scores, Target
@@ -38,7 +39,8 @@ def dmbp(
 
     One mask per activation, `m+ = sigmoid(theta)` and `m- = 1 - m+`, is learned by minimising
     `y- - y+ + |y~|` (Eq. 10), where `y+` and `y-` are the target's score under masked backpropagation
-    (Eq. 14) and `y~ = y - y+ - y-`. The attribution is `(dF+/dx + dF-/dx) * x` (Eq. 7).
+    (Eq. 14) and `y~ = y - y+ - y-`. The attribution is `(dF+/dx + dF-/dx) * x` (Eq. 7), or with
+    `parts_apart` what is above zero of the first and below zero of the second (`dmbp_jax.dmbp.parts`).
 
     Args:
         apply: the network.
@@ -53,6 +55,7 @@ def dmbp(
 
     Returns:
         `values`, `positive` and `negative` of shape `(h, w, c)` in the unit of the logit, and the `scores`.
+        With the parts apart, as under `"fast"`, `positive >= 0 >= negative`.
 
     Raises:
         InputError: unknown preset or option, option out of range, nothing to mask, masks above 1 in a network
@@ -107,17 +110,17 @@ def dmbp(
         masks = split(thetas, config.mask_scale)
         halves = [pass_through(half) for half in masks]
         y_positive, y_negative = (half.score.astype(mask_dtype) for half in halves)
-        unit = jnp.ones_like(total)
-        if config.normalize_branches:
-            unit = jnp.where(y_positive == 0, 1, jnp.abs(total) / jnp.abs(y_positive))
 
         def scores(positive: Float[Array, ""], negative: Float[Array, ""]) -> Scores:
             return Scores(total, positive, negative, total - positive - negative)
 
-        last, final = scores(y_positive, y_negative), scores(unit * y_positive, unit * y_negative)
-        positive, negative = (
-            (half.to_image * x).astype(image.dtype) * unit.astype(image.dtype) for half in halves
-        )
+        last = final = scores(y_positive, y_negative)
+        positive, negative = (half.to_image * x for half in halves)
+        if config.parts_apart:
+            plain = pass_through({site.name: jnp.ones(site.shape, mask_dtype) for site in masked})
+            positive, negative = keep_apart(positive, negative, plain.to_image * x)
+            final = scores(positive.sum(dtype=mask_dtype), negative.sum(dtype=mask_dtype))
+        positive, negative = positive.astype(image.dtype), negative.astype(image.dtype)
         values = positive + negative
         gap = None
         if linearization.tangents or linearization.points:

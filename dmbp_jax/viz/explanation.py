@@ -8,9 +8,6 @@ from jaxtyping import Float, UInt8
 
 from dmbp_jax.viz.heatmap import blend, color_heatmap, from_minimum, symmetric_limit
 
-FAINT = 100
-"""A part that is weaker than the map by this factor is drawn on its own scale."""
-
 
 def draw_explanation(
     photo: UInt8[np.ndarray, "h w 3"],
@@ -22,14 +19,13 @@ def draw_explanation(
 ) -> matplotlib.figure.Figure:
     """One row of panels: photograph, heat map, its `parts` by their titles, overlay.
 
-    All maps share one symmetric blue-white-red scale, that of the heat map, clipped at a percentile. A part
-    that would be all but white on it, weaker by `FAINT`, has a scale of its own, which its title tells. A map
-    without negative values is shown from its minimum.
+    All maps share one symmetric blue-white-red scale, that of the heat map, clipped at a percentile, so that
+    red and blue can be compared. A map without negative values is shown from its minimum.
     """
     given, heatmap = heatmap, from_minimum(heatmap)
     limit = symmetric_limit(heatmap)
     panels = [("photograph", photo), ("map", color_heatmap(heatmap, limit))]
-    panels += [_panel(name, part, limit) for name, part in (parts or {}).items()]
+    panels += [(name, color_heatmap(part, limit)) for name, part in (parts or {}).items()]
     panels.append(("overlay", blend(photo, heatmap, limit)))
 
     figure = matplotlib.figure.Figure(figsize=(2.6 * len(panels), 3.4), dpi=150, layout="constrained")
@@ -45,10 +41,3 @@ def draw_explanation(
     scale = f"±{limit:.2g}" if heatmap is given else f"{limit:.2g} above the map's minimum"
     figure.supxlabel(f"{subtitle} Colours saturate at {scale}.".strip(), fontsize=8.5, color="0.35")
     return figure
-
-
-def _panel(name: str, part: Float[np.ndarray, "h w"], limit: float) -> tuple[str, UInt8[np.ndarray, "h w 3"]]:
-    own = symmetric_limit(part)
-    if part.any() and own < limit / FAINT:
-        return f"{name}\n(saturates at ±{own:.1g})", color_heatmap(part, own)
-    return name, color_heatmap(part, limit)
