@@ -1,7 +1,7 @@
 """What XLA's compiler for TPUs says of DMBP, on a machine without a TPU: memory, and talk between chips.
 
-`pip install -e '.[tpu]' && python notebooks/tpu_compile.py` prints the table of `what_to_expect.ipynb`. It is a
-compiler's word and no measurement: nothing runs, and how long anything would take is not among what it says.
+`pip install -e '.[tpu]' && python notebooks/tpu_compile.py` prints the table of `what_to_expect.ipynb`, for `MANY`
+images on a chip. It is a compiler's word and no measurement: nothing runs, and how long anything would take is not among what it says.
 """
 
 import os
@@ -39,7 +39,6 @@ COLUMNS = (
     "network",
     "preset",
     "chips",
-    "images a chip",
     "temporaries, GiB",
     "arguments, GiB",
     "outputs, GiB",
@@ -98,7 +97,6 @@ def row(network: str, preset: str, few: Program, many: Program, chips: int) -> t
         network,
         preset,
         str(chips),
-        str(MANY),
         *(f"{size / GIB:.2f}" for size in (many.temporaries, many.arguments, many.outputs)),
         f"{each / GIB:.3f}",
         str(fit),

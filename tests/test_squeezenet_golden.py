@@ -113,7 +113,7 @@ class Watch(Plain):
 
 @pytest.mark.parametrize(
     "run",
-    [pytest.param(run, marks=pytest.mark.long if run in ("posneg", "positive") else ()) for run in RUNS],
+    [pytest.param(run, marks=() if run == "all_lr0.1" else pytest.mark.long) for run in RUNS],
 )
 def test_scores_follow_the_reference_and_final_maps_correlate(model, images, golden, run):
     """The whole run: 200 steps, 50 or 10."""
