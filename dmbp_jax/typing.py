@@ -108,9 +108,9 @@ class Attribution(NamedTuple):
     scores: Scores | None = None
     """The logit and its parts, each `(n,)`."""
     positive: Float[Array, "..."] | None = None
-    """DMBP: the part that the positive branch contributes, `(n, h, w, c)`."""
+    """DMBP: the part that the positive branch contributes, `(n, h, w, c)`; with `parts_apart` at least 0."""
     negative: Float[Array, "..."] | None = None
-    """DMBP: the part that the negative branch contributes, `(n, h, w, c)`."""
+    """DMBP: the part that the negative branch contributes, `(n, h, w, c)`; with `parts_apart` at most 0."""
     completeness_gap: Float[Array, "..."] | None = None
     """DMBP of a network with smooth operations: the part of the logit that the tangents' constants
     account for, neither an input nor a bias, `(n,)`."""
