@@ -157,7 +157,7 @@ def test_every_photograph_is_once_on_the_left_beside_one_of_another_class():
         assert len(set(pair.labels)) == 2
         assert pair.name == f"{left.name}|{right.name}"
         assert (pair.pair, pair.grid, pair.boxes) == (True, 1, ())
-    assert (pairs.kind, pairs.problems) == ("pairs", ())
+    assert (pairs.kind, pairs.problems) == ("pairs", MANY.problems)
 
 
 def test_pairs_depend_on_the_seed_only():

@@ -199,7 +199,10 @@ def test_rows_of_pairs_are_what_explain_and_the_metrics_give(recognized, tmp_pat
             assert value["contrast_red"] == pytest.approx(red, rel=1e-3)
             assert value["contrast_blue"] == pytest.approx(blue, rel=1e-3)
             gain = metrics.counter_evidence(
-                lambda images: model.apply(model.params, images), x, heatmap(jnp.asarray(target)), target
+                lambda images: model.apply(model.params, images),
+                x,
+                heatmap(jnp.asarray(target)),
+                jnp.asarray(target),
             )
             assert value["counter_evidence"] == pytest.approx(float(gain.log_probability[1]), abs=1e-4)
             assert value["counter_evidence_logit"] == pytest.approx(float(gain.logit[1]), abs=1e-4)
