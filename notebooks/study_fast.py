@@ -17,14 +17,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import unflatten_dict
 
 import dmbp_jax
 from dmbp_jax import metrics
 from dmbp_jax.attribution.grad_cam import grad_cam
 from dmbp_jax.data import Preprocess
 from dmbp_jax.dmbp import masked_sites
-from dmbp_jax.models import get_architecture, vgg
+from dmbp_jax.models import get_architecture, nest, vgg
 from dmbp_jax.models.layers import Layers
 from dmbp_jax.ops import adaptive_avg_pool, target_score
 from dmbp_jax.rules import PLAIN, Masked, find_sites, linearize
@@ -129,7 +128,7 @@ def _params_of(layers: dict[str, tuple[np.ndarray, np.ndarray]]) -> Any:
     for site, (kernel, bias) in layers.items():
         flat[(*site.split("."), "kernel")] = jnp.asarray(kernel)
         flat[(*site.split("."), "bias")] = jnp.asarray(bias)
-    return unflatten_dict(flat)
+    return nest(flat)
 
 
 def photographs(network: Network, shared: Path) -> list[Photo]:

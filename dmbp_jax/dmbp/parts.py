@@ -28,8 +28,8 @@ def keep_apart(
     Masks above 1 let a branch grow by orders of magnitude, and only its shape means something. The unit comes
     from gradient times input, which is `plain`: summed over cells, since what cancels between neighbours is
     evidence for nothing, its positive cells give what `max(a+, 0)` sums up to, its negative ones what
-    `min(a-, 0)` does. Both together are the whole share of the pixels in the logit; the rest of it, `y~`, is
-    the biases'. If the logits are scaled, so are the parts.
+    `min(a-, 0)` does. Both together are the whole share of the pixels in the logit, and the rest of it, `y~`,
+    is the biases', unless a branch has nothing to keep. If the logits are scaled, so are the parts.
 
     Args:
         positive: `a+ = (dF+/dx) * x`, in any unit: `(h, w, c)`, or of any other shape with channels last.

@@ -19,8 +19,9 @@ from dmbp_jax.checks import InputError
 from dmbp_jax.data import LoadedSample, Problem, Sample, read_ahead, read_sample
 from dmbp_jax.experiments.by_shape import by_shape
 from dmbp_jax.experiments.contestants import Contestant
-from dmbp_jax.experiments.measures import MEASURES, Item
-from dmbp_jax.experiments.plan import Evaluation, Plan, label_indices, make_plan
+from dmbp_jax.experiments.items import Item, label_indices
+from dmbp_jax.experiments.measures import MEASURES
+from dmbp_jax.experiments.plan import Evaluation, Plan, make_plan
 from dmbp_jax.experiments.processes import Alone, Processes
 from dmbp_jax.experiments.progress import RunProgress
 from dmbp_jax.experiments.store import Picture, Row, Store, resume_store, storable

@@ -1,6 +1,7 @@
 """What an evaluation is to do, made concrete before any work begins."""
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import platform
@@ -17,7 +18,8 @@ from dmbp_jax.dmbp import PRESETS
 from dmbp_jax.experiments.chunk_size import most_at_once
 from dmbp_jax.experiments.chunks import local_mesh, replicate
 from dmbp_jax.experiments.contestants import Contestant, choose_contestants
-from dmbp_jax.experiments.measures import MEASURES, Setting, check_metrics
+from dmbp_jax.experiments.items import Setting, label_indices
+from dmbp_jax.experiments.measures import MEASURES, check_metrics
 from dmbp_jax.experiments.recognized import choose_recognized
 from dmbp_jax.porting import Model, ModelSpec, load_model
 
@@ -108,16 +110,18 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
     Raises `InputError` for whatever cannot be done: a dataset that is not there, a label that the model does
     not know, a metric that the dataset does not allow.
     """
-    model = load_model(evaluation.model, evaluation.weights)
+    # Only once, and not before the dataset is known to be there: its weights may have to be fetched.
+    load = functools.cache(lambda: load_model(evaluation.model, evaluation.weights))
     dataset = open_dataset(
         evaluation.data,
         split=evaluation.split,
         seed=evaluation.seed,
         grid=evaluation.grid,
         choose=lambda photographs: choose_recognized(
-            photographs, model, limit=evaluation.limit, seed=evaluation.seed
+            photographs, load(), limit=evaluation.limit, seed=evaluation.seed
         ),
     )
+    model = load()
     contestants = choose_contestants(
         evaluation.methods,
         preset=evaluation.preset,
@@ -179,14 +183,6 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
         config,
         about,
     )
-
-
-def label_indices(sample: Sample, spec: ModelSpec) -> tuple[int, ...]:
-    """The classes of a sample; raises `InputError` that names the sample whose label the model has not."""
-    try:
-        return tuple(spec.label_index(label) for label in sample.labels)
-    except InputError as error:
-        raise InputError(f"{sample.name}: {error}") from None
 
 
 def _chunks(dataset: Dataset, spec: ModelSpec, evaluation: Evaluation) -> tuple[tuple[Sample, ...], ...]:

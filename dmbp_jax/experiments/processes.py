@@ -18,8 +18,6 @@ from dmbp_jax.checks import InputError
 
 NOTE = "results-stopped.txt"
 """The file in the run's folder that says why a process ended, for as long as others are to read it."""
-# JAX 0.10.0 has no name for it.
-_PROCESS_LOST: type[Exception] = getattr(multihost_utils, "ProcessFailureError", ValueError)
 
 
 @runtime_checkable
@@ -72,7 +70,7 @@ class _Joined:
     def alive(self) -> list[int]:
         while True:
             # All wait for each other where the block ends. If one is lost by then, the next block knows who.
-            with contextlib.suppress(_PROCESS_LOST):
+            with contextlib.suppress(multihost_utils.ProcessFailureError):
                 with multihost_utils.live_devices(self._devices) as alive:
                     pass
                 return sorted({device.process_index for device in alive})
