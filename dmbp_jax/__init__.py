@@ -3,7 +3,7 @@
 >>> import dmbp_jax as dmbp
 >>> model = dmbp.load_model("squeezenet1_1")
 >>> x = model.spec.preprocess(dmbp.example_photo())
->>> a = dmbp.explain(model.apply, model.params, x[None], [281], preset="fast", steps=2)
+>>> a = dmbp.explain(model.apply, model.params, x[None], [281], preset="fast")
 >>> a.heatmap.shape
 (1, 224, 224)
 """
@@ -14,6 +14,7 @@ from dmbp_jax.checks import InputError as InputError
 from dmbp_jax.data import example_photo as example_photo
 from dmbp_jax.dmbp import PRESETS as PRESETS
 from dmbp_jax.dmbp import DMBPConfig as DMBPConfig
+from dmbp_jax.dmbp import SweepConfig as SweepConfig
 from dmbp_jax.experiments import explain as explain
 from dmbp_jax.gated import gated as gated
 from dmbp_jax.ops import contrast as contrast

@@ -45,10 +45,15 @@ def test_the_ablations_differ_in_the_objective_alone():
 
 def test_steps_and_preset_reach_every_dmbp():
     for name in ("dmbp", "dmbp_posneg"):
-        described = choose("table1", preset="fast", steps=3)[name].describe()
-        assert described["options"]["steps"] == 3
-        assert described["options"]["learning_rate"] == 1.0
-        assert described["options"]["optimizer"] == "powerball"
+        assert choose("table1", steps=3)[name].describe()["options"]["steps"] == 3
+    fast = choose("table1", preset="fast")
+    assert fast["dmbp"].describe()["options"]["strength"] == 2.0
+    # The ablations are of the paper's optimisation, here a short one.
+    for name in ("dmbp_posneg", "dmbp_positive"):
+        described = fast[name].describe()["options"]
+        assert described["steps"] * described["learning_rate"] == 1.0
+    with pytest.raises(InputError, match="preset fast takes no steps: leave steps out, or take preset paper"):
+        choose("dmbp", preset="fast", steps=3)
 
 
 def test_gradient_methods_are_times_input_as_in_the_paper():

@@ -62,7 +62,7 @@ def without_seconds(rows):
 
 def test_rows_are_what_explain_and_the_metrics_give(photos, tmp_path, model):
     rows = run(
-        setting(photos, methods=("gradient_x_input", "dmbp"), metrics=("im", "deletion"), steps=2),
+        setting(photos, methods=("gradient_x_input", "dmbp"), metrics=("im", "deletion")),
         tmp_path / "run",
     )
     assert len(rows) == 11 * 2 * 2
@@ -70,7 +70,7 @@ def test_rows_are_what_explain_and_the_metrics_give(photos, tmp_path, model):
         if row.image not in ("3.png", "10.png"):
             continue
         x = jnp.asarray(model.spec.preprocess(photos / row.image))
-        options = {"preset": "fast", "steps": 2} if row.method == "dmbp" else {}
+        options = {"preset": "fast"} if row.method == "dmbp" else {}
         a = dmbp_jax.explain(model.apply, model.params, x[None], [row.target], row.method, **options)
 
         def predict(images):
@@ -356,7 +356,7 @@ def stop_after(units, evaluation, folder, monkeypatch):
 
 @pytest.mark.parametrize("stop_at", [0, 1, 4, 5])
 def test_a_run_that_stopped_goes_on_with_the_same_rows(photos, tmp_path, monkeypatch, stop_at):
-    evaluation = setting(photos, methods=("random", "dmbp"), metrics=("im", "sanity"), steps=2)
+    evaluation = setting(photos, methods=("random", "dmbp"), metrics=("im", "sanity"))
     undisturbed = run(evaluation, tmp_path / "undisturbed")
     stop_after(stop_at, evaluation, tmp_path / "stopped", monkeypatch)
     with open_store(tmp_path / "stopped") as store:

@@ -227,29 +227,12 @@ def test_presets():
         objective="all",
         compute_dtype=None,
     )
-    fast = PRESETS["fast"]
-    assert configure("fast", steps=7) == dataclasses.replace(fast, steps=7)
-    assert fast.steps <= 10
-
-
-def test_masks_of_two_sigmoids_start_as_the_network_itself(network):
-    apply, params, images = network
-    a = dmbp_jax.explain(apply, params, images, [1, 2, 3], steps=0, mask_scale=2.0)
-    plain = dmbp_jax.explain(apply, params, images, [1, 2, 3], "gradient_x_input")
-    for half, score in ((a.positive, a.scores.positive), (a.negative, a.scores.negative)):
-        np.testing.assert_allclose(half, plain.values, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(score, a.scores.total, rtol=1e-5)
-
-
-def test_masks_above_one_in_a_network_too_deep_for_them_are_refused():
-    def deep(params, images, *, rule=PLAIN):
-        h = images.mean(axis=(1, 2))
-        for i in range(121):
-            h = rule.relu(f"relu{i}", h)
-        return h
-
-    with pytest.raises(ValueError, match=r"product of 121 masks of up to 2.0 .* mask_scale up to 1.99"):
-        dmbp_jax.explain(deep, {}, jnp.ones((1, 4, 4, 3)), [0], preset="fast")
+    assert configure("fast", strength=3.0) == dataclasses.replace(PRESETS["fast"], strength=3.0)
+    for preset, name in (("fast", "steps"), ("fast", "parts_apart"), ("paper", "strength")):
+        with pytest.raises(InputError, match=rf"{name} is an option of preset='.*'; preset='{preset}' has"):
+            configure(preset, **{name: 3})
+    with pytest.raises(InputError, match=r"strength must be above 0, got 0\.0"):
+        configure("fast", strength=0.0)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])

@@ -55,8 +55,8 @@ def test_all_methods_explain_and_are_drawn_in_order_with_progress(model, tmp_pat
     assert [line for line in lines if "compiling" in line] == [
         f"{name} ({i} of {total}): compiling" for i, name in enumerate(METHODS, start=1)
     ]
-    # Two batches of two steps.
-    assert f"dmbp (1 of {total}): step 4 of 4" in lines
+    # Two batches of one pass.
+    assert f"dmbp (1 of {total}): step 2 of 2" in lines
     # 1000 masks in chunks of 32, for each batch.
     assert f"rise ({list(METHODS).index('rise') + 1} of {total}): step 64 of 64" in lines
 

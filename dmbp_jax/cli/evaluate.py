@@ -55,11 +55,13 @@ def evaluate(
     preset: Annotated[
         str,
         typer.Option(
-            help="fast: DMBP in 2 steps of our own rule, RISE with 1000 masks. paper: 200 steps, RISE's own "
-            "number of masks, five random images of each ImageNet class."
+            help="fast: DMBP in one backward pass by our own rule, RISE with 1000 masks. paper: 200 "
+            "steps, RISE's own number of masks, five random images of each ImageNet class."
         ),
     ] = "fast",
-    steps: Annotated[int | None, typer.Option(min=0, help="DMBP's steps instead of the preset's.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=0, help="DMBP's steps instead of the 200 of --preset paper.")
+    ] = None,
     target: Annotated[
         str, typer.Option(help="truth: each true class in turn. predicted: the most likely class.")
     ] = "truth",

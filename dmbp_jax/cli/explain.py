@@ -53,7 +53,8 @@ def explain(
     preset: Annotated[
         str,
         typer.Option(
-            help="fast: DMBP in 2 steps of our own rule, RISE with 1000 masks. paper: as their papers."
+            help="fast: DMBP in one backward pass by our own rule, RISE with 1000 masks. paper: as their "
+            "papers."
         ),
     ] = "fast",
     output: Annotated[
@@ -168,7 +169,8 @@ def _describe(one: Explained, spec: porting.ModelSpec, preset: str) -> str:
         lines.append(f"y = {y:.4g}: y+ = {positive:.4g}, y- = {negative:.4g}, y~ = {nuisance:.4g}")
     if scores is not None and preset == "fast":
         lines.append(
-            "(two steps of our own rule; the paper's 200 give other maps and scores: --preset paper)"
+            "(one backward pass by our own rule; the paper's 200 steps give other maps and scores: "
+            "--preset paper)"
         )
     broken = [name for name, a in one.attributions.items() if not a.finite]
     if broken:

@@ -9,7 +9,6 @@ from dmbp_jax.checks import InputError, check_choice
 
 MaskSites = Literal["filter", "relu", "filter_and_shortcut"]
 Objective = Literal["all", "posneg", "positive"]
-Optimizer = Literal["rmsprop", "powerball"]
 ComputeDtype = Literal["float32", "bfloat16", "float16", "float64"]
 
 
@@ -26,10 +25,6 @@ class DMBPConfig:
     steps: int = 200
     """Steps of RMSProp; 0 leaves the masks at their start."""
     learning_rate: float = 0.01
-    optimizer: Optimizer = "rmsprop"
-    """`"rmsprop"`, the paper's; `"powerball"`, ours here: a step along `s = sign(g) sqrt(|g|)` (Yuan et al.,
-    "On the Powerball Method", 2016) over the root mean square of a site's `s`. It knows no `eps` and no
-    `decay`, and is the same whatever the unit of the logits."""
     decay: float = 0.99
     """Of RMSProp's running mean of squares (PyTorch's `alpha`), in [0, 1)."""
     eps: float = 1e-8
@@ -42,10 +37,6 @@ class DMBPConfig:
     """
     start: float = 0.0
     """The initial `theta` of every mask `sigmoid(theta)`; the paper leaves it open. 0: both masks are 1/2."""
-    mask_scale: float = 1.0
-    """Masks are `mask_scale * sigmoid(theta)` and `mask_scale * sigmoid(-theta)`, above 0. The paper's is 1;
-    with 2, ours, they are all ones at `theta = 0`, so that depth does not shrink the branches. So many masks
-    above 1 that float32 cannot hold their product are refused."""
     parts_apart: bool = False
     """Whether the parts of the map are kept apart, ours: of the positive branch what is above zero, of the
     negative one what is below, in the logit's unit whatever the masks' scale (`dmbp_jax.dmbp.parts`). `y+`
@@ -63,7 +54,6 @@ class DMBPConfig:
     def __post_init__(self) -> None:
         check_choice("mask_sites", self.mask_sites, get_args(MaskSites))
         check_choice("objective", self.objective, get_args(Objective))
-        check_choice("optimizer", self.optimizer, get_args(Optimizer))
         if self.compute_dtype is not None:
             check_choice("compute_dtype", self.compute_dtype, get_args(ComputeDtype))
         for name, holds, range_ in (
@@ -71,11 +61,35 @@ class DMBPConfig:
             ("learning_rate", _is(numbers.Real, self.learning_rate) and self.learning_rate > 0, "above 0"),
             ("decay", _is(numbers.Real, self.decay) and 0 <= self.decay < 1, "in [0, 1)"),
             ("eps", _is(numbers.Real, self.eps) and self.eps > 0, "above 0"),
-            ("mask_scale", _is(numbers.Real, self.mask_scale) and self.mask_scale > 0, "above 0"),
             ("start", _is(numbers.Real, self.start), "finite"),
         ):
             if not holds:
                 raise InputError(f"{name} must be {range_}, got {getattr(self, name)!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """The options of `fast`, which chooses all masks in one backward pass (`dmbp_jax.dmbp.sweep`).
+
+    Raises `InputError` for a value outside its range.
+
+    >>> SweepConfig().strength
+    2.0
+    """
+
+    strength: float = 2.0
+    """How far masks open and close: the root mean square of a site's `theta`, above 0."""
+    mask_sites: MaskSites = "relu"
+    """As in `DMBPConfig`."""
+    compute_dtype: ComputeDtype | None = None
+    """As in `DMBPConfig`."""
+
+    def __post_init__(self) -> None:
+        check_choice("mask_sites", self.mask_sites, get_args(MaskSites))
+        if self.compute_dtype is not None:
+            check_choice("compute_dtype", self.compute_dtype, get_args(ComputeDtype))
+        if not (_is(numbers.Real, self.strength) and self.strength > 0):
+            raise InputError(f"strength must be above 0, got {self.strength!r}")
 
 
 def _is(kind: type, value: object) -> bool:
@@ -83,32 +97,26 @@ def _is(kind: type, value: object) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)  # type: ignore[arg-type]
 
 
-PRESETS: dict[str, DMBPConfig] = {
-    "paper": DMBPConfig(),
-    "fast": DMBPConfig(
-        steps=2,
-        learning_rate=1.0,
-        optimizer="powerball",
-        mask_scale=2.0,
-        parts_apart=True,
-        mask_sites="relu",
-        objective="posneg",
-    ),
-}
-"""`"paper"`: exactly the paper's. `"fast"`: ours, found by the study in `notebooks/fast_preset.ipynb`; it
-departs from the paper in objective (`y- - y+` instead of Eq. 10), masks, their place, optimiser, and in what
-it makes of the two branches."""
+PRESETS: dict[str, DMBPConfig | SweepConfig] = {"paper": DMBPConfig(), "fast": SweepConfig()}
+"""`"paper"`: exactly the paper's. `"fast"`: ours, found by the study in `notebooks/study_parts.py`; it
+chooses its masks in one backward pass instead of 200 steps, and keeps the parts of the map apart."""
 
 
-def configure(preset: str = "paper", **options: Any) -> DMBPConfig:
+def configure(preset: str = "paper", **options: Any) -> DMBPConfig | SweepConfig:
     """A preset with single options replaced.
 
-    >>> configure("fast", steps=5)
-    DMBPConfig(steps=5, learning_rate=1.0, optimizer='powerball', decay=0.99, eps=1e-08, start=0.0, \
-mask_scale=2.0, parts_apart=True, mask_sites='relu', objective='posneg', compute_dtype=None)
+    Raises `InputError` for an unknown preset, an option that it does not have, and a value out of range.
+
+    >>> configure("fast", strength=3.0)
+    SweepConfig(strength=3.0, mask_sites='relu', compute_dtype=None)
     """
     check_choice("preset", preset, PRESETS)
-    known = [field.name for field in dataclasses.fields(DMBPConfig)]
+    known = [field.name for field in dataclasses.fields(PRESETS[preset])]
+    other = next(name for name in PRESETS if name != preset)
     for name in options:
+        if name not in known and name in (field.name for field in dataclasses.fields(PRESETS[other])):
+            raise InputError(
+                f"{name} is an option of preset={other!r}; preset={preset!r} has {', '.join(known)}"
+            )
         check_choice("option of dmbp", name, known)
     return dataclasses.replace(PRESETS[preset], **options)

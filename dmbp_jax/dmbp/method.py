@@ -1,25 +1,23 @@
 """DMBP for one image: Ruiz, Agudo, Moreno-Noguer, "Generating Attribution Maps with Disentangled Masked
 Backpropagation", ICCV 2021."""
 
-import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.dmbp.config import configure
+from dmbp_jax.dmbp.config import DMBPConfig, SweepConfig, configure
 from dmbp_jax.dmbp.mask_sites import masked_sites
 from dmbp_jax.dmbp.objective import Branch, Sites, mask_gradient, split
 from dmbp_jax.dmbp.optimize import optimize
 from dmbp_jax.dmbp.parts import keep_apart
+from dmbp_jax.dmbp.sweep import sweep
 from dmbp_jax.ops import Loop, cast_floats, iterative, target_score
-from dmbp_jax.rules import Masked, Tapped, read, record, tap
+from dmbp_jax.rules import Linearization, Masked, Tapped, read, record, tap
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Scores, Target
-
-LARGEST_EXPONENT = 120
-"""Of 2: a product of masks beyond it leaves float32 no room for activations."""
 
 
 @iterative
@@ -42,6 +40,9 @@ def dmbp(
     (Eq. 14) and `y~ = y - y+ - y-`. The attribution is `(dF+/dx + dF-/dx) * x` (Eq. 7), or with
     `parts_apart` what is above zero of the first and below zero of the second (`dmbp_jax.dmbp.parts`).
 
+    `preset="fast"`, ours, chooses all masks in one backward pass, from the logit down
+    (`dmbp_jax.dmbp.sweep`), and keeps the parts apart.
+
     Args:
         apply: the network.
         params: its parameters.
@@ -50,16 +51,15 @@ def dmbp(
         key: not used; DMBP draws nothing.
         preset: `"paper"` or `"fast"`; see `PRESETS`.
         return_masks: whether the result holds the masks.
-        return_history: whether the result holds the scores at every step.
-        **options: fields of `DMBPConfig` that replace the preset's.
+        return_history: whether the result holds the scores at every step; `"fast"` has no steps.
+        **options: fields of `DMBPConfig`, or under `"fast"` of `SweepConfig`, that replace the preset's.
 
     Returns:
         `values`, `positive` and `negative` of shape `(h, w, c)` in the unit of the logit, and the `scores`.
         With the parts apart, as under `"fast"`, `positive >= 0 >= negative`.
 
     Raises:
-        InputError: unknown preset or option, option out of range, nothing to mask, masks above 1 in a network
-            so deep that their product overflows.
+        InputError: unknown preset or option, option out of range, nothing to mask, a history of `"fast"`.
 
     >>> from dmbp_jax.rules import PLAIN
     >>> def apply(params, x, *, rule=PLAIN):
@@ -71,19 +71,53 @@ def dmbp(
     del key
     config = configure(preset, **options)
     dtype = image.dtype if config.compute_dtype is None else jnp.dtype(config.compute_dtype)
-    mask_dtype = image.dtype if jnp.finfo(image.dtype).bits >= 32 else jnp.dtype(jnp.float32)
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise InputError(
             f"compute_dtype={config.compute_dtype!r} needs 64-bit JAX: with jax.enable_x64(True): ..."
         )
     params, x = cast_floats((params, image), dtype)
+    if isinstance(config, DMBPConfig):
+        loop = _optimized(apply, params, x, target, config, return_history=return_history)
+    elif return_history:
+        raise InputError(f"preset={preset!r} takes no steps and has no history: preset='paper' has one")
+    else:
+        loop = Loop(0, (), lambda carry, _: carry, lambda _: _swept(apply, params, x, target, config))
+
+    def finish(found: _Found) -> Attribution:
+        positive, negative = found.positive.astype(image.dtype), found.negative.astype(image.dtype)
+        values = positive + negative
+        return Attribution(
+            values=values,
+            finite=jnp.isfinite(values).all() & jnp.isfinite(jnp.stack(found.scores)).all(),
+            scores=found.scores,
+            positive=positive,
+            negative=negative,
+            completeness_gap=found.completeness_gap,
+            masks=found.masks if return_masks else None,
+            history=found.history,
+        )
+
+    return loop.then(finish)
+
+
+class _Found(NamedTuple):
+    """What either preset comes to."""
+
+    positive: Image
+    negative: Image
+    scores: Scores
+    completeness_gap: Float[Array, ""] | None
+    masks: Sites
+    history: Scores | None = None
+
+
+def _optimized(
+    apply: Apply, params: Params, x: Image, target: Target, config: DMBPConfig, *, return_history: bool
+) -> Loop:
+    """The paper's optimisation."""
+    mask_dtype = _mask_dtype(x)
     logits, linearization, sites = record(apply, params, x)
     masked = masked_sites(sites, config.mask_sites)
-    if len(masked) * math.log2(config.mask_scale) > LARGEST_EXPONENT:
-        raise InputError(
-            f"the product of {len(masked)} masks of up to {config.mask_scale} overflows float32 in a network "
-            f"this deep: take preset='paper', or mask_scale up to {2 ** (LARGEST_EXPONENT / len(masked)):.2f}"
-        )
     total = target_score(logits.astype(mask_dtype), target)
 
     # Traced once, though both branches need them.
@@ -99,49 +133,59 @@ def dmbp(
     branch = Branch(forward, lambda masks: pass_through(masks).gradients)
     start = {site.name: jnp.full(site.shape, config.start, mask_dtype) for site in masked}
     loop = optimize(
-        lambda thetas: mask_gradient(branch, total, thetas, config.objective, scale=config.mask_scale),
+        lambda thetas: mask_gradient(branch, total, thetas, config.objective),
         start,
         config,
         keep_scores=return_history,
     )
 
-    def finish(optimized: tuple[Sites, Scores | None]) -> Attribution:
+    def finish(optimized: tuple[Sites, Scores | None]) -> _Found:
         thetas, history = optimized
-        masks = split(thetas, config.mask_scale)
+        masks = split(thetas)
         halves = [pass_through(half) for half in masks]
-        y_positive, y_negative = (half.score.astype(mask_dtype) for half in halves)
-
-        def scores(positive: Float[Array, ""], negative: Float[Array, ""]) -> Scores:
-            return Scores(total, positive, negative, total - positive - negative)
-
-        last = final = scores(y_positive, y_negative)
+        scores = last = _scores(total, *(half.score.astype(mask_dtype) for half in halves))
         positive, negative = (half.to_image * x for half in halves)
         if config.parts_apart:
             plain = pass_through({site.name: jnp.ones(site.shape, mask_dtype) for site in masked})
             positive, negative = keep_apart(positive, negative, plain.to_image * x)
-            final = scores(positive.sum(dtype=mask_dtype), negative.sum(dtype=mask_dtype))
-        positive, negative = positive.astype(image.dtype), negative.astype(image.dtype)
-        values = positive + negative
-        gap = None
-        if linearization.tangents or linearization.points:
-            # Without the tangents' constants the score is the inputs' and biases' share.
-            linear, _ = read(
-                apply, params, x, target, (), rule=Masked(linearization, {}, tangent_constants=False)
-            )
-            gap = total - linear.astype(mask_dtype)
-        return Attribution(
-            values=values,
-            finite=jnp.isfinite(values).all() & jnp.isfinite(jnp.stack(final)).all(),
-            scores=final,
-            positive=positive,
-            negative=negative,
-            completeness_gap=gap,
-            masks=masks[0] if return_masks else None,
-            history=None if history is None else _append(history, last),
-        )
+            scores = _scores_of(total, positive, negative)
+        gap = _gap(apply, params, x, target, at=linearization, total=total)
+        if history is not None:
+            history = jax.tree.map(jnp.append, history, last)
+        return _Found(positive, negative, scores, gap, masks[0], history)
 
     return loop.then(finish)
 
 
-def _append(history: Scores, last: Scores) -> Scores:
-    return jax.tree.map(jnp.append, history, last)
+def _swept(apply: Apply, params: Params, x: Image, target: Target, config: SweepConfig) -> _Found:
+    """Ours: one backward pass."""
+    _, linearization, sites = record(apply, params, x)
+    masked = masked_sites(sites, config.mask_sites)
+    swept = sweep(apply, params, x, target, masked, strength=config.strength)
+    total = target_score(swept.logits.astype(_mask_dtype(x)), target)
+    positive, negative = keep_apart(swept.positive * x, swept.negative * x, swept.plain * x)
+    gap = _gap(apply, params, x, target, at=linearization, total=total)
+    return _Found(positive, negative, _scores_of(total, positive, negative), gap, swept.masks)
+
+
+def _mask_dtype(x: Image) -> np.dtype:
+    return np.promote_types(x.dtype, np.float32)
+
+
+def _scores(total: Float[Array, ""], positive: Float[Array, ""], negative: Float[Array, ""]) -> Scores:
+    return Scores(total, positive, negative, total - positive - negative)
+
+
+def _scores_of(total: Float[Array, ""], positive: Image, negative: Image) -> Scores:
+    return _scores(total, positive.sum(dtype=total.dtype), negative.sum(dtype=total.dtype))
+
+
+def _gap(
+    apply: Apply, params: Params, x: Image, target: Target, *, at: Linearization, total: Float[Array, ""]
+) -> Float[Array, ""] | None:
+    """The part of the score that the constants of smooth operations' tangents account for; None without."""
+    if not (at.tangents or at.points):
+        return None
+    # Without the tangents' constants the score is the inputs' and biases' share.
+    linear, _ = read(apply, params, x, target, (), rule=Masked(at, {}, tangent_constants=False))
+    return total - linear.astype(total.dtype)

@@ -38,22 +38,22 @@ def objective(scores: Scores, which: Objective = "all") -> Float[Array, ""]:
     return scores.negative - scores.positive + abs(scores.nuisance)
 
 
-def split(thetas: Thetas, scale: float = 1.0) -> tuple[Sites, Sites]:
-    """The masks of the two branches, `m+ = scale sigmoid(theta)` and `m- = scale - m+`."""
-    positive = jax.tree.map(lambda theta: scale * jax.nn.sigmoid(theta), thetas)
-    return positive, jax.tree.map(lambda mask: scale - mask, positive)
+def split(thetas: Thetas) -> tuple[Sites, Sites]:
+    """The masks of the two branches, `m+ = sigmoid(theta)` and `m- = 1 - m+`."""
+    positive = jax.tree.map(jax.nn.sigmoid, thetas)
+    return positive, jax.tree.map(lambda mask: 1 - mask, positive)
 
 
 def mask_gradient(
-    branch: Branch, total: Float[Array, ""], thetas: Thetas, which: Objective, *, scale: float = 1.0
+    branch: Branch, total: Float[Array, ""], thetas: Thetas, which: Objective
 ) -> tuple[Thetas, Scores]:
     """The gradient of the objective at every theta, and the scores there.
 
-    `dy^s/dtheta_l = s (1 - m_l^s / scale) a_l^s da_l^s`: a forward and a backward pass of a branch. Eq. 10
+    `dy^s/dtheta_l = s (1 - m_l^s) a_l^s da_l^s`: a forward and a backward pass of a branch. Eq. 10
     needs the backward pass of one branch only: with `y~ = y - y+ - y-` put in, it is `y - 2 y+` where
     `y~ > 0` and `2 y- - y` where `y~ < 0`. At `y~ = 0` the first is taken, which is a subgradient.
     """
-    masks = split(thetas, scale)
+    masks = split(thetas)
     (y_positive, positive), (y_negative, negative) = (branch.forward(half) for half in masks)
     scores = Scores(total, y_positive, y_negative, total - y_positive - y_negative)
     pulled: Sequence[tuple[Sites, Sites]]
@@ -69,7 +69,7 @@ def mask_gradient(
         pulled, weight = [(masks[0], positive)], 1
     parts = [
         jax.tree.map(
-            lambda mask, a, da: -weight * (1 - mask / scale) * a.astype(mask.dtype) * da.astype(mask.dtype),
+            lambda mask, a, da: -weight * (1 - mask) * a.astype(mask.dtype) * da.astype(mask.dtype),
             half,
             outputs,
             branch.backward(half),

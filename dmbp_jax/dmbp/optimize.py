@@ -20,16 +20,7 @@ class _Carry(NamedTuple):
 
 
 def optimizer(config: DMBPConfig) -> optax.GradientTransformation:
-    """RMSProp: `v = decay v + (1 - decay) g^2`, `step = -learning_rate g / (sqrt(v) + eps)`, `v` from 0.
-
-    Or Powerball: `step = -learning_rate s / rms(s)`, `s = sign(g) sqrt(|g|)`, the root mean square taken over
-    the entries of a site that are not zero.
-    """
-    if config.optimizer == "powerball":
-        return optax.chain(
-            optax.stateless(lambda gradient, _: jax.tree.map(_powerball, gradient)),
-            optax.scale(-config.learning_rate),
-        )
+    """RMSProp: `v = decay v + (1 - decay) g^2`, `step = -learning_rate g / (sqrt(v) + eps)`, `v` from 0."""
     return optax.rmsprop(
         config.learning_rate,
         decay=config.decay,
@@ -69,12 +60,3 @@ def optimize(
         step,
         lambda carry: (carry.thetas, carry.history),
     )
-
-
-def _powerball(gradient: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    size = jnp.abs(gradient)
-    biggest = size.max()
-    # Relative to the largest, nothing underflows; a site that is dead altogether stays where it is.
-    root = jnp.sqrt(size / jnp.where(biggest > 0, biggest, 1))
-    square = (root**2).sum() / jnp.maximum((size > 0).astype(size.dtype).sum(), 1)
-    return jnp.sign(gradient) * root / jnp.sqrt(jnp.where(square > 0, square, 1))

@@ -67,7 +67,8 @@ def choose_contestants(
 ) -> tuple[Contestant, ...]:
     """The contestants of those names, each once; `table1`, `table2`, `table3` and `all` stand for several.
 
-    `steps` is DMBP's number of steps in place of the preset's. Raises `InputError` for an unknown name.
+    `steps` is DMBP's number of steps in place of the preset's. Raises `InputError` for an unknown name, and
+    for steps of the preset `"fast"`, which takes none.
 
     >>> chosen = choose_contestants(["table3"], preset="paper", architecture="resnet50", output="softmax")
     >>> [one.name for one in chosen], chosen[0].options
@@ -83,6 +84,8 @@ def choose_contestants(
                 else choose_method(name, preset, architecture=architecture, output=output)
             )
             if method is METHODS["dmbp"] and steps is not None:
+                if options["preset"] == "fast":
+                    raise InputError("preset fast takes no steps: leave steps out, or take preset paper")
                 options = {**options, "steps": steps}
             if name in _TIMES_INPUT:
                 options = {**options, "multiply_by_inputs": True}

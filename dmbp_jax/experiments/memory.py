@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dmbp_jax.dmbp import configure
+from dmbp_jax.dmbp import DMBPConfig, configure
 from dmbp_jax.dmbp.mask_sites import masked_sites
 from dmbp_jax.experiments.chunk_size import program_bytes
 from dmbp_jax.experiments.explain import explain
@@ -22,7 +22,7 @@ class Memory(NamedTuple):
     masks: int
     """Their `theta`, float32."""
     optimiser: int
-    """RMSProp's running mean of squares, float32; Powerball remembers nothing."""
+    """RMSProp's running mean of squares, float32; the preset `fast` has none."""
     total: int
     """Everything that XLA keeps at its peak: the two above, their gradients and both branches' masks, gates,
     activations, the image and the results."""
@@ -63,5 +63,5 @@ def count_memory(
         return sum(program_bytes(jax.jit(explain_all).lower(params, images, targets).compile()))
 
     each = needed(2) - needed(1)
-    optimiser = 4 * masked if config.optimizer == "rmsprop" else 0
+    optimiser = 4 * masked if isinstance(config, DMBPConfig) else 0
     return Memory(masked, 4 * masked, optimiser, each, parameters)

@@ -48,6 +48,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Methods with options, under names of their own: the ablations of Table 1."""
 
+FEWER_STEPS: dict[str, Any] = {"steps": 10, "learning_rate": 0.1}
+"""For a quick look at an ablation, which is one of the paper's optimisation and not of a sweep."""
+
 
 def get_method(method: str | Method) -> Method:
     """The method of that name, or the method itself; `InputError` names the known ones."""
@@ -62,20 +65,23 @@ def choose_method(
 ) -> tuple[Method, dict[str, Any]]:
     """A method or variant, with the options that depend on the preset or on the network.
 
-    DMBP takes the preset itself; RISE takes the network's output activation, and its paper's number of masks
+    DMBP takes the preset itself, but its ablations are the paper's optimisation, under `"fast"` with fewer
+    and larger steps; RISE takes the network's output activation, and its paper's number of masks
     (8000 for ResNets, 4000 else) under `"paper"`, 1000 under `"fast"`; LPR takes the output activation.
     Everything else runs with its defaults, its own paper's.
 
     >>> choose_method("rise", "paper", architecture="resnet50", output="softmax")[1]
     {'n_masks': 8000, 'output': 'softmax'}
     >>> choose_method("dmbp_posneg", "fast", architecture="resnet50", output="softmax")[1]
-    {'preset': 'fast', 'objective': 'posneg'}
+    {'preset': 'paper', 'steps': 10, 'learning_rate': 0.1, 'objective': 'posneg'}
     """
     check_choice("preset", preset, PRESETS)
     check_choice("method", name, [*METHODS, *VARIANTS])
     base, options = VARIANTS.get(name, (name, {}))
     method = METHODS[base]
     if base == "dmbp":
+        if options and preset == "fast":
+            return method, {"preset": "paper", **FEWER_STEPS, **options}
         return method, {"preset": preset, **options}
     if base == "rise":
         paper = 8000 if architecture.startswith("resnet") else 4000

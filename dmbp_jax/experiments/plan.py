@@ -50,7 +50,7 @@ class Evaluation:
     """`"paper"`: 200 steps of DMBP, RISE's own number of masks, and five random images of each class of
     ImageNet. `"fast"`: a quick look."""
     steps: int | None = None
-    """DMBP's number of steps in place of the preset's."""
+    """DMBP's number of steps in place of the 200 of preset `"paper"`."""
     target: str = "truth"
     """What is explained: `"truth"`, each true class in turn, or `"predicted"`, the most likely class."""
     limit: int | None = None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dmbp_jax.data.atomic import atomic_path
-from dmbp_jax.dmbp import PRESETS
+from dmbp_jax.dmbp import DMBPConfig
 from dmbp_jax.experiments.paper_tables import published_setup
 from dmbp_jax.experiments.report_tables import Setup, metric_table, overview_table, paper_table
 from dmbp_jax.experiments.store import Picture, Store, open_store
@@ -17,7 +17,7 @@ from dmbp_jax.experiments.titles import get_metric, method_title
 from dmbp_jax.viz.report import Chart, Curve, Example, Report, Section, render_report
 
 NAME = "report.html"
-PAPER_STEPS = PRESETS["paper"].steps
+PAPER_STEPS = DMBPConfig.steps
 FOOTER = (
     "Means go over explained targets. Intervals are the bootstrap's 95 % percentile intervals, for which "
     "whole images are drawn, since the targets of one image are not independent. Published figures: A. Ruiz, "

@@ -14,7 +14,7 @@ import numpy as np
 import dmbp_jax as dmbp
 from dmbp_jax import ops
 from dmbp_jax.attribution import FullGradients, full_gradients, meta_saliency, virtual_identity
-from dmbp_jax.dmbp import PRESETS, DMBPConfig, configure, masked_sites, objective
+from dmbp_jax.dmbp import PRESETS, DMBPConfig, SweepConfig, configure, masked_sites, objective
 from dmbp_jax.dmbp import dmbp as dmbp_method
 from dmbp_jax.experiments import METHODS, explain
 from dmbp_jax.gated import Gated, GatedApply, gated
@@ -199,15 +199,18 @@ def look_inside(params: Params, image: Image, target: Target) -> dict[str, tuple
 
 def choose_options(scores: Scores) -> tuple[int, float]:
     """Presets and single options."""
-    config: DMBPConfig = configure("fast", steps=3)
-    slower: DMBPConfig = dataclasses.replace(PRESETS["paper"], learning_rate=0.1)
-    assert dmbp.PRESETS["fast"] != dmbp.DMBPConfig(steps=3, objective="positive")
+    config: DMBPConfig = DMBPConfig(steps=3)
+    quicker: DMBPConfig = dataclasses.replace(config, learning_rate=0.1)
+    assert dmbp.PRESETS["fast"] == configure("fast", strength=2.0) == dmbp.SweepConfig()
+    assert PRESETS["paper"] == dmbp.DMBPConfig()
+    stronger: SweepConfig = dataclasses.replace(dmbp.SweepConfig(), strength=4.0)
+    assert stronger.mask_sites == "relu"
     try:
         configure("papr")
     except dmbp.InputError as error:
         assert "paper" in str(error)  # noqa: PT017
     loss: jax.Array = objective(scores, config.objective)
-    return config.steps, slower.learning_rate + float(loss)
+    return config.steps, quicker.learning_rate + float(loss)
 
 
 def use_operations(image: Image) -> jax.Array:

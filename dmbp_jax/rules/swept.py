@@ -1,0 +1,130 @@
+"""The rule of the preset `fast`: masks that a backward pass chooses on its way from the logit to the image.
+
+A pass of one image in three equal rows, whose cotangents are those of the plain network, of the positive and
+of the negative branch. The values are the plain network's; at each masked site, what arrives there in the
+three rows decides the masks, and the branches go on through them. So the masks of a layer are chosen when
+those of all layers above are known.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Inexact
+
+from dmbp_jax.rules.plain import Plain
+from dmbp_jax.typing import Role
+
+PLAIN_WEIGHT = 4.0
+"""Of the plain network's contributions beside those of one branch, when masks are chosen."""
+
+
+def choose_theta(
+    contributions: Float[Array, "3 *shape"], *, strength: float, by_location: bool = False
+) -> Float[Array, "*shape"]:
+    """`theta = strength * s / rms(s)`, `s = sign(c) sqrt(|c|)` (Powerball; Yuan et al., 2016), the root mean
+    square taken over the entries that are not zero.
+
+    `c = 4 c0 + c+ + c-`, where each of the three, `a * dy/da` in a row of `contributions`, is divided by the
+    sum of its magnitudes, so that none outweighs the others.
+
+    Args:
+        contributions: of the plain network, the positive and the negative branch, in any unit.
+        strength: at least 0; at 0 every mask is the same, and at infinity it opens or closes.
+        by_location: whether a location decides as a whole, by the sum over channels, the last axis.
+
+    >>> rows = jnp.asarray([[1.0, -1.0, 0.0]] * 3)
+    >>> choose_theta(rows, strength=2.0).tolist()
+    [2.0, -2.0, 0.0]
+    """
+    sizes = jnp.abs(contributions)
+    axes = tuple(range(1, contributions.ndim))
+    largest = sizes.max(axis=axes, keepdims=True)
+    # Relative to the largest first: nothing overflows, and a row that is dead decides nothing.
+    rows = contributions / jnp.where(largest > 0, largest, 1)
+    rows = rows / jnp.maximum(jnp.abs(rows).sum(axis=axes, keepdims=True), 1)
+    plain, positive, negative = rows
+    c = PLAIN_WEIGHT * plain + positive + negative
+    if by_location:
+        c = jnp.broadcast_to(c.sum(axis=-1, keepdims=True), c.shape)
+    size = jnp.abs(c)
+    biggest = size.max()
+    root = jnp.sqrt(size / jnp.where(biggest > 0, biggest, 1))
+    square = (root**2).sum() / jnp.maximum((size > 0).astype(size.dtype).sum(), 1)
+    return strength * jnp.sign(c) * root / jnp.sqrt(jnp.where(square > 0, square, 1))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def sweep_masks(
+    strength: float,
+    scale: float,
+    by_location: bool,
+    a: Inexact[Array, "3 *shape"],
+    slot: Float[Array, "*shape"],
+) -> Inexact[Array, "3 *shape"]:
+    """`a`; backward the second row is multiplied by `m+ = scale sigmoid(theta)`, the third by
+    `m- = scale sigmoid(-theta)`, see `choose_theta`. `slot` is not used, and its gradient is `m+`."""
+    del strength, scale, by_location, slot
+    return a
+
+
+def _forward(
+    strength: float, scale: float, by_location: bool, a: Array, slot: Array
+) -> tuple[Array, tuple[Array, Array]]:
+    del strength, scale, by_location
+    return a, (a, slot)
+
+
+def _backward(
+    strength: float, scale: float, by_location: bool, residuals: tuple[Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
+    a, slot = residuals
+    contributions = a.astype(slot.dtype) * cotangent.astype(slot.dtype)
+    theta = choose_theta(contributions, strength=strength, by_location=by_location)
+    positive, negative = scale * jax.nn.sigmoid(theta), scale * jax.nn.sigmoid(-theta)
+    masks = jnp.stack([jnp.ones_like(positive), positive, negative])
+    return masks.astype(cotangent.dtype) * cotangent, positive
+
+
+sweep_masks.defvjp(_forward, _backward)
+
+
+@dataclasses.dataclass(frozen=True)
+class Swept(Plain):
+    """Plain values of three equal rows; backward, masks at the sites that have a slot.
+
+    Slots are zeros of the shape of their site's output, without batch axis, and receive the masks as their
+    gradients.
+    """
+
+    slots: dict[str, Float[Array, "..."]]
+    strength: float
+    scale: float
+    by_location: str | None = None
+    """The site at which a location decides as a whole."""
+
+    def relu(self, site: str, z: Inexact[Array, "3 *shape"]) -> Inexact[Array, "3 *shape"]:
+        """`max(z, 0)`, and a mask behind it."""
+        return self._sweep(site, super().relu(site, z))
+
+    def affine(self, site: str, z: Inexact[Array, "3 *shape"], role: Role) -> Inexact[Array, "3 *shape"]:
+        """`z`, and a mask behind it."""
+        return self._sweep(site, super().affine(site, z, role))
+
+    def piecewise(
+        self,
+        site: str,
+        z: Inexact[Array, "3 *shape"],
+        function: Callable[[Array], Array],
+        *,
+        smooth: bool = False,
+    ) -> Inexact[Array, "3 *shape"]:
+        """`function(z)`, and a mask behind it."""
+        return self._sweep(site, super().piecewise(site, z, function, smooth=smooth))
+
+    def _sweep(self, site: str, a: Inexact[Array, "3 *shape"]) -> Inexact[Array, "3 *shape"]:
+        if site not in self.slots:
+            return a
+        return sweep_masks(self.strength, self.scale, site == self.by_location, a, self.slots[site])
