@@ -1,4 +1,4 @@
-"""Red and blue on pairs of photographs, for the networks of `study_fast.py`: the rule of the preset `fast`.
+"""Red and blue on pairs of photographs, for the networks of `study_networks.py`: the rule of the preset `fast`.
 
 `python notebooks/study_parts.py SHARED CACHE resnet 26 24` prints, for 24 pairs of photographs that the network
 gets right, from the 26th on, the share of the red on the one and of the blue on the other
@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from study_fast import Network, Photo, load, photographs
+from study_networks import Network, Photo, load, photographs
 
 import dmbp_jax as dmbp
 from dmbp_jax.metrics import contrast_localization

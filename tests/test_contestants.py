@@ -47,7 +47,7 @@ def test_steps_and_preset_reach_every_dmbp():
     for name in ("dmbp", "dmbp_posneg"):
         assert choose("table1", steps=3)[name].describe()["options"]["steps"] == 3
     fast = choose("table1", preset="fast")
-    assert fast["dmbp"].describe()["options"]["strength"] == 2.0
+    assert fast["dmbp"].describe()["options"]["strength"] == 1.5
     # The ablations are of the paper's optimisation, here a short one.
     for name in ("dmbp_posneg", "dmbp_positive"):
         described = fast[name].describe()["options"]

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 COMMITTED = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 # These read what networks from PyPI gave, or count for minutes.
-RUN = sorted({*COMMITTED} - {"fast_preset", "what_to_expect"})
+RUN = sorted({*COMMITTED} - {"what_to_expect"})
 
 
 def read(name):

@@ -40,7 +40,7 @@ def by_hand(params, image, target, strength, places):
     masks = []
     for a, z, kernel, whole in ((a2, z2, second, places), (a1, z1, first, False)):
         c = np.zeros_like(a)
-        for weight, d in zip((4, 1, 1), flow, strict=True):
+        for weight, d in zip((8, 1, 1), flow, strict=True):
             given = a * d
             c += weight * given / np.abs(given).sum()
         if whole:

@@ -74,10 +74,10 @@ class SweepConfig:
     Raises `InputError` for a value outside its range.
 
     >>> SweepConfig().strength
-    2.0
+    1.5
     """
 
-    strength: float = 2.0
+    strength: float = 1.5
     """How far masks open and close: the root mean square of a site's `theta`, above 0."""
     mask_sites: MaskSites = "relu"
     """As in `DMBPConfig`."""

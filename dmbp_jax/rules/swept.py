@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Inexact
 from dmbp_jax.rules.plain import Plain
 from dmbp_jax.typing import Role
 
-PLAIN_WEIGHT = 4.0
+PLAIN_WEIGHT = 8.0
 """Of the plain network's contributions beside those of one branch, when masks are chosen."""
 
 
@@ -27,7 +27,7 @@ def choose_theta(
     """`theta = strength * s / rms(s)`, `s = sign(c) sqrt(|c|)` (Powerball; Yuan et al., 2016), the root mean
     square taken over the entries that are not zero.
 
-    `c = 4 c0 + c+ + c-`, where each of the three, `a * dy/da` in a row of `contributions`, is divided by the
+    `c = 8 c0 + c+ + c-`, where each of the three, `a * dy/da` in a row of `contributions`, is divided by the
     sum of its magnitudes, so that none outweighs the others.
 
     Args:

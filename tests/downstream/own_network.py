@@ -201,7 +201,7 @@ def choose_options(scores: Scores) -> tuple[int, float]:
     """Presets and single options."""
     config: DMBPConfig = DMBPConfig(steps=3)
     quicker: DMBPConfig = dataclasses.replace(config, learning_rate=0.1)
-    assert dmbp.PRESETS["fast"] == configure("fast", strength=2.0) == dmbp.SweepConfig()
+    assert dmbp.PRESETS["fast"] == configure("fast", strength=1.5) == dmbp.SweepConfig()
     assert PRESETS["paper"] == dmbp.DMBPConfig()
     stronger: SweepConfig = dataclasses.replace(dmbp.SweepConfig(), strength=4.0)
     assert stronger.mask_sites == "relu"
