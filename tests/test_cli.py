@@ -74,6 +74,7 @@ def test_output_lists_the_five_likeliest_classes(example, saved):
 
 def test_output_says_what_is_explained_and_how(example, saved):
     assert f"explained: {SPEC.classes[saved['target']]}, preset fast\n" in example.out
+    assert "one backward pass by our own rule" in example.out
     assert "--preset paper" in example.out
 
 
@@ -380,5 +381,6 @@ def test_an_ablation_is_a_method_of_the_command(tmp_path):
     assert run.code == 0, run.err
     assert SCORES.search(run.out)
     assert "step 10 of 10" in run.err
+    assert "one backward pass" not in run.out
     with np.load(tmp_path / "why.npz") as arrays:
         assert arrays["score_positive"] > 0

@@ -167,7 +167,7 @@ def _describe(one: Explained, spec: porting.ModelSpec, preset: str) -> str:
     if scores is not None:
         y, positive, negative, nuisance = (float(score) for score in scores)
         lines.append(f"y = {y:.4g}: y+ = {positive:.4g}, y- = {negative:.4g}, y~ = {nuisance:.4g}")
-    if scores is not None and preset == "fast":
+    if "dmbp" in one.attributions and preset == "fast":
         lines.append(
             "(one backward pass by our own rule; the paper's 200 steps give other maps and scores: "
             "--preset paper)"

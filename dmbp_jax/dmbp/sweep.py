@@ -31,7 +31,7 @@ ROOM = 0.7
 """Of the exponents of a dtype, how many the product of all masks may take."""
 
 
-class Swept3(NamedTuple):
+class SweptGradients(NamedTuple):
     """What one backward pass gives."""
 
     logits: Inexact[Array, "k"]
@@ -53,7 +53,7 @@ def sweep(
     masked: Sequence[Site],
     *,
     strength: float = SweepConfig.strength,
-) -> Swept3:
+) -> SweptGradients:
     """Choose the masks at `masked` from the logit down, `m+ = scale sigmoid(theta)` and `m- = scale - m+`.
 
     Equation and options of `theta`: `dmbp_jax.rules.swept.choose_theta`. The scale is 2, by which depth does
@@ -82,4 +82,4 @@ def sweep(
     )
     at_logits = jax.grad(lambda row: target_score(row.astype(mask_dtype), target))(logits[0])
     (plain, positive, negative), masks = backward(jnp.stack([at_logits] * 3))
-    return Swept3(logits[0], plain, positive, negative, masks)
+    return SweptGradients(logits[0], plain, positive, negative, masks)
