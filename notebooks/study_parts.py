@@ -1,11 +1,12 @@
 """Red and blue on pairs of photographs, for the networks of `study_networks.py`: the rule of the preset `fast`.
 
-`python notebooks/study_parts.py SHARED CACHE resnet 26 24` prints, for 24 pairs of photographs that the network
-gets right, from the 26th on, the share of the red on the one and of the blue on the other
-(`contrast_localization`), of `fast`, of its rule changed in one place, of the paper's optimisation with fewer
-and larger steps, and of two methods to compare with; with 95 % intervals of the bootstrap over pairs. The rule
-was chosen on SqueezeNet's first 12 pairs, the ResNet's first 25 and the VGG's first 5. `CACHE` is a folder for
-what PyPI gives; `SHARED` holds photographs and probes.
+`python notebooks/study_parts.py SHARED CACHE resnet 26 25 3` takes 25 of the photographs that the network gets
+right, from the 26th on, and puts each beside the next three of another class. For these pairs it prints the
+share of the red on the one and of the blue on the other (`contrast_localization`), of `fast`, of its rule
+changed in one place, of the paper's optimisation with fewer and larger steps, and of two methods to compare
+with; with 95 % intervals of the bootstrap over photographs, since pairs that share one are not independent.
+The rule was chosen on SqueezeNet's first 13 photographs, the ResNet's first 26 and the VGG's first 6. `CACHE` is
+a folder for what PyPI gives; `SHARED` holds photographs and probes.
 """
 
 import sys
@@ -37,12 +38,13 @@ def recognized(network: Network, photos: list[Photo]) -> list[Photo]:
     return [photo for photo in photos if int(predict(network.params, photo.image)) == photo.target]
 
 
-def pair(photos: list[Photo]) -> list[tuple[Photo, Photo]]:
-    """Each photograph beside the next one of another class, as `dmbp_jax.data.make_pairs` does."""
+def pair(photos: list[Photo], neighbours: int) -> list[tuple[int, Photo, Photo]]:
+    """The place of a photograph, it, and one of the next `neighbours` of another class, the first behind the
+    last."""
     pairs = []
     for place, left in enumerate(photos):
-        others = photos[place + 1 :] + photos[:place]
-        pairs.append((left, next(other for other in others if other.target != left.target)))
+        others = [other for other in photos[place + 1 :] + photos[:place] if other.target != left.target]
+        pairs += [(place, left, other) for other in others[:neighbours]]
     return pairs
 
 
@@ -60,31 +62,40 @@ def maps(network: Network, image: jax.Array, weights: jax.Array) -> dict[str, np
     return found
 
 
-def interval(values: np.ndarray) -> str:
-    """The mean, and its 95 % percentile interval of the bootstrap."""
-    values = values[~np.isnan(values)]
-    drawn = np.random.default_rng(0).choice(values, (10_000, len(values))).mean(axis=1)
+def interval(values: np.ndarray, places: np.ndarray) -> str:
+    """The mean, and its 95 % percentile interval of the bootstrap over the photographs on the left."""
+    known = ~np.isnan(values)
+    members = [np.flatnonzero((places == place) & known) for place in np.unique(places)]
+    rng = np.random.default_rng(0)
+    drawn = [
+        values[np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])].mean()
+        for _ in range(10_000)
+    ]
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return f"{values.mean():.3f} ({low:.3f} to {high:.3f})"
+    return f"{values[known].mean():.3f} ({low:.3f} to {high:.3f})"
 
 
 def main() -> None:
     """Print the table of one network."""
     shared, cache, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    first, count = int(sys.argv[4]), int(sys.argv[5])
+    first, count, neighbours = map(int, sys.argv[4:7])
     network = load(name, shared, cache)
+    photos = recognized(network, photographs(network, shared))[first : first + count]
+    pairs = pair(photos, neighbours)
     shares: dict[str, list[tuple[float, float]]] = {}
-    for left, right in pair(recognized(network, photographs(network, shared)))[first : first + count]:
+    for _, left, right in pairs:
         image = jnp.asarray(np.concatenate([left.image, right.image], axis=1))
         classes = jax.eval_shape(network.apply, network.params, image[None]).shape[1]
         weights = dmbp.contrast(classes, left.target, right.target)
         here = np.broadcast_to(np.arange(image.shape[1]) < left.image.shape[1], image.shape[:2])
         for method, heatmap in maps(network, image, weights).items():
             shares.setdefault(method, []).append(contrast_localization(heatmap, here, ~here))
-        print(f"{len(shares['fast'])} of {count}", file=sys.stderr, flush=True)
+        print(f"{len(shares['fast'])} of {len(pairs)}", file=sys.stderr, flush=True)
+    places = np.array([place for place, _, _ in pairs])
+    print(f"{len(photos)} photographs, {len(pairs)} pairs")
     for method, found in shares.items():
         red, blue = np.array(found).T
-        print(f"{method:<20} red {interval(red)}   blue {interval(blue)}   of {len(found)} pairs")
+        print(f"{method:<20} red {interval(red, places)}   blue {interval(blue, places)}")
 
 
 if __name__ == "__main__":

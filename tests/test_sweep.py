@@ -10,7 +10,7 @@ import dmbp_jax
 from dmbp_jax.checks import InputError
 from dmbp_jax.dmbp.sweep import sweep
 from dmbp_jax.rules import PLAIN, find_sites
-from dmbp_jax.rules.swept import choose_theta
+from dmbp_jax.rules.swept import Choice, choose_theta
 
 RNG = np.random.default_rng(0)
 
@@ -21,26 +21,30 @@ def network():
 
 
 def located(params, images, *, rule=PLAIN):
-    """Two layers of 1 x 1 convolutions, the mean over places, and a class layer."""
-    first, second, last = params
+    """Three layers of 1 x 1 convolutions, the mean over places, and a class layer."""
+    first, second, third, last = params
     h = rule.relu("first", images @ first + 0.1)
     h = rule.relu("second", h @ second - 0.2)
+    h = rule.relu("third", h @ third + 0.1)
     return h.mean(axis=(1, 2)) @ last
 
 
 def by_hand(params, image, target, strength, places):
     """`(3, h, w, c)`: the gradients of the plain network and both branches; the masks; written for loops."""
-    first, second, last = params
+    first, second, third, last = params
     z1 = image @ first + 0.1
     a1 = np.maximum(z1, 0)
     z2 = a1 @ second - 0.2
     a2 = np.maximum(z2, 0)
+    z3 = a2 @ third + 0.1
+    a3 = np.maximum(z3, 0)
     height, width, _ = image.shape
     flow = [np.tile(last[:, target] / (height * width), (height, width, 1)) for _ in range(3)]
     masks = []
-    for a, z, kernel, whole in ((a2, z2, second, places), (a1, z1, first, False)):
+    layers = ((a3, z3, third, places, 0), (a2, z2, second, False, 6), (a1, z1, first, False, 12))
+    for a, z, kernel, whole, of_plain in layers:
         c = np.zeros_like(a)
-        for weight, d in zip((8, 1, 1), flow, strict=True):
+        for weight, d in zip((of_plain, 1, 1), flow, strict=True):
             given = a * d
             c += weight * given / np.abs(given).sum()
         if whole:
@@ -57,15 +61,15 @@ def by_hand(params, image, target, strength, places):
 @pytest.mark.parametrize("strength", [0.5, 2.0])
 @pytest.mark.parametrize("target", [0, 1])
 def test_a_slow_program_gives_the_same(strength, target):
-    params = tuple(RNG.normal(size=shape) for shape in ((3, 5), (5, 4), (4, 2)))
+    params = tuple(RNG.normal(size=shape) for shape in ((3, 5), (5, 4), (4, 4), (4, 2)))
     image = RNG.normal(size=(3, 4, 3))
     expected, masks = by_hand(params, image, target, strength, places=True)
     with jax.enable_x64(True):
         sites = find_sites(located, params, jnp.asarray(image))
         found = sweep(located, params, jnp.asarray(image), jnp.asarray(target), sites, strength=strength)
         np.testing.assert_allclose(jnp.stack(found[1:4]), expected, rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(found.masks["first"], masks[0], rtol=1e-6)
-        np.testing.assert_allclose(found.masks["second"], masks[1], rtol=1e-6)
+        for name, expected_masks in zip(("first", "second", "third"), masks, strict=True):
+            np.testing.assert_allclose(found.masks[name], expected_masks, rtol=1e-6)
         plain = jax.grad(lambda x: located(params, x[None])[0, target])(jnp.asarray(image))
         np.testing.assert_allclose(found.plain, plain, rtol=1e-9)
 
@@ -109,10 +113,11 @@ def test_great_strength_takes_paths_of_one_sign():
 def test_theta_does_not_depend_on_units(unit):
     """One closed gate, contributions far apart, and a row of another size."""
     rows = np.asarray([[4.0, -1.0, 0.0, 1e-6]] * 3) * np.asarray([[1.0], [3.0], [0.0]])
-    theta = choose_theta(jnp.asarray(unit * rows, jnp.float32), strength=2.0)
+    choice = Choice(strength=2.0, plain_weight=8.0, scale=2.0)
+    theta = choose_theta(jnp.asarray(unit * rows, jnp.float32), choice)
     s = np.sign(rows[0]) * np.sqrt(np.abs(rows[0]))
     np.testing.assert_allclose(theta, 2 * s / np.sqrt((s**2).sum() / 3), rtol=1e-5)
-    np.testing.assert_array_equal(choose_theta(jnp.zeros((3, 4)), strength=2.0), np.zeros(4))
+    np.testing.assert_array_equal(choose_theta(jnp.zeros((3, 4)), choice), np.zeros(4))
 
 
 @pytest.mark.parametrize("depth", [121, 400])

@@ -8,7 +8,12 @@ a layer are chosen when everything above is settled, and once is enough.
 What decides at an activation is what it contributes to the score, `a * dy/da`, in the plain network and in
 both branches. At the last map a location decides as a whole, by its sum over channels, as in Grad-CAM: there
 a single channel speaks for the target at one place and against it at another, for no reason but that it is
-active, and only the sum says which. The study is `notebooks/study_parts.py`.
+active, and only the sum says which.
+
+The plain network's weight is 0 at the logit and grows with the number of masked sites above. What it is good
+for was measured, not derived: near the logit any weight of it lets one thing in the image take both branches
+now and then; near the image it keeps the masks to what the plain network says of each pixel, without which
+the blue is no evidence against the target. The study is `notebooks/study_parts.py`.
 """
 
 import functools
@@ -24,8 +29,11 @@ from dmbp_jax.dmbp.config import SweepConfig
 from dmbp_jax.dmbp.objective import Sites
 from dmbp_jax.ops import target_score
 from dmbp_jax.rules import Site
-from dmbp_jax.rules.swept import Swept
+from dmbp_jax.rules.swept import Choice, Swept
 from dmbp_jax.typing import Apply, Image, Params, Target
+
+PLAIN_WEIGHT = 12.0
+"""Of the plain network's contributions beside those of one branch, at the masks next to the image."""
 
 ROOM = 0.7
 """Of the exponents of a dtype, how many the product of all masks may take."""
@@ -68,14 +76,7 @@ def sweep(
     ([1.0, -1.0], [True, False])
     """
     mask_dtype = np.promote_types(image.dtype, np.float32)
-    most = ROOM * jnp.finfo(image.dtype).maxexp
-    maps = [site.name for site in masked if len(site.shape) == 3]
-    rule = functools.partial(
-        Swept,
-        strength=strength,
-        scale=min(2.0, 2.0 ** (most / len(masked))),
-        by_location=maps[-1] if maps else None,
-    )
+    rule = functools.partial(Swept, choices=_choices(masked, strength, image.dtype))
     slots = {site.name: jnp.zeros(site.shape, mask_dtype) for site in masked}
     logits, backward = jax.vjp(
         lambda x, slots: apply(params, x, rule=rule(slots)), jnp.stack([image] * 3), slots
@@ -83,3 +84,15 @@ def sweep(
     at_logits = jax.grad(lambda row: target_score(row.astype(mask_dtype), target))(logits[0])
     (plain, positive, negative), masks = backward(jnp.stack([at_logits] * 3))
     return SweptGradients(logits[0], plain, positive, negative, masks)
+
+
+def _choices(masked: Sequence[Site], strength: float, dtype: np.dtype) -> dict[str, Choice]:
+    """How the masks of each site are chosen; the sites are in the order of the forward pass."""
+    most = ROOM * jnp.finfo(dtype).maxexp
+    scale = min(2.0, 2.0 ** (most / len(masked)))
+    maps = [site.name for site in masked if len(site.shape) == 3]
+    above = np.arange(len(masked))[::-1] / max(len(masked) - 1, 1)
+    return {
+        site.name: Choice(strength, PLAIN_WEIGHT * float(share), scale, by_location=site.name in maps[-1:])
+        for site, share in zip(masked, above, strict=True)
+    }

@@ -8,7 +8,8 @@ those of all layers above are known.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,26 +18,33 @@ from jaxtyping import Array, Float, Inexact
 from dmbp_jax.rules.plain import Plain
 from dmbp_jax.typing import Role
 
-PLAIN_WEIGHT = 8.0
-"""Of the plain network's contributions beside those of one branch, when masks are chosen."""
+
+class Choice(NamedTuple):
+    """How the masks of one site are chosen."""
+
+    strength: float
+    """At least 0; at 0 every mask is the same, and at infinity it opens or closes."""
+    plain_weight: float
+    """The plain network's beside the weight of one branch."""
+    scale: float
+    """What the two masks of an activation sum up to."""
+    by_location: bool = False
+    """Whether a location decides as a whole, by the sum over channels, the last axis."""
 
 
-def choose_theta(
-    contributions: Float[Array, "3 *shape"], *, strength: float, by_location: bool = False
-) -> Float[Array, "*shape"]:
+def choose_theta(contributions: Float[Array, "3 *shape"], choice: Choice) -> Float[Array, "*shape"]:
     """`theta = strength * s / rms(s)`, `s = sign(c) sqrt(|c|)` (Powerball; Yuan et al., 2016), the root mean
     square taken over the entries that are not zero.
 
-    `c = 8 c0 + c+ + c-`, where each of the three, `a * dy/da` in a row of `contributions`, is divided by the
-    sum of its magnitudes, so that none outweighs the others.
+    `c = w c0 + c+ + c-` with `w` the plain network's weight, where each of the three, `a * dy/da` in a row of
+    `contributions`, is divided by the sum of its magnitudes, so that none outweighs the others.
 
     Args:
         contributions: of the plain network, the positive and the negative branch, in any unit.
-        strength: at least 0; at 0 every mask is the same, and at infinity it opens or closes.
-        by_location: whether a location decides as a whole, by the sum over channels, the last axis.
+        choice: `strength`, `plain_weight` and `by_location`; `scale` plays no part.
 
     >>> rows = jnp.asarray([[1.0, -1.0, 0.0]] * 3)
-    >>> choose_theta(rows, strength=2.0).tolist()
+    >>> choose_theta(rows, Choice(strength=2.0, plain_weight=1.0, scale=2.0)).tolist()
     [2.0, -2.0, 0.0]
     """
     sizes = jnp.abs(contributions)
@@ -46,44 +54,36 @@ def choose_theta(
     rows = contributions / jnp.where(largest > 0, largest, 1)
     rows = rows / jnp.maximum(jnp.abs(rows).sum(axis=axes, keepdims=True), 1)
     plain, positive, negative = rows
-    c = PLAIN_WEIGHT * plain + positive + negative
-    if by_location:
+    c = choice.plain_weight * plain + positive + negative
+    if choice.by_location:
         c = jnp.broadcast_to(c.sum(axis=-1, keepdims=True), c.shape)
     size = jnp.abs(c)
     biggest = size.max()
     root = jnp.sqrt(size / jnp.where(biggest > 0, biggest, 1))
     square = (root**2).sum() / jnp.maximum((size > 0).astype(size.dtype).sum(), 1)
-    return strength * jnp.sign(c) * root / jnp.sqrt(jnp.where(square > 0, square, 1))
+    return choice.strength * jnp.sign(c) * root / jnp.sqrt(jnp.where(square > 0, square, 1))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def sweep_masks(
-    strength: float,
-    scale: float,
-    by_location: bool,
-    a: Inexact[Array, "3 *shape"],
-    slot: Float[Array, "*shape"],
+    choice: Choice, a: Inexact[Array, "3 *shape"], slot: Float[Array, "*shape"]
 ) -> Inexact[Array, "3 *shape"]:
     """`a`; backward the second row is multiplied by `m+ = scale sigmoid(theta)`, the third by
     `m- = scale sigmoid(-theta)`, see `choose_theta`. `slot` is not used, and its gradient is `m+`."""
-    del strength, scale, by_location, slot
+    del choice, slot
     return a
 
 
-def _forward(
-    strength: float, scale: float, by_location: bool, a: Array, slot: Array
-) -> tuple[Array, tuple[Array, Array]]:
-    del strength, scale, by_location
+def _forward(choice: Choice, a: Array, slot: Array) -> tuple[Array, tuple[Array, Array]]:
+    del choice
     return a, (a, slot)
 
 
-def _backward(
-    strength: float, scale: float, by_location: bool, residuals: tuple[Array, Array], cotangent: Array
-) -> tuple[Array, Array]:
+def _backward(choice: Choice, residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     a, slot = residuals
     contributions = a.astype(slot.dtype) * cotangent.astype(slot.dtype)
-    theta = choose_theta(contributions, strength=strength, by_location=by_location)
-    positive, negative = scale * jax.nn.sigmoid(theta), scale * jax.nn.sigmoid(-theta)
+    theta = choose_theta(contributions, choice)
+    positive, negative = choice.scale * jax.nn.sigmoid(theta), choice.scale * jax.nn.sigmoid(-theta)
     masks = jnp.stack([jnp.ones_like(positive), positive, negative])
     return masks.astype(cotangent.dtype) * cotangent, positive
 
@@ -100,10 +100,8 @@ class Swept(Plain):
     """
 
     slots: dict[str, Float[Array, "..."]]
-    strength: float
-    scale: float
-    by_location: str | None = None
-    """The site at which a location decides as a whole."""
+    choices: Mapping[str, Choice]
+    """How the masks are chosen, for each site that has a slot."""
 
     def relu(self, site: str, z: Inexact[Array, "3 *shape"]) -> Inexact[Array, "3 *shape"]:
         """`max(z, 0)`, and a mask behind it."""
@@ -127,4 +125,4 @@ class Swept(Plain):
     def _sweep(self, site: str, a: Inexact[Array, "3 *shape"]) -> Inexact[Array, "3 *shape"]:
         if site not in self.slots:
             return a
-        return sweep_masks(self.strength, self.scale, site == self.by_location, a, self.slots[site])
+        return sweep_masks(self.choices[site], a, self.slots[site])
