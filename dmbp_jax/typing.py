@@ -83,6 +83,11 @@ class Apply(Protocol):
         """Logits `(n, k)` of images `(n, h, w, c)`."""
 
 
+def takes_any_rank(apply: Apply) -> bool:
+    """Whether a network says of itself, by an attribute `any_rank`, that its inputs need not be images."""
+    return bool(getattr(apply, "any_rank", False))
+
+
 class Scores(NamedTuple):
     """How the explained logit `y` divides (Eq. 14): `total = positive + negative + nuisance`.
 

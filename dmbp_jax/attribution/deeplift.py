@@ -29,7 +29,6 @@ def deeplift(
     ReLU followed by a max-pool. `key` is not used. Raises `InputError` for an unknown or misshapen
     `baseline`.
     """
-    del key
     start = make_baseline(image, baseline)
 
     def scores(x: Image) -> tuple[jax.Array, jax.Array]:

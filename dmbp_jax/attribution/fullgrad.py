@@ -1,15 +1,13 @@
 """FullGrad: Srinivas and Fleuret, "Full-Gradient Representation for Neural Network Visualization", NeurIPS
 2019."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmbp_jax.attribution.result import attribution
-from dmbp_jax.checks import InputError, check_is_image
-from dmbp_jax.gated import GatedApply
+from dmbp_jax.checks import check_is_image
 from dmbp_jax.ops import min_max, upsample
 from dmbp_jax.rules import biases_at, find_sites, tap
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
@@ -28,17 +26,13 @@ class FullGradients(NamedTuple):
 def full_gradients(apply: Apply, params: Params, image: Image, target: Target) -> FullGradients:
     """`y = <dy/dx, x> + sum_l <dy/db_l, b_l>`, every product at its position.
 
-    The biases are those of folded batch-norms where there were any. A network of `dmbp_jax.models` has them
-    in its parameters, at the path that the site's name spells. Of a gated network a layer's bias is what it
-    makes of zeros, and the constant part of a piecewise linear activation is one more.
+    A layer's bias is what it makes of zeros, batch-norm behind it included, and the constant part of a
+    piecewise linear activation is one more.
     """
     sites = [site for site in find_sites(apply, params, image) if site.kind in ("affine", "piecewise")]
     tapped = tap(apply, params, image, target, sites)
-    if isinstance(apply, GatedApply):
-        found = biases_at(apply, params, image)
-    else:
-        found = {site.name: jnp.broadcast_to(_bias(params, site.name), site.shape) for site in sites}
-    biases = {name: to_z * found[name] for name, to_z in tapped.gradients.items()}
+    at = biases_at(apply, params, image)
+    biases = {name: to_z * at[name] for name, to_z in tapped.gradients.items()}
     return FullGradients(tapped.score, tapped.to_image * image, biases)
 
 
@@ -52,19 +46,9 @@ def fullgrad(
     centres (theirs aligns the corners), and a batch-norm is folded into its convolution, so that the two have
     one bias and one map (theirs has one for each). `key` is not used.
     """
-    del key
     check_is_image(image.shape, "fullgrad")
     full = full_gradients(apply, params, image, target)
     size = (image.shape[0], image.shape[1])
     maps = [full.input, *(bias for bias in full.biases.values() if bias.ndim == 3)]
     psi = [upsample(min_max(jnp.abs(m)).sum(axis=-1, keepdims=True), size) for m in maps]
     return attribution(jnp.stack(psi).sum(axis=0))
-
-
-def _bias(params: Params, site: str) -> Array:
-    node: Any = params
-    for part in (*site.split("."), "bias"):
-        if not isinstance(node, Mapping) or part not in node:
-            raise InputError(f"fullgrad needs the bias of site {site!r} at that path of the parameters")
-        node = node[part]
-    return node

@@ -11,15 +11,15 @@ import typer
 from dmbp_jax.checks import InputError
 from dmbp_jax.cli.batch_size import BatchSize, read_batch_size
 from dmbp_jax.cli.compilation_cache import use_compilation_cache
+from dmbp_jax.cli.summary_table import summary_table
 from dmbp_jax.data.atomic import atomic_path
-from dmbp_jax.experiments.contestants import GROUPS, KNOWN
-from dmbp_jax.experiments.evaluate import evaluate as run
-from dmbp_jax.experiments.measures import MEASURES
-from dmbp_jax.experiments.plan import Evaluation
-from dmbp_jax.experiments.processes import join_processes
-from dmbp_jax.experiments.report import write_report
-from dmbp_jax.experiments.store import Row, open_store
-from dmbp_jax.experiments.summary_table import summary_table
+from dmbp_jax.evaluation.contestants import GROUPS, KNOWN
+from dmbp_jax.evaluation.measures import MEASURES
+from dmbp_jax.evaluation.plan import Evaluation
+from dmbp_jax.evaluation.processes import join_processes
+from dmbp_jax.evaluation.run import evaluate as run
+from dmbp_jax.evaluation.store import Row, open_store
+from dmbp_jax.report.write import write_report
 
 _RUN = typer.Argument(help="The folder of an evaluation.")
 COLUMNS = Row._fields[:6]

@@ -24,7 +24,6 @@ def learned_gate(z: Inexact[Array, "*shape"], theta: Float[Array, "*shape"]) -> 
 
     The gradient may be differentiated again, in reverse, with respect to theta.
     """
-    del theta
     return jax.nn.relu(z)
 
 
@@ -44,7 +43,6 @@ learned_gate.defvjp(_forward, _backward)
 @jax.custom_vjp
 def learned_scale(a: Inexact[Array, "*shape"], theta: Float[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     """`a`; backward `sigmoid(theta) * da`, and `dtheta = 0`."""
-    del theta
     return a
 
 

@@ -70,12 +70,10 @@ def sweep_masks(
 ) -> Inexact[Array, "3 *shape"]:
     """`a`; backward the second row is multiplied by `m+ = scale sigmoid(theta)`, the third by
     `m- = scale sigmoid(-theta)`, see `choose_theta`. `slot` is not used, and its gradient is `m+`."""
-    del choice, slot
     return a
 
 
 def _forward(choice: Choice, a: Array, slot: Array) -> tuple[Array, tuple[Array, Array]]:
-    del choice
     return a, (a, slot)
 
 
