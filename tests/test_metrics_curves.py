@@ -22,7 +22,7 @@ from dmbp_jax.metrics import (
     make_substrate,
 )
 from dmbp_jax.metrics.curve import pixel_ranks
-from dmbp_jax.ops.folded_gaussian import folded_gaussian_kernel
+from dmbp_jax.ops.blur import folded_gaussian_kernel
 
 CLASSES = 10
 ODD = (13, 17)

@@ -21,11 +21,11 @@ class Case:
     dtype: str = "float32"
     method: str = "dmbp"
     steps: int | None = None
-    """Of DMBP and Integrated Gradients, samples of SmoothGrad, masks of RISE; None: see `TIMED`."""
+    """Steps of DMBP and Integrated Gradients, samples of SmoothGrad, masks of RISE; None: see `TIMED`."""
     repeats: int = 5
     """Rounds in which everything is measured once."""
     size: int = 224
-    """Of the square images, in pixels."""
+    """The side of the square images, in pixels."""
     against_torch: bool = False
 
     def __post_init__(self) -> None:

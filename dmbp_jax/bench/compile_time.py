@@ -21,7 +21,7 @@ class CompileTime:
         self.fetched = 0
         """How many of them the persistent cache held."""
         self.bytes: list[int] = []
-        """Of each program, when the block has ended: arguments, results and temporary memory at once. Empty
+        """What each program needs, when the block has ended: arguments, results and temporary memory. Empty
         where the backend hides it."""
 
     @property

@@ -50,7 +50,7 @@ class BenchRow(NamedTuple):
     """Per image, if everything else were fused (see `step_bytes`); DMBP only."""
     flops_per_second: float
     matmul_flops_per_second: float
-    """Of a large square product in the same dtype, the best of the same rounds."""
+    """Operations per second of a large square product in the same dtype, the best of the same rounds."""
     share_of_matmul: float
     against: Against | None
 

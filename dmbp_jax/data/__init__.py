@@ -3,7 +3,7 @@
 from dmbp_jax.data.ahead import read_ahead as read_ahead
 from dmbp_jax.data.decode import PHOTO_SUFFIXES as PHOTO_SUFFIXES
 from dmbp_jax.data.decode import decode as decode
-from dmbp_jax.data.example import example_photo as example_photo
+from dmbp_jax.data.find import example_photo as example_photo
 from dmbp_jax.data.find import find_photos as find_photos
 from dmbp_jax.data.folder import read_folder as read_folder
 from dmbp_jax.data.grid import make_grids as make_grids

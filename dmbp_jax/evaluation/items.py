@@ -30,7 +30,7 @@ class Item(NamedTuple):
     labels: tuple[int, ...]
     """All true classes of the image."""
     boxes: tuple[Box, ...]
-    """Of the target's class, in pixels of the photograph."""
+    """The boxes of the target's class, in pixels of the photograph."""
     size: tuple[int, int]
     """Height and width of the photograph."""
     region: tuple[float, float, float, float]

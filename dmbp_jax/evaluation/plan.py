@@ -37,14 +37,14 @@ class Evaluation:
     """`imagenet:PATH`, `voc2007:PATH`, `voc2012:PATH`, `folder:PATH`, or `grid:` or `pairs:` before any of
     them; pairs are of photographs that the network gets right."""
     split: str | None = None
-    """Of VOC: the list of images in `ImageSets/Main`, by default `val`."""
+    """VOC's list of images in `ImageSets/Main`, by default `val`."""
     model: str = "squeezenet1_1"
     weights: str | None = None
     """A tag of the manifest or a `.safetensors` file; None takes the first entry of the manifest."""
     methods: tuple[str, ...] = ("table2",)
-    """Of `contestants.KNOWN` and `contestants.GROUPS`."""
+    """Names in `contestants.KNOWN` and `contestants.GROUPS`."""
     metrics: tuple[str, ...] | None = None
-    """Of `measures.MEASURES`; None takes those of the paper that the dataset allows: `im`, and `cim` where
+    """Names in `measures.MEASURES`; None takes those of the paper that the dataset allows: `im`, and `cim` where
     images have several classes."""
     preset: str = "fast"
     """`"paper"`: 200 steps of DMBP, RISE's own number of masks, and five random images of each class of
@@ -58,7 +58,7 @@ class Evaluation:
     per_class: int | None = None
     """Evaluate so many random images of each class; None under the preset `paper`, on ImageNet: 5."""
     seed: int = 0
-    """Of the subset, of composites, of methods that draw, and of re-initialised layers."""
+    """For the subset, composites, methods that draw, and re-initialised layers."""
     batch_size: int | Literal["auto"] = "auto"
     """Targets that are explained at once, and as many images as have them are stored together. `"auto"`
     stores together what the devices explain at once at most, and explains at once as many of them as the free

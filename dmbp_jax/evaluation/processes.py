@@ -25,9 +25,9 @@ class Processes(Protocol):
     """The processes that share a run, as one of them sees them."""
 
     index: int
-    """Of this process; the first is 0."""
+    """This process's number; the first is 0."""
     count: int
-    """Of all that there were in the beginning."""
+    """The number of processes in the beginning."""
 
     def meet(self) -> list[int]:
         """Wait until every process that is alive has come here; which those are, the same for all of them.

@@ -32,7 +32,7 @@ class WeightsEntry:
     checkpoint: str | None = None
     """The address of a PyTorch checkpoint, which is ported after download."""
     sha256: str | None = None
-    """Of `file`, or of `checkpoint` (there its first digits, as in the file's name)."""
+    """The hash of `file`, or of `checkpoint` (there its first digits, as in the file's name)."""
 
     @property
     def name(self) -> str:

@@ -24,7 +24,7 @@ class Op(NamedTuple):
     """One operation of a flat program."""
 
     name: str
-    """Of the primitive."""
+    """The primitive's parameters."""
     params: Mapping[str, Any]
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
