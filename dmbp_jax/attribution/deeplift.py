@@ -23,9 +23,9 @@ def deeplift(
     """`(x - x0) * m`, where `m` multiplies the slopes of the nonlinearities between baseline and image.
 
     A max-pool is a chain of maxima of two, each `b + relu(a - b)`, so that the values add up to
-    `y(x) - y(x0)` through pools as well; `convergence_delta` is what rounding leaves. Captum's DeepLift does not add up on a
-    ReLU followed by a max-pool. `key` is not used. Raises `InputError` for an unknown or misshapen
-    `baseline`.
+    `y(x) - y(x0)` through pools as well; `convergence_delta` is what rounding leaves. Captum's DeepLift does
+    not add up on a ReLU followed by a max-pool. `key` is not used. Raises `InputError` for an unknown or
+    misshapen `baseline`.
     """
     start = make_baseline(image, baseline)
 

@@ -21,7 +21,7 @@ class NetworkCounts(NamedTuple):
     """The size of a network at one image, and of a step of DMBP on it."""
 
     forward_flops: int
-    """Operations of one forward pass: two for each multiplication and addition of every convolution and product."""
+    """Operations of one forward pass: two for each multiply-add of every convolution and product."""
     first_flops: int
     """Operations of its first layer, whose output does not change while masks are learned."""
     weights: int
@@ -35,7 +35,7 @@ class NetworkCounts(NamedTuple):
 
     @property
     def step_flops(self) -> int:
-        """Operations of one step of DMBP: two masked forward passes and a masked backward pass, without the first layer.
+        """Operations of one step of DMBP: two masked forward passes and a backward one, without the first layer.
 
         Eq. 10 needs the backward pass of one branch only (see `mask_gradient`). It is of data only, hence as
         much arithmetic as a forward pass. Masks, gates, pools and the optimiser are left out: they cost

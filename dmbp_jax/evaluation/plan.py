@@ -44,8 +44,8 @@ class Evaluation:
     methods: tuple[str, ...] = ("table2",)
     """Names in `contestants.KNOWN` and `contestants.GROUPS`."""
     metrics: tuple[str, ...] | None = None
-    """Names in `measures.MEASURES`; None takes those of the paper that the dataset allows: `im`, and `cim` where
-    images have several classes."""
+    """Names in `measures.MEASURES`; None takes those of the paper that the dataset allows: `im`, and `cim`
+    where images have several classes."""
     preset: str = "fast"
     """`"paper"`: 200 steps of DMBP, RISE's own number of masks, and five random images of each class of
     ImageNet. `"fast"`: a quick look."""

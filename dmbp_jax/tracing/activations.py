@@ -76,6 +76,7 @@ def is_relu(facts: Facts, group: Group) -> bool:
     if len(group.ops) != 2 or last.name != "select_n":
         return False
     compare, (_, if_false, if_true) = group.ops[0], last.inputs
+    # `is_finite` and the like have one operand, and compare with nothing.
     one, other = (*compare.inputs, None)[:2]
     if one != group.root:
         # `0 < x` is `x > 0`.

@@ -94,7 +94,11 @@ class _Graph(NamedTuple):
         return "shortcut" if self.is_shortcut(op, end) else "filter"
 
     def is_shortcut(self, op: Op, end: Value) -> bool:
-        """Whether the layer leads linearly past nonlinearities to the sum that they end in."""
+        """Whether the layer leads linearly past nonlinearities to the sum that they end in.
+
+        fork ---- this layer (end) -------- + (the first sum behind it)
+          \\------ layers, at least one nonlinearity (other) ---/
+        """
         value = end
         while True:
             sums = [
