@@ -21,8 +21,8 @@ step of SqueezeNet took 22, 20, 20, 22, 23 and 25 ms per image for 1, 2, 4, 8, 1
 them cost more memory and more to fill up at the end."""
 MOST_ON_ACCELERATOR = 32
 """Per device; an accelerator should be busy by then, but none was at hand to measure it."""
-SHARE = {"cpu": 0.5}
-"""Of the free memory that is made use of: on a host there are others."""
+SHARE_ON_CPU = 0.5
+"""The share of the free memory that is made use of: on a host there are others."""
 SHARE_ON_ACCELERATOR = 0.8
 """What is free there is not one piece."""
 
@@ -61,7 +61,7 @@ def free_bytes(device: Any) -> int:
     if statistics and "bytes_limit" in statistics:
         free = statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
         return int(SHARE_ON_ACCELERATOR * free)
-    return int(SHARE["cpu"] * host_free_bytes() / jax.local_device_count())
+    return int(SHARE_ON_CPU * host_free_bytes() / jax.local_device_count())
 
 
 def host_free_bytes(root: Path = Path("/")) -> int:

@@ -35,7 +35,7 @@ class NetworkCounts(NamedTuple):
 
     @property
     def step_flops(self) -> int:
-        """Operations of one step of DMBP: two masked forward passes and a backward one, without the first layer.
+        """Operations of a step of DMBP: two masked forward passes and one backward, without the first layer.
 
         Eq. 10 needs the backward pass of one branch only (see `mask_gradient`). It is of data only, hence as
         much arithmetic as a forward pass. Masks, gates, pools and the optimiser are left out: they cost
