@@ -55,3 +55,31 @@ class Plain:
 
 
 PLAIN = Plain()
+
+
+@dataclasses.dataclass(frozen=True)
+class Behind(Plain):
+    """The plain rule, and something behind the layers and activations: a subclass says what, in `behind`."""
+
+    def behind(self, site: str, a: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
+        """What goes on from `site`, whose output is `a`."""
+        return a
+
+    def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
+        """`max(z, 0)`, and what is behind it."""
+        return self.behind(site, super().relu(site, z))
+
+    def affine(self, site: str, z: Inexact[Array, "n *shape"], role: Role) -> Inexact[Array, "n *shape"]:
+        """`z`, and what is behind it."""
+        return self.behind(site, super().affine(site, z, role))
+
+    def piecewise(
+        self,
+        site: str,
+        z: Inexact[Array, "n *shape"],
+        function: Callable[[Array], Array],
+        *,
+        smooth: bool = False,
+    ) -> Inexact[Array, "n *shape"]:
+        """`function(z)`, and what is behind it."""
+        return self.behind(site, super().piecewise(site, z, function, smooth=smooth))
