@@ -5,6 +5,7 @@ right, from the 26th on, and puts each beside the next three of another class. F
 share of the red on the one and of the blue on the other (`contrast_localization`), of `fast`, of its rule
 changed in one place, of the paper's optimisation with fewer and larger steps, and of two methods to compare
 with; with 95 % intervals of the bootstrap over photographs, since pairs that share one are not independent.
+"Either" is the share of each colour when each pair is also explained the other way round.
 The rule was chosen on SqueezeNet's first 13 photographs, the ResNet's first 26 and the VGG's first 6. `CACHE` is
 a folder for what PyPI gives; `SHARED` holds photographs and probes.
 """
@@ -95,7 +96,9 @@ def main() -> None:
     print(f"{len(photos)} photographs, {len(pairs)} pairs")
     for method, found in shares.items():
         red, blue = np.array(found).T
-        print(f"{method:<20} red {interval(red, places)}   blue {interval(blue, places)}")
+        # A contrast turned round exchanges the parts: each colour, both ways round, has the mean of the two.
+        both = interval((red + blue) / 2, places)
+        print(f"{method:<20} red {interval(red, places)}   blue {interval(blue, places)}   either {both}")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def by_hand(params, image, target, strength, places):
     height, width, _ = image.shape
     flow = [np.tile(last[:, target] / (height * width), (height, width, 1)) for _ in range(3)]
     masks = []
-    layers = ((a3, z3, third, places, 0), (a2, z2, second, False, 6), (a1, z1, first, False, 12))
+    layers = ((a3, z3, third, places, 0), (a2, z2, second, False, 8), (a1, z1, first, False, 16))
     for a, z, kernel, whole, of_plain in layers:
         c = np.zeros_like(a)
         for weight, d in zip((of_plain, 1, 1), flow, strict=True):

@@ -32,7 +32,7 @@ from dmbp_jax.rules import Site
 from dmbp_jax.rules.swept import Choice, Swept
 from dmbp_jax.typing import Apply, Image, Params, Target
 
-PLAIN_WEIGHT = 12.0
+PLAIN_WEIGHT = 16.0
 """Of the plain network's contributions beside those of one branch, at the masks next to the image."""
 
 ROOM = 0.7
