@@ -24,7 +24,7 @@ def draw(name: str, panels: list[np.ndarray]) -> None:
     gap = np.full((panels[0].shape[0], GAP, 3), 255, np.uint8)
     row = [part for panel in panels for part in (panel, gap)][:-1]
     picture, path = PIL.Image.fromarray(np.concatenate(row, axis=1)), FOLDER / f"{name}.png"
-    for colours in (64, 48, 32, 24, 16):
+    for colours in (256, 128, 64, 48, 32, 24):
         picture.quantize(colours, dither=PIL.Image.Dither.NONE).save(path, optimize=True)
         if path.stat().st_size < MOST_BYTES:
             break
