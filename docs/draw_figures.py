@@ -1,6 +1,6 @@
 """Draws the pictures of the pages: every method on the photograph that ships with the package.
 
-`python docs/draw_figures.py`, from a checkout; about two minutes on one core. Run it again when a method changes.
+`python docs/draw_figures.py`, from a checkout; a few minutes on one core. Run it again when a method changes.
 """
 
 from pathlib import Path
