@@ -6,9 +6,7 @@ from typing import Any
 
 from latex2mathml.converter import convert
 
-_MATH = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
-
-
+_MATH = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>([.,;:)]*)', re.DOTALL)
 # mkdocs-jupyter puts a loader of MathJax, from a server elsewhere, into every notebook's page.
 _LOADER = re.compile(r"<script data-mkdocs-jupyter-mathjax=.*?</script>", re.DOTALL)
 
@@ -24,7 +22,8 @@ def on_post_page(output: str, **_: Any) -> str:
 
 
 def _to_mathml(found: re.Match[str]) -> str:
-    tag, bracket, latex = found.groups()
+    tag, bracket, latex, behind = found.groups()
     display = "block" if bracket == "[" else "inline"
     mathml = convert(html.unescape(latex).strip(), display=display)
-    return f'<{tag} class="math">{mathml}</{tag}>'
+    # With the comma or full stop behind it, which would else begin a line.
+    return f'<{tag} class="math">{mathml}{behind}</{tag}>'
