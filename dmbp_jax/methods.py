@@ -46,7 +46,7 @@ METHODS: dict[str, Method] = {
         selective_norm_grad,
     )
 }
-"""In the order in which a comparison shows them: Table 2 of the paper, then the two related papers."""
+"""In the order in which a comparison shows them."""
 
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
