@@ -271,18 +271,12 @@ def explain_any_network() -> tuple[int, ...]:
 
 def list_all_methods() -> int:
     """The methods are functions, in a registry that lists their options."""
-    functions = (
-        gradient,
-        gradient_x_input,
-        integrated_gradients,
-        smoothgrad,
-        blur_integrated_gradients,
-        rise,
-    )
-    functions += (deeplift, guided_backprop, deconvnet, guided_grad_cam, grad_cam, fullgrad, rise, lpr)
+    functions: list[Method] = [gradient, gradient_x_input, integrated_gradients, smoothgrad, deeplift, rise]
+    functions += [blur_integrated_gradients, guided_backprop, deconvnet, guided_grad_cam, grad_cam, fullgrad]
+    functions += [lpr, norm_grad, selective_norm_grad]
     options = dmbp.list_methods()
-    functions += (norm_grad, selective_norm_grad)
-    assert set(options) == {*(one.__name__ for one in functions), "dmbp"}
+    names = [method for method in options if dmbp.METHODS[method] in functions]
+    assert {*options} == {*names, "dmbp"}
     assert options["lpr"]["n_steps"] > 0
     assert random_map.__name__ not in dmbp.METHODS
     return len(options)
