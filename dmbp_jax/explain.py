@@ -13,7 +13,7 @@ from dmbp_jax.batching.call import Call, Options, Settings, automatic_chunk, mak
 from dmbp_jax.batching.chunks import replicate, take_chunk, walk
 from dmbp_jax.checks import InputError, check_choice, check_images, check_targets, is_concrete
 from dmbp_jax.methods import get_method
-from dmbp_jax.typing import Apply, Attribution, Key, Method, OnStep, Params, takes_any_rank
+from dmbp_jax.typing import Apply, Attribution, Key, Method, OnStep, Params, is_traced
 
 BatchSize: TypeAlias = int | Literal["auto"] | None
 
@@ -145,7 +145,7 @@ def check_call(
     method = get_method(method)
     _check_options(method, options)
     images, targets = _as_array(images), _as_array(targets)
-    check_images(images, any_rank=takes_any_rank(apply))
+    check_images(images, any_rank=is_traced(apply))
     count = images.shape[0]
     logits = jax.eval_shape(jax.jit(apply), params, images)
     if logits.ndim != 2 or logits.shape[0] != count:

@@ -83,9 +83,10 @@ class Apply(Protocol):
         """Logits `(n, k)` of images `(n, h, w, c)`."""
 
 
-def takes_any_rank(apply: Apply) -> bool:
-    """Whether a network says of itself, by an attribute `any_rank`, that its inputs need not be images."""
-    return bool(getattr(apply, "any_rank", False))
+def is_traced(apply: Apply) -> bool:
+    """Whether a network says of itself, by an attribute `traced`, that it was not written for rules: then its
+    inputs need not be images, and its sites' names are no paths of parameters."""
+    return bool(getattr(apply, "traced", False))
 
 
 class Scores(NamedTuple):

@@ -1,16 +1,17 @@
 """FullGrad: Srinivas and Fleuret, "Full-Gradient Representation for Neural Network Visualization", NeurIPS
 2019."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmbp_jax.attribution.result import attribution
-from dmbp_jax.checks import check_is_image
+from dmbp_jax.checks import InputError, check_is_image
 from dmbp_jax.ops import min_max, upsample
 from dmbp_jax.rules import biases_at, find_sites, tap
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
+from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target, is_traced
 
 
 class FullGradients(NamedTuple):
@@ -26,12 +27,17 @@ class FullGradients(NamedTuple):
 def full_gradients(apply: Apply, params: Params, image: Image, target: Target) -> FullGradients:
     """`y = <dy/dx, x> + sum_l <dy/db_l, b_l>`, every product at its position.
 
-    A layer's bias is what it makes of zeros, batch-norm behind it included, and the constant part of a
-    piecewise linear activation is one more.
+    The biases are those of folded batch-norms where there were any. A network that was written for rules has
+    them in its parameters, at the path that the site's name spells. Of a gated one a layer's bias is what it
+    makes of zeros, and the constant part of a piecewise linear activation is one more.
     """
     sites = [site for site in find_sites(apply, params, image) if site.kind in ("affine", "piecewise")]
     tapped = tap(apply, params, image, target, sites)
-    at = biases_at(apply, params, image)
+    if is_traced(apply):
+        at = biases_at(apply, params, image)
+    else:
+        # A network that was written for rules has them at hand, which saves a pass.
+        at = {site.name: jnp.broadcast_to(_bias(params, site.name), site.shape) for site in sites}
     biases = {name: to_z * at[name] for name, to_z in tapped.gradients.items()}
     return FullGradients(tapped.score, tapped.to_image * image, biases)
 
@@ -52,3 +58,12 @@ def fullgrad(
     maps = [full.input, *(bias for bias in full.biases.values() if bias.ndim == 3)]
     psi = [upsample(min_max(jnp.abs(m)).sum(axis=-1, keepdims=True), size) for m in maps]
     return attribution(jnp.stack(psi).sum(axis=0))
+
+
+def _bias(params: Params, site: str) -> Array:
+    node: Any = params
+    for part in (*site.split("."), "bias"):
+        if not isinstance(node, Mapping) or part not in node:
+            raise InputError(f"fullgrad needs the bias of site {site!r} at that path of the parameters")
+        node = node[part]
+    return node

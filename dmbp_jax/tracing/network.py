@@ -77,8 +77,8 @@ def gated(
 class GatedApply:
     """The `apply` of a gated network; one plan for each shape of its arguments."""
 
-    any_rank = True
-    """Inputs are `(n, ...)`, not images alone."""
+    traced = True
+    """See `dmbp_jax.typing.is_traced`."""
 
     def __init__(
         self,
