@@ -83,6 +83,12 @@ class Apply(Protocol):
         """Logits `(n, k)` of images `(n, h, w, c)`."""
 
 
+def is_traced(apply: Apply) -> bool:
+    """Whether a network says of itself, by an attribute `traced`, that it was not written for rules: then its
+    inputs need not be images, and its sites' names are no paths of parameters."""
+    return bool(getattr(apply, "traced", False))
+
+
 class Scores(NamedTuple):
     """How the explained logit `y` divides (Eq. 14): `total = positive + negative + nuisance`.
 

@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 
 from dmbp_jax.data import Problem
-from dmbp_jax.experiments.store import Picture, Row, Store, resume_store
+from dmbp_jax.evaluation.store import Picture, Row, Store, resume_store
 from dmbp_jax.viz.thumbnail import thumbnail_map, thumbnail_photo
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")

@@ -12,8 +12,8 @@ import pytest
 from tiny_evaluation import tiny_model
 
 from dmbp_jax import cli
-from dmbp_jax.experiments import plan
-from dmbp_jax.experiments.store import Row, open_store
+from dmbp_jax.evaluation import plan
+from dmbp_jax.evaluation.store import Row, open_store
 
 COMMAND = Path(sys.executable).with_name("dmbp-jax")
 TINY = (sys.executable, Path(__file__).with_name("tiny_evaluation.py"))

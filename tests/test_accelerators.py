@@ -107,8 +107,7 @@ def lowered(case, platform):
 
 @EVERY
 def test_winograds_convolution_is_for_cpus(case):
-    # RISE alone differentiates nothing.
-    assert ("@winograd" in lowered(case, "cpu")) == (case != "rise")
+    assert "@winograd" in lowered(case, "cpu")
     for platform in ("tpu", "cuda"):
         program = lowered(case, platform)
         assert "@winograd" not in program

@@ -9,10 +9,10 @@ from commands import run_here
 from small import TINY_LAYERS, tiny_apply, tiny_network
 
 from dmbp_jax import InputError
-from dmbp_jax.experiments.bench_case import Case
-from dmbp_jax.experiments.counts import count_network
-from dmbp_jax.experiments.roofline import step_bytes
-from dmbp_jax.experiments.timing import measure_rounds, ratios, spread
+from dmbp_jax.bench.case import Case
+from dmbp_jax.bench.counts import count_network
+from dmbp_jax.bench.roofline import step_bytes
+from dmbp_jax.bench.timing import measure_rounds, ratios, spread
 from dmbp_jax.models import ARCHITECTURES, Architecture
 
 MODEL = "tiny"

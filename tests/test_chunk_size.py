@@ -5,13 +5,11 @@ import functools
 import jax
 import numpy as np
 import pytest
-from compilations import count_compilations
 from small import draw_images, small_network, tiny_network
 
 import dmbp_jax
-from dmbp_jax.checks import InputError
-from dmbp_jax.experiments import call
-from dmbp_jax.experiments.chunk_size import (
+from dmbp_jax.batching import call
+from dmbp_jax.batching.chunk_size import (
     ProgramBytes,
     even_chunk,
     fitting_chunk,
@@ -19,7 +17,9 @@ from dmbp_jax.experiments.chunk_size import (
     host_free_bytes,
     program_bytes,
 )
-from dmbp_jax.experiments.explain import automatic_batch_size
+from dmbp_jax.bench.compile_time import count_compile_time
+from dmbp_jax.checks import InputError
+from dmbp_jax.explain import automatic_batch_size
 
 FEW = {"steps": 2, "learning_rate": 0.1}
 
@@ -44,10 +44,10 @@ def test_the_program_does_not_depend_on_the_number_of_images():
     apply, params, _ = tiny_network()
     few, many = (np.asarray(draw_images(count, 8, 8, 3)) for count in (5, 43))
     dmbp_jax.explain(apply, params, few, np.zeros(5, np.int32), batch_size=4, **FEW)
-    with count_compilations() as compiled:
+    with count_compile_time() as compiled:
         a = dmbp_jax.explain(apply, params, many, np.zeros(43, np.int32), batch_size=4, **FEW)
     # The last chunk is filled up. No array of all images is made on the device.
-    assert [name for name in compiled if "explain" in name] == []
+    assert [name for name in compiled.programs if "explain" in name] == []
     assert a.values.shape == many.shape
     assert isinstance(a.values, np.ndarray)
 
@@ -111,10 +111,10 @@ def test_explain_takes_what_the_device_has_free(monkeypatch):
     explain = functools.partial(dmbp_jax.explain, apply, params, images, targets, "gradient")
     choose = functools.partial(automatic_batch_size, apply, params, images, targets, "gradient")
     assert choose() == 8
-    with count_compilations() as compiled:
+    with count_compile_time() as compiled:
         automatic = explain(batch_size="auto")
     # The program that was asked is the one that runs.
-    assert [name for name in compiled if "explain" in name] == []
+    assert [name for name in compiled.programs if "explain" in name] == []
     monkeypatch.setattr(call, "free_bytes", lambda device: 1_000_000)
     assert choose() == 2
     np.testing.assert_allclose(
@@ -147,7 +147,7 @@ class Device:
 
 def test_free_memory_is_what_the_backend_says_or_else_the_hosts(monkeypatch):
     assert free_bytes(Device({"bytes_limit": 1000, "bytes_in_use": 200})) == 640
-    monkeypatch.setattr("dmbp_jax.experiments.chunk_size.host_free_bytes", lambda: 1000)
+    monkeypatch.setattr("dmbp_jax.batching.chunk_size.host_free_bytes", lambda: 1000)
     for statistics in (None, {}, {"bytes_in_use": 3}):
         assert free_bytes(Device(statistics)) == 500 // jax.local_device_count()
 

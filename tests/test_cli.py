@@ -12,11 +12,11 @@ import PIL.Image
 import pytest
 from commands import Run, run_here, run_process
 
-from dmbp_jax import porting
+from dmbp_jax import pretrained
 from dmbp_jax.data import example_photo
 
 BIRD, DOG = "n01514668_cock.JPEG", "n02113023_Pembroke.JPEG"
-SPEC = porting.load_model("squeezenet1_1").spec
+SPEC = pretrained.load_model("squeezenet1_1").spec
 NUMBER = r"(-?[0-9.]+(?:e[+-]?\d+)?)"
 SCORES = re.compile(rf"y = {NUMBER}: y\+ = {NUMBER}, y- = {NUMBER}, y~ = {NUMBER}")
 
@@ -338,7 +338,7 @@ def failing(error: BaseException) -> Callable[..., object]:
 
 
 def test_fault_of_our_own_is_reported_in_short_and_in_full_on_request(tmp_path, monkeypatch):
-    monkeypatch.setattr(porting, "load_model", failing(RuntimeError("a fault")))
+    monkeypatch.setattr(pretrained, "load_model", failing(RuntimeError("a fault")))
     done = run_here(tmp_path, "explain", "--example")
     assert done.code == 1
     assert done.err.startswith("internal error: RuntimeError: a fault\n")
@@ -350,14 +350,14 @@ def test_fault_of_our_own_is_reported_in_short_and_in_full_on_request(tmp_path, 
 
 def test_full_disk_is_no_fault_of_our_own(tmp_path, monkeypatch):
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "map.png")
-    monkeypatch.setattr(porting, "load_model", failing(full))
+    monkeypatch.setattr(pretrained, "load_model", failing(full))
     done = run_here(tmp_path, "explain", "--example")
     assert done.code == 2
     assert re.fullmatch(r"error: .*No space left on device: 'map\.png'\n", done.err)
 
 
 def test_interruption_ends_with_130(tmp_path, monkeypatch):
-    monkeypatch.setattr(porting, "load_model", failing(KeyboardInterrupt()))
+    monkeypatch.setattr(pretrained, "load_model", failing(KeyboardInterrupt()))
     done = run_here(tmp_path, "explain", "--example")
     assert done.code == 130
     assert "Traceback" not in done.err

@@ -7,8 +7,8 @@ from small import tiny_network
 
 import dmbp_jax
 from dmbp_jax.checks import InputError
-from dmbp_jax.experiments import METHODS
-from dmbp_jax.experiments.contestants import GROUPS, KNOWN, TABLE2, choose_contestants
+from dmbp_jax.evaluation.contestants import GROUPS, KNOWN, TABLE2, choose_contestants
+from dmbp_jax.methods import METHODS
 
 NETWORK = {"architecture": "squeezenet1_1", "output": "softmax"}
 

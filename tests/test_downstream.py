@@ -14,8 +14,8 @@ import dmbp_jax
 
 PROGRAMS = sorted((Path(__file__).parent / "downstream").glob("*.py"))
 PACKAGES = (
-    *("dmbp_jax", "dmbp_jax.attribution", "dmbp_jax.data", "dmbp_jax.dmbp", "dmbp_jax.experiments"),
-    *("dmbp_jax.gated", "dmbp_jax.metrics", "dmbp_jax.models", "dmbp_jax.ops", "dmbp_jax.porting"),
+    *("dmbp_jax", "dmbp_jax.attribution", "dmbp_jax.data", "dmbp_jax.dmbp"),
+    *("dmbp_jax.tracing", "dmbp_jax.metrics", "dmbp_jax.models", "dmbp_jax.ops", "dmbp_jax.pretrained"),
     *("dmbp_jax.rules", "dmbp_jax.viz"),
 )
 

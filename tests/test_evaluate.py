@@ -15,12 +15,12 @@ import dmbp_jax
 from dmbp_jax import metrics
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import Preprocess, read_sample
-from dmbp_jax.experiments import plan as plan_module
-from dmbp_jax.experiments.evaluate import evaluate
-from dmbp_jax.experiments.measures import MEASURES
-from dmbp_jax.experiments.plan import Evaluation
-from dmbp_jax.experiments.store import Store, open_store
-from dmbp_jax.experiments.titles import METRICS
+from dmbp_jax.evaluation import plan as plan_module
+from dmbp_jax.evaluation.measures import MEASURES
+from dmbp_jax.evaluation.plan import Evaluation
+from dmbp_jax.evaluation.run import evaluate
+from dmbp_jax.evaluation.store import Store, open_store
+from dmbp_jax.report.titles import METRICS
 
 
 @pytest.fixture(autouse=True)

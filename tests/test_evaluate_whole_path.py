@@ -4,11 +4,11 @@ import pytest
 from commands import rows_of, run_here
 from datasets import VocImage, VocObject, make_imagenet, make_voc, shared_photos
 
-from dmbp_jax import porting
+from dmbp_jax import pretrained
 
 # An insertion curve is hundreds of passes.
 pytestmark = pytest.mark.usefixtures("fully_optimized")
-SPEC = porting.load_model("squeezenet1_1").spec
+SPEC = pretrained.load_model("squeezenet1_1").spec
 
 
 def test_the_whole_path_on_a_dataset_in_the_shape_of_imagenet(shared, tmp_path):

@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compilations import count_compilations
 from references.masked_backprop import eq14_at_sites
 from small import small_network
 from zoo import CASES, REFUSED, user_settings
 
 import dmbp_jax
+from dmbp_jax.bench.compile_time import count_compile_time
 from dmbp_jax.checks import InputError
 from dmbp_jax.dmbp import masked_sites
-from dmbp_jax.experiments import METHODS
+from dmbp_jax.methods import METHODS
 from dmbp_jax.rules import Masked, biases_at, find_sites, linearize
 
 # One network of each library, and one for each way of writing an activation; the others are larger.
@@ -132,14 +132,14 @@ def test_scores_add_up_and_images_are_independent(name):
         plain, apply, params, images = build(case)
         batch = dmbp_jax.explain(apply, params, images, [1, 2], **OPTIONS)
         logits, turned = plain(images), images[::-1]
-        with count_compilations() as compiled:
+        with count_compile_time() as compiled:
             twice = dmbp_jax.explain(apply, params, turned, [2, 1], **OPTIONS)
     parts = batch.history.positive + batch.history.negative + batch.history.nuisance
     close(parts, batch.history.total)
     close(batch.scores.total, [logits[0, 1], logits[1, 2]])
     assert batch.values.shape == images.shape
     assert batch.finite.all()
-    assert compiled == []
+    assert compiled.programs == []
     jax.tree.map(lambda one, other: close(one[::-1], other), batch, twice)
 
 

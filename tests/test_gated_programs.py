@@ -19,8 +19,8 @@ from references.masked_backprop import MaskedBackward
 from zoo.case import user_settings
 
 from dmbp_jax.attribution.fullgrad import full_gradients
-from dmbp_jax.gated import gated
 from dmbp_jax.rules import Masked, biases_at, find_sites, linearize
+from dmbp_jax.tracing import gated
 
 pytestmark = pytest.mark.usefixtures("x64")
 

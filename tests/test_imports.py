@@ -8,7 +8,7 @@ import pytest
 HEAVY = {"scipy.stats", "scipy.ndimage", "scipy.optimize", "matplotlib", "flax", "equinox", "huggingface_hub"}
 HEAVY |= {"torch", "pandas", "IPython"}
 REPORT = ["report", "--help"]
-EVALUATION = {"dmbp_jax.experiments.evaluate", "dmbp_jax.experiments.report", "dmbp_jax.experiments.bench"}
+EVALUATION = {"dmbp_jax.evaluation.run", "dmbp_jax.report.write", "dmbp_jax.bench.run"}
 COMMAND = """
 import sys
 from dmbp_jax import cli
@@ -39,7 +39,7 @@ def test_the_package_alone():
         (["weights", "list"], {"huggingface_hub"}),
         (
             ["report", "--help"],
-            {"dmbp_jax.experiments.evaluate", "dmbp_jax.experiments.report", "matplotlib"},
+            {"dmbp_jax.evaluation.run", "dmbp_jax.report.write", "matplotlib"},
         ),
     ],
 )

@@ -17,9 +17,10 @@ import numpy as np
 from small import CLASSES, draw_images, tiny_network
 
 import dmbp_jax
-from dmbp_jax.experiments.call import prepare
-from dmbp_jax.experiments.chunk_size import free_bytes
-from dmbp_jax.experiments.chunks import local_mesh
+from dmbp_jax.batching.call import make_program
+from dmbp_jax.explain import check_call
+from dmbp_jax.batching.chunk_size import free_bytes
+from dmbp_jax.batching.chunks import local_mesh
 
 OPTIONS = {"dmbp": {"steps": 3, "learning_rate": 0.1}, "rise": {"n_masks": 10}, "grad_cam": {}}
 OPTIONS |= {"smoothgrad": {"n_samples": 3}, "lpr": {"n_steps": 2}}
@@ -44,8 +45,8 @@ for count in (1, 2, 8):
     # As many images as devices: nothing is filled up, and the result stays where it was computed.
     a = dmbp_jax.explain(apply, params, images[:8], targets[:8], "dmbp", mesh=mesh, **OPTIONS["dmbp"])
     said[f"shards {count}"] = [shard.data.shape[0] for shard in a.values.addressable_shards]
-    call = prepare(apply, params, images, targets, "dmbp", key=None, mesh=mesh, options=OPTIONS["dmbp"])
-    program = call.lower(8, mesh, stepwise=False).compile().as_text()
+    call = check_call(apply, params, images, targets, "dmbp", key=None, mesh=mesh, options=OPTIONS["dmbp"])
+    program = make_program(call, 8, mesh).lower().compile().as_text()
     said[f"talks {count}"] = [
         word for word in ("all-gather", "all-reduce", "all-to-all", "collective-permute") if word in program
     ]

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compilations import count_compilations
 from small import CLASSES, small_network, tiny_network
 
 import dmbp_jax
-from dmbp_jax.experiments import METHODS
+from dmbp_jax.bench.compile_time import count_compile_time
+from dmbp_jax.methods import METHODS
 
 # What each method does by default takes long for nothing here.
 SHORT = {
@@ -64,9 +64,9 @@ def test_one_finite_map_per_image_and_no_second_compilation(network, name):
     assert np.abs(first.values).max() > 0
     swapped = jnp.asarray(np.asarray(network[2])[::-1])
     targets, key = jnp.asarray((3, 2, 1)), jax.random.key(KEY)
-    with count_compilations() as compiled:
+    with count_compile_time() as compiled:
         run(network, name, images=swapped, targets=targets, key=key)
-    assert compiled == []
+    assert compiled.programs == []
     assert_same(run(network, name), first, rtol=0)
 
 
@@ -101,12 +101,12 @@ def test_every_step_is_reported_once_for_all_images_and_changes_nothing(network,
     """A loop that is walked from the host is the same loop, and takes nothing from its caller."""
     seen = []
     whole = run(network, name)
-    with count_compilations() as compiled:
+    with count_compile_time() as compiled:
         in_slices = run(network, name, on_step=lambda *step: seen.append(step))
-        assert (len(compiled) > 0) == (name in SHORT)
-        compiled.clear()
+        assert (len(compiled.programs) > 0) == (name in SHORT)
+        compiled.programs.clear()
         again = run(network, name, on_step=lambda *step: None)
-        assert compiled == []
+        assert compiled.programs == []
     steps = seen[-1][1]
     assert seen == [(step, steps) for step in range(1, steps + 1)]
     assert (steps > 1) == (name in SHORT)
@@ -116,6 +116,6 @@ def test_every_step_is_reported_once_for_all_images_and_changes_nothing(network,
 
 def test_compilations_are_counted():
     """Else every test that asks for none would pass."""
-    with count_compilations() as compiled:
+    with count_compile_time() as compiled:
         jax.jit(lambda x: 3 * x + 1)(jnp.ones(5))
-    assert len(compiled) >= 1
+    assert len(compiled.programs) >= 1

@@ -58,7 +58,7 @@ def test_a_network_is_traced_three_times_for_a_compilation(stepwise):
 
 
 def test_one_photograph_asks_for_no_memory(monkeypatch):
-    from dmbp_jax.experiments import call
+    from dmbp_jax.batching import call
 
     monkeypatch.setattr(call, "program_bytes", lambda *_: pytest.fail("asked"))
     apply, params, images = tiny_network()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dmbp_jax
-from dmbp_jax import porting
+from dmbp_jax import pretrained
 
 pytestmark = pytest.mark.parity
 
@@ -30,7 +30,7 @@ def network(request, tmp_path_factory):
             tensor.data.normal_(0, 0.2)
     folder = tmp_path_factory.mktemp(request.param)
     torch.save(model.state_dict(), folder / "checkpoint.pth")
-    porting.port_checkpoint(folder / "checkpoint.pth", request.param, folder / "ported.safetensors")
+    pretrained.port_checkpoint(folder / "checkpoint.pth", request.param, folder / "ported.safetensors")
     return prepare(model), dmbp_jax.load_model(request.param, folder / "ported.safetensors")
 
 

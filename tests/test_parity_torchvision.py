@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import dmbp_jax
-from dmbp_jax import porting
+from dmbp_jax import pretrained
 from dmbp_jax.models import get_architecture
-from dmbp_jax.porting.files import read_safetensors
-from dmbp_jax.porting.state_dict import check_state_dict, to_params
+from dmbp_jax.pretrained.files import read_safetensors
+from dmbp_jax.pretrained.state_dict import check_state_dict, to_params
 
 pytestmark = pytest.mark.parity
 
@@ -46,7 +46,7 @@ def network(request, tmp_path_factory):
                 tensor.normal_(0, 0.2)
     folder = tmp_path_factory.mktemp(request.param)
     torch.save(model.state_dict(), folder / "checkpoint.pth")
-    porting.port_checkpoint(folder / "checkpoint.pth", request.param, folder / "ported.safetensors")
+    pretrained.port_checkpoint(folder / "checkpoint.pth", request.param, folder / "ported.safetensors")
     return prepare(model), dmbp_jax.load_model(request.param, folder / "ported.safetensors")
 
 

@@ -13,8 +13,8 @@ from commands import TINY, rows_of, run_tiny_here
 from datasets import make_folder
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.experiments.processes import NOTE, Alone, join_processes
-from dmbp_jax.experiments.store import open_store
+from dmbp_jax.evaluation.processes import NOTE, Alone, join_processes
+from dmbp_jax.evaluation.store import open_store
 
 PHOTOS = 10
 OPTIONS = ("--methods", "random,gradient_x_input", "--batch-size", "2", "--lost-after", "10", "-o", "run")

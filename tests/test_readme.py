@@ -19,14 +19,33 @@ def test_the_python_examples_run_and_their_comments_hold(capsys):
     assert names["tabby"] == 281
     assert names["a"].values.shape == (1, 224, 224, 3)
     assert names["a"].heatmap.shape == (1, 224, 224)
+    assert (names["a"].positive >= 0).all()
+    assert (names["a"].negative <= 0).all()
     assert capsys.readouterr().out.startswith("y = ")
 
 
-def test_the_pictures_are_there():
+def test_the_pictures_and_pages_are_there():
+    linked = re.findall(r"\]\(([^)]+)\)", README)
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README)
     assert pictures
-    for picture in pictures:
-        assert (ROOT / picture).is_file(), picture
+    assert any(one.startswith("docs/") for one in linked)
+    for one in linked:
+        assert one.startswith("https://") or (ROOT / one).is_file(), one
+
+
+def test_it_is_short_and_names_every_method():
+    assert len(README.splitlines()) <= 130
+    from dmbp_jax import METHODS
+
+    (listed,) = re.findall(r"want a `key`):\n\n(.*?)\n\n", README, flags=re.DOTALL)
+    assert sorted(re.findall(r"`(\w+)`", listed)) == sorted(METHODS)
+
+
+def test_its_two_commands_are_those_of_the_tests_script():
+    """`.ci/run` runs the first to explain the example, the second to test."""
+    explain, test = re.findall(r"^pip install.*$", README, flags=re.MULTILINE)
+    assert explain == "pip install . && dmbp-jax explain --example"
+    assert test == "pip install -e '.[test]' && pytest -n 2 --dist loadfile"
 
 
 def test_the_versions_tried_are_those_of_the_metadata_and_of_the_tests_script():

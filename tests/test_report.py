@@ -11,9 +11,9 @@ import pytest
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import Problem
-from dmbp_jax.experiments.report import make_report, write_report
-from dmbp_jax.experiments.store import open_store
-from dmbp_jax.viz.report import render_report
+from dmbp_jax.evaluation.store import open_store
+from dmbp_jax.report.page import render_report
+from dmbp_jax.report.write import make_report, write_report
 
 FEW = ("grad_cam", "guided_backprop", "dmbp")
 

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compilations import count_compilations
 
 import dmbp_jax
 from dmbp_jax.attribution import meta_saliency
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.attribution.smoothgrad import smoothgrad
-from dmbp_jax.experiments.slices import slice_loops
+from dmbp_jax.batching.slices import slice_loops
+from dmbp_jax.bench.compile_time import count_compile_time
 from dmbp_jax.ops import Loop, iterative, loop_of, run_loop
 
 IMAGES, SHIFT = jnp.arange(6.0).reshape(2, 3), jnp.asarray([0.5, -1.0, 2.0])
@@ -67,9 +67,9 @@ def test_any_number_of_steps_is_walked_in_few_slices(length, each, count):
 
 def test_three_programs_whatever_the_number_of_slices():
     slices = slice_loops(functools.partial(power, length=47), (SHIFT,), (IMAGES,))
-    with count_compilations() as compiled:
+    with count_compile_time() as compiled:
         slices.run((SHIFT,), (IMAGES,))
-    assert len(compiled) == 3
+    assert len(compiled.programs) == 3
 
 
 def test_what_no_image_changes_is_kept_once_and_what_no_step_changes_is_computed_once():

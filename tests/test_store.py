@@ -10,7 +10,7 @@ import pytest
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import Problem
-from dmbp_jax.experiments.store import FILE, Picture, Row, open_store, resume_store
+from dmbp_jax.evaluation.store import FILE, Picture, Row, open_store, resume_store
 
 CONFIG = {"seed": 0, "methods": {"dmbp": {"steps": 10}}, "metrics": ["im"]}
 ROWS = [
@@ -157,7 +157,7 @@ def test_the_file_is_plain_sqlite(run):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from dmbp_jax.experiments.store import Picture, Row, open_store
+from dmbp_jax.evaluation.store import Picture, Row, open_store
 
 def kill_before(statement):
     if statement.startswith(sys.argv[2]):

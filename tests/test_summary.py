@@ -5,9 +5,9 @@ import pytest
 import scipy.stats
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.experiments import paper_tables
-from dmbp_jax.experiments.store import Row
-from dmbp_jax.experiments.summary import collect, compare, mean_interval, summarize
+from dmbp_jax.evaluation.store import Row
+from dmbp_jax.report import paper_tables
+from dmbp_jax.report.summary import collect, compare, mean_interval, summarize
 
 
 def row(image, target, method, value, *, metric="im", seconds=1.0, curve=None):

@@ -77,7 +77,8 @@ def test_convolve_has_jaxs_gradients_where_it_pays():
     pairs = zip((actual_value, *actual(cotangent)), (value, *expected(cotangent)), strict=True)
     for mine, other in pairs:
         np.testing.assert_allclose(mine, other, rtol=0, atol=3e-6 * float(abs(other).max()))
-    np.testing.assert_array_equal(convolve(x, kernel, (1, 1), SAME), _plain(x, kernel, SAME))
+    # A pass that nobody differentiates takes the same way.
+    np.testing.assert_array_equal(convolve(x, kernel, (1, 1), SAME), actual_value)
 
 
 def test_batches_and_second_derivatives_are_jaxs():

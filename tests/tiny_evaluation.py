@@ -8,9 +8,9 @@ from small import tiny_network
 
 from dmbp_jax import cli
 from dmbp_jax.data import Preprocess
-from dmbp_jax.experiments import plan
-from dmbp_jax.experiments.store import Store
-from dmbp_jax.porting import Model, ModelSpec
+from dmbp_jax.evaluation import plan
+from dmbp_jax.evaluation.store import Store
+from dmbp_jax.pretrained import Model, ModelSpec
 
 NAMES = ("tench", "cat", "dog", "cow", "boat", "person", "sofa", "bird", "car", "bus")
 CUT = Preprocess(resize=20, crop=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

@@ -15,8 +15,7 @@ BLUR_SIGMA = 10.0
 
 def make_baseline(image: Image, baseline: Baseline) -> Image:
     """`"zero"` of the normalised image (its mean colour over the training set, as a rule), `"blur"` (a
-    Gaussian of 10
-    pixels), `"mean"` (the image's own mean colour), or an array of the image's shape.
+    Gaussian of 10 pixels), `"mean"` (the image's own mean colour), or an array of the image's shape.
 
     Raises `InputError` for another name or shape.
     """

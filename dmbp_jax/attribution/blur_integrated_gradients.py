@@ -34,7 +34,6 @@ def blur_integrated_gradients(
 
     Raises `InputError` for options out of range.
     """
-    del key
     check_is_image(image.shape, "blur_integrated_gradients")
     if n_steps < 1 or max_sigma <= 0 or grad_step <= 0:
         raise InputError("n_steps must be at least 1, max_sigma and grad_step above 0")

@@ -19,6 +19,5 @@ def deconvnet(
 
     `multiply_by_inputs` gives the product with the image.
     """
-    del key
     values = target_gradient(apply, params, image, target, DECONVNET)
     return attribution(values * image if multiply_by_inputs else values)

@@ -1,6 +1,5 @@
 """DeepLIFT with the rescale rule: Shrikumar, Greenside, Kundaje, "Learning Important Features Through
-Propagating
-Activation Differences", ICML 2017."""
+Propagating Activation Differences", ICML 2017."""
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +22,11 @@ def deeplift(
 ) -> Attribution:
     """`(x - x0) * m`, where `m` multiplies the slopes of the nonlinearities between baseline and image.
 
-    A max-pool is a chain of maxima of two, each `b + relu(a - b)`, so that the values add up to `y(x) -
-    y(x0)`
-    through pools as well; `convergence_delta` is what rounding leaves. Captum's DeepLift does not add up on a
-    ReLU followed by a max-pool. `key` is not used. Raises `InputError` for an unknown or misshapen
-    `baseline`.
+    A max-pool is a chain of maxima of two, each `b + relu(a - b)`, so that the values add up to
+    `y(x) - y(x0)` through pools as well; `convergence_delta` is what rounding leaves. Captum's DeepLift does
+    not add up on a ReLU followed by a max-pool. `key` is not used. Raises `InputError` for an unknown or
+    misshapen `baseline`.
     """
-    del key
     start = make_baseline(image, baseline)
 
     def scores(x: Image) -> tuple[jax.Array, jax.Array]:

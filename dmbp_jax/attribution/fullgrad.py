@@ -9,10 +9,9 @@ from jaxtyping import Array, Float
 
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError, check_is_image
-from dmbp_jax.gated import GatedApply
 from dmbp_jax.ops import min_max, upsample
 from dmbp_jax.rules import biases_at, find_sites, tap
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
+from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target, is_traced
 
 
 class FullGradients(NamedTuple):
@@ -28,17 +27,18 @@ class FullGradients(NamedTuple):
 def full_gradients(apply: Apply, params: Params, image: Image, target: Target) -> FullGradients:
     """`y = <dy/dx, x> + sum_l <dy/db_l, b_l>`, every product at its position.
 
-    The biases are those of folded batch-norms where there were any. A network of `dmbp_jax.models` has them
-    in its parameters, at the path that the site's name spells. Of a gated network a layer's bias is what it
+    The biases are those of folded batch-norms where there were any. A network that was written for rules has
+    them in its parameters, at the path that the site's name spells. Of a gated one a layer's bias is what it
     makes of zeros, and the constant part of a piecewise linear activation is one more.
     """
     sites = [site for site in find_sites(apply, params, image) if site.kind in ("affine", "piecewise")]
     tapped = tap(apply, params, image, target, sites)
-    if isinstance(apply, GatedApply):
-        found = biases_at(apply, params, image)
+    if is_traced(apply):
+        at = biases_at(apply, params, image)
     else:
-        found = {site.name: jnp.broadcast_to(_bias(params, site.name), site.shape) for site in sites}
-    biases = {name: to_z * found[name] for name, to_z in tapped.gradients.items()}
+        # A network that was written for rules has them at hand, which saves a pass.
+        at = {site.name: jnp.broadcast_to(_bias(params, site.name), site.shape) for site in sites}
+    biases = {name: to_z * at[name] for name, to_z in tapped.gradients.items()}
     return FullGradients(tapped.score, tapped.to_image * image, biases)
 
 
@@ -52,7 +52,6 @@ def fullgrad(
     centres (theirs aligns the corners), and a batch-norm is folded into its convolution, so that the two have
     one bias and one map (theirs has one for each). `key` is not used.
     """
-    del key
     check_is_image(image.shape, "fullgrad")
     full = full_gradients(apply, params, image, target)
     size = (image.shape[0], image.shape[1])

@@ -27,7 +27,6 @@ def grad_cam(
     `site` names the activation `A`; by default it is the last ReLU with a map, the last convolutional stage.
     `key` is not used. Raises `InputError` for an unknown site and one without a map.
     """
-    del key
     return attribution(_cam(apply, params, image, target, site))
 
 
@@ -46,7 +45,6 @@ def guided_grad_cam(
     Grad-CAM is upsampled bilinearly, as its authors do; Captum's `GuidedGradCam` repeats its nearest value
     unless told otherwise.
     """
-    del key
     guided = target_gradient(apply, params, image, target, GUIDED)
     values = guided * _cam(apply, params, image, target, site)
     return attribution(values * image if multiply_by_inputs else values)

@@ -26,7 +26,6 @@ def gradient(
     >>> gradient(linear, {"w": jnp.ones((12, 5))}, jnp.ones((2, 2, 3)), jnp.asarray(0)).values.shape
     (2, 2, 3)
     """
-    del key
     return attribution(target_gradient(apply, params, image, target))
 
 
@@ -34,5 +33,4 @@ def gradient_x_input(
     apply: Apply, params: Params, image: Image, target: Target, *, key: Key | None = None
 ) -> Attribution:
     """`dy/dx * x`: DMBP with masks of ones; `key` is not used."""
-    del key
     return attribution(target_gradient(apply, params, image, target) * image)

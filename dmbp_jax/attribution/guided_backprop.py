@@ -19,6 +19,5 @@ def guided_backprop(
 
     `multiply_by_inputs` gives the product with the image, which the DMBP paper evaluates.
     """
-    del key
     values = target_gradient(apply, params, image, target, GUIDED)
     return attribution(values * image if multiply_by_inputs else values)

@@ -37,7 +37,6 @@ def integrated_gradients(
     >>> a.values.sum().item()
     12.0
     """
-    del key
     if n_steps < 1:
         raise InputError(f"n_steps must be at least 1, got {n_steps}")
     start = make_baseline(image, baseline)

@@ -95,7 +95,6 @@ def lpr(
     >>> a.values.shape, bool(a.finite)
     ((4, 5, 1), True)
     """
-    del key
     check_is_image(image.shape, "lpr")
     _check_options(n_steps, learning_rate, eps, start, percentile)
     check_choice("reduction", reduction, get_args(Reduction))

@@ -124,7 +124,6 @@ def norm_grad(
     >>> a.values.shape, a.heatmap[0].tolist()
     ((2, 4, 1), [2.5, 2.5, 2.5, 2.5])
     """
-    del key
     check_is_image(image.shape, "norm_grad")
     tapped_sites = _map_sites(apply, params, image, sites)
     tapped = tap(apply, params, image, target, tapped_sites)

@@ -19,7 +19,6 @@ def random_map(
     >>> random_map(lambda params, x, rule=None: x, {}, image, target, key=jax.random.key(0)).values.shape
     (2, 4, 1)
     """
-    del apply, params, target
     check_is_image(image.shape, "random")
     if key is None:
         raise InputError("random_map draws a map: give key=jax.random.key(0)")

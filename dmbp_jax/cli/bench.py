@@ -9,14 +9,14 @@ from typing import Annotated
 import rich.console
 import typer
 
+from dmbp_jax.bench.case import Case
+from dmbp_jax.bench.device import describe_device
+from dmbp_jax.bench.methods import TIMED
+from dmbp_jax.bench.results import BenchRow, to_json
+from dmbp_jax.bench.run import measure_all
+from dmbp_jax.bench.table import bench_table
 from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.data.atomic import atomic_path, check_writable
-from dmbp_jax.experiments.bench import measure_all
-from dmbp_jax.experiments.bench_case import Case
-from dmbp_jax.experiments.bench_methods import TIMED
-from dmbp_jax.experiments.bench_results import Measurement, to_json
-from dmbp_jax.experiments.bench_table import bench_table
-from dmbp_jax.experiments.device import describe_device
 
 
 def bench(
@@ -65,7 +65,7 @@ def bench(
             _split("method", method), _split("model", model), _counts(batch_size), _split("dtype", dtype)
         )
     ]
-    measurements: list[Measurement] = []
+    measurements: list[BenchRow] = []
     for measurement in measure_all(cases):
         measurements.append(measurement)
         # After each row, so that a run that is stopped has written what it measured.
@@ -102,7 +102,7 @@ def bench(
         console.print(f"wrote {output}", markup=False, soft_wrap=True)
 
 
-def _write(path: Path, measurements: list[Measurement]) -> None:
+def _write(path: Path, measurements: list[BenchRow]) -> None:
     run = {"device": describe_device(), "measurements": [to_json(row) for row in measurements]}
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")

@@ -7,7 +7,7 @@ import warnings
 
 import jax
 
-from dmbp_jax.porting import cache_folder
+from dmbp_jax.pretrained import cache_folder
 
 FOLDER = "compiled"
 MOST_BYTES = 2 * 1024**3

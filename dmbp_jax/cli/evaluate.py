@@ -1,9 +1,10 @@
 """`dmbp-jax evaluate`, `report` and `rows`: run an evaluation, show it, export its rows."""
 
 import csv
+import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import rich.console
 import typer
@@ -11,15 +12,15 @@ import typer
 from dmbp_jax.checks import InputError
 from dmbp_jax.cli.batch_size import BatchSize, read_batch_size
 from dmbp_jax.cli.compilation_cache import use_compilation_cache
+from dmbp_jax.cli.summary_table import summary_table
 from dmbp_jax.data.atomic import atomic_path
-from dmbp_jax.experiments.contestants import GROUPS, KNOWN
-from dmbp_jax.experiments.evaluate import evaluate as run
-from dmbp_jax.experiments.measures import MEASURES
-from dmbp_jax.experiments.plan import Evaluation
-from dmbp_jax.experiments.processes import join_processes
-from dmbp_jax.experiments.report import write_report
-from dmbp_jax.experiments.store import Row, open_store
-from dmbp_jax.experiments.summary_table import summary_table
+from dmbp_jax.evaluation.contestants import GROUPS, KNOWN
+from dmbp_jax.evaluation.measures import MEASURES
+from dmbp_jax.evaluation.plan import Evaluation
+from dmbp_jax.evaluation.processes import join_processes
+from dmbp_jax.evaluation.run import evaluate as run
+from dmbp_jax.evaluation.store import Row, open_store
+from dmbp_jax.report.write import write_report
 
 _RUN = typer.Argument(help="The folder of an evaluation.")
 COLUMNS = Row._fields[:6]
@@ -85,27 +86,15 @@ def evaluate(
     ] = 60,
 ) -> None:
     """Measure how good the maps of several methods are; a run that was stopped goes on where it was."""
+    # Before there are other names: the options that are the evaluation's, by its fields.
+    options = locals()
+    given: dict[str, Any] = {field.name: options[field.name] for field in dataclasses.fields(Evaluation)}
     use_compilation_cache()
     joined = join_processes(output, coordinator, count=num_processes, index=process_id, lost_after=lost_after)
     with joined as processes:
-        evaluation = Evaluation(
-            data=data,
-            split=split,
-            model=model,
-            weights=weights,
-            methods=_split(methods),
-            metrics=None if metrics is None else _split(metrics),
-            preset=preset,
-            steps=steps,
-            target=target,
-            limit=limit,
-            per_class=per_class,
-            seed=seed,
-            batch_size=read_batch_size(batch_size),
-            grid=grid,
-            gallery=gallery,
-        )
-        run(evaluation, output, processes=processes)
+        given["methods"], given["batch_size"] = _split(methods), read_batch_size(batch_size)
+        given["metrics"] = None if metrics is None else _split(metrics)
+        run(Evaluation(**given), output, processes=processes)
     if processes.index > 0:
         typer.echo(f"process {processes.index} has nothing left to do; process 0 sums up")
         return

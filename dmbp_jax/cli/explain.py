@@ -8,23 +8,18 @@ import numpy as np
 import rich.console
 import typer
 
-from dmbp_jax import porting
+from dmbp_jax import pretrained
+from dmbp_jax.batching.chunks import by_shape
 from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.cli.batch_size import BatchSize, read_batch_size
 from dmbp_jax.cli.compilation_cache import use_compilation_cache
+from dmbp_jax.cli.photographs import Explained, Photograph, explain_photographs
+from dmbp_jax.cli.results import target_name, write_arrays, write_figure
 from dmbp_jax.data import Preprocess, example_photo, find_photos
 from dmbp_jax.data.atomic import check_writable
 from dmbp_jax.dmbp import PRESETS
-from dmbp_jax.experiments import METHODS
-from dmbp_jax.experiments.by_shape import by_shape
-from dmbp_jax.experiments.methods import VARIANTS
-from dmbp_jax.experiments.photographs import (
-    Explained,
-    Photograph,
-    StepProgress,
-    explain_photographs,
-)
-from dmbp_jax.experiments.results import target_name, write_arrays, write_figure
+from dmbp_jax.methods import METHODS, VARIANTS
+from dmbp_jax.progress import StepProgress
 
 FIGURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".pdf", ".svg", ".webp"})
 TOP = 5
@@ -77,7 +72,7 @@ def explain(
         raise InputError("no photograph given; name one, or use --example")
     figures = _outputs(paths, output, ".png", FIGURE_SUFFIXES)
     arrays = None if save is None else _outputs(paths, save, ".npz", frozenset({".npz"}))
-    loaded = porting.load_model(model, weights)
+    loaded = pretrained.load_model(model, weights)
     index = None if target is None else loaded.spec.class_index(target)
     other = None if contrast is None else loaded.spec.class_index(contrast)
     if other is not None and other == index:
@@ -157,7 +152,7 @@ def _file_id(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _describe(one: Explained, spec: porting.ModelSpec, preset: str) -> str:
+def _describe(one: Explained, spec: pretrained.ModelSpec, preset: str) -> str:
     width = max(len(spec.classes[i]) for i in _top(one))
     lines = [f"\n{one.photograph.path}"]
     lines += [f"  {spec.classes[i]:<{width}}  {one.probabilities[i]:6.1%}  (class {i})" for i in _top(one)]

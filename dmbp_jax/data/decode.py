@@ -1,6 +1,7 @@
 """A photograph, whatever file it comes in, as an RGB image of 8 bits."""
 
 import os
+import threading
 import tokenize
 import warnings
 from pathlib import Path
@@ -39,10 +40,11 @@ def decode(photo: str | os.PathLike[str] | PIL.Image.Image | np.ndarray) -> PIL.
             raise InputError(f"{path} is a folder, not a photograph")
         if size == 0:
             raise InputError(f"{path} is empty (0 bytes)")
-        silence_readers()
         if path.suffix.lower() == ".npy":
-            return _from_array(_read_npy(path), str(path))
-        with PIL.Image.open(path) as image:
+            with quiet_readers:
+                values = _read_npy(path)
+            return _from_array(values, str(path))
+        with quiet_readers, PIL.Image.open(path) as image:
             image.load()
             return _to_rgb(image, str(path))
     except PermissionError:
@@ -60,15 +62,35 @@ def decode(photo: str | os.PathLike[str] | PIL.Image.Image | np.ndarray) -> PIL.
         raise InputError(f"{path} is damaged or truncated: {error}") from None
 
 
-def silence_readers() -> None:
-    """Ignore the warnings of Pillow and NumPy's reader, from now on and in all threads.
+class _Quiet:
+    """A `with` block in which Pillow and NumPy's reader do not warn: of damaged metadata, which is no matter
+    here, and of sizes that large phones have.
 
-    They are of damaged metadata, which is no matter here, and of sizes that large phones have. Filters belong
-    to the process: setting and restoring them around each photograph, as `warnings.catch_warnings` does, lets
-    one thread that reads ahead undo another's, and in the end restores the wrong ones.
+    Filters belong to the process, and `warnings.catch_warnings` in one thread undoes another's. So the first
+    thread that enters sets the filter, and the last one that leaves restores what was there.
     """
-    if not any(getattr(module, "pattern", "") == READERS for *_, module, _ in warnings.filters):
-        warnings.filterwarnings("ignore", module=READERS)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = warnings.catch_warnings()
+                self._before.__enter__()
+                warnings.filterwarnings("ignore", module=READERS)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._before.__exit__(None, None, None)
+
+
+quiet_readers = _Quiet()
 
 
 def _read_npy(path: Path) -> np.ndarray:

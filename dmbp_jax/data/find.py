@@ -62,3 +62,14 @@ def is_photo(name: str) -> bool:
     """
     stem, suffix = os.path.splitext(name)
     return suffix.lower() in PHOTO_SUFFIXES and not stem.endswith("_dmbp")
+
+
+def example_photo() -> Path:
+    """The path of `chelsea.png`, a tabby cat.
+
+    Photograph by Stefan van der Walt, released to the public domain (CC0); from scikit-image's data folder.
+
+    >>> example_photo().name
+    'chelsea.png'
+    """
+    return Path(__file__).with_name("chelsea.png")

@@ -7,9 +7,9 @@ Classifications", CVPR 2021) asks how much of the map for a class falls into tha
 import heapq
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.data.draw import draw
 from dmbp_jax.data.folder import listed
 from dmbp_jax.data.sample import Dataset, Problem, Sample
+from dmbp_jax.data.subset import draw
 
 
 def make_grids(dataset: Dataset, *, grid: int = 2, seed: int = 0) -> Dataset:

@@ -6,8 +6,8 @@ other can be asked what belongs to which: `dmbp_jax.metrics.contrast_localizatio
 """
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.data.draw import draw
 from dmbp_jax.data.sample import Dataset, Problem, Sample
+from dmbp_jax.data.subset import draw
 
 
 def make_pairs(dataset: Dataset, *, seed: int = 0) -> Dataset:

@@ -1,14 +1,20 @@
-"""From a sample to what the network takes."""
+"""From a sample to what the network takes, and how large that will be."""
 
 import dataclasses
 from typing import NamedTuple
 
 import numpy as np
+import PIL.ExifTags
+import PIL.Image
 from jaxtyping import Float, UInt8
 
 from dmbp_jax.checks import InputError
+from dmbp_jax.data.decode import quiet_readers
 from dmbp_jax.data.preprocess import Preprocess
 from dmbp_jax.data.sample import Sample
+
+# EXIF orientations that swap height and width.
+_ON_ITS_SIDE = (5, 6, 7, 8)
 
 
 class LoadedSample(NamedTuple):
@@ -45,6 +51,30 @@ def read_sample(sample: Sample, preprocess: Preprocess) -> LoadedSample:
     height, width = rgb.shape[:2]
     region = (0.0, 0.0, float(width), float(height))
     return LoadedSample(rgb, preprocess.normalize(rgb), (height, width), region)
+
+
+def input_shape(sample: Sample, preprocess: Preprocess) -> tuple[int, int] | None:
+    """Height and width of what `read_sample` will give, from a header alone; None where only reading tells.
+
+    >>> from dmbp_jax.data import example_photo
+    >>> sample = Sample("cat", (example_photo(),), ("281",))
+    >>> input_shape(sample, Preprocess()), input_shape(sample, Preprocess(crop=None))
+    ((224, 224), (256, 385))
+    """
+    if len(sample.paths) > 1:
+        side = (preprocess.crop or preprocess.resize or 0) // sample.grid * sample.grid
+        return side, 2 * side if sample.pair else side
+    if preprocess.crop is not None:
+        return preprocess.input_size(1, 1)
+    try:
+        with quiet_readers, PIL.Image.open(sample.paths[0]) as image:
+            width, height = image.size
+            if image.getexif().get(PIL.ExifTags.Base.Orientation) in _ON_ITS_SIDE:
+                width, height = height, width
+    except Exception:
+        # Whatever is wrong with the file is reported when it is read.
+        return None
+    return preprocess.input_size(height, width)
 
 
 def shrink(preprocess: Preprocess, grid: int) -> Preprocess:

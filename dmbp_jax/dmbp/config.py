@@ -26,7 +26,7 @@ class DMBPConfig:
     """Steps of RMSProp; 0 leaves the masks at their start."""
     learning_rate: float = 0.01
     decay: float = 0.99
-    """Of RMSProp's running mean of squares (PyTorch's `alpha`), in [0, 1)."""
+    """The decay of RMSProp's running mean of squares (PyTorch's `alpha`), in [0, 1)."""
     eps: float = 1e-8
     """Added to RMSProp's root mean square, above 0.
 
@@ -49,7 +49,7 @@ class DMBPConfig:
     objective: Objective = "all"
     """`"all"`: `y- - y+ + |y~|` (Eq. 10); `"posneg"`: `y- - y+`; `"positive"`: `-y+`."""
     compute_dtype: ComputeDtype | None = None
-    """Of activations and cotangents; None keeps the images' dtype. Masks stay at least float32."""
+    """The dtype of activations and cotangents; None keeps the images' dtype. Masks stay at least float32."""
 
     def __post_init__(self) -> None:
         check_choice("mask_sites", self.mask_sites, get_args(MaskSites))

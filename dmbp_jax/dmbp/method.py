@@ -68,7 +68,6 @@ def dmbp(
     >>> a.heatmap.shape, a.scores.total.item()
     ((8, 8), 2.0)
     """
-    del key
     config = configure(preset, **options)
     dtype = image.dtype if config.compute_dtype is None else jnp.dtype(config.compute_dtype)
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:

@@ -27,6 +27,8 @@ class Branch(NamedTuple):
 def objective(scores: Scores, which: Objective = "all") -> Float[Array, ""]:
     """The loss of one image, to be minimised (Eq. 10): `y- - y+ + |y~|`, or one of its two ablations.
 
+    The definition; the optimisation takes its gradient, which `mask_gradient` writes out by hand.
+
     >>> y = Scores(*map(jnp.asarray, (1.0, 3.0, -2.5, 0.5)))
     >>> [objective(y, which).item() for which in ("all", "posneg", "positive")]
     [-5.0, -5.5, -3.0]

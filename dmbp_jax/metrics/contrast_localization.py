@@ -17,9 +17,9 @@ class ContrastLocalization(NamedTuple):
     """Two shares in [0, 1]; 1 is best, and a map that knows nothing gets the regions' shares of the area."""
 
     red: float
-    """Of the attribution above zero: what lies on the region of the target; NaN if nothing is above zero."""
+    """The share of the positive attribution that lies on the target's region; NaN if there is none."""
     blue: float
-    """Of the attribution below zero: what lies on the region of the other class; NaN if nothing is below."""
+    """The share of the negative attribution that lies on the other class's region; NaN if there is none."""
 
 
 def contrast_localization(

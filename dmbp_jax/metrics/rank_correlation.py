@@ -14,9 +14,9 @@ class RankCorrelation(NamedTuple):
     """Spearman's rank correlation of two heat maps, in [-1, 1]; NaN where it is not defined."""
 
     signed: float
-    """Of the values."""
+    """The values' correlation."""
     absolute: float
-    """Of their magnitudes, which forgets what speaks for the target and what against it."""
+    """Their magnitudes' correlation, which forgets what speaks for the target and what against it."""
 
 
 def rank_correlation(

@@ -10,7 +10,7 @@ import jax
 
 from dmbp_jax.checks import check_choice
 from dmbp_jax.models import alexnet, resnet, squeezenet, vgg
-from dmbp_jax.models.layout import LayerShape, nest
+from dmbp_jax.models.layers import LayerShape, nest
 from dmbp_jax.typing import Apply, Key, Params
 
 

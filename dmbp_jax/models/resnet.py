@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from jaxtyping import Array, Inexact
 
-from dmbp_jax.models.layers import Layers
-from dmbp_jax.models.layout import LayerShape
+from dmbp_jax.models.layers import Layers, LayerShape
 from dmbp_jax.ops import adaptive_avg_pool
 from dmbp_jax.rules import PLAIN
 from dmbp_jax.typing import Images, Logits, Params, Rule, Window

@@ -4,6 +4,7 @@ What XLA does well it is left to do. On a CPU it does not see that a 1 x 1 convo
 nor does it know Winograd's algorithm; and it makes slow programs of the gradient at the data.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ def convolve(
 ) -> Inexact[Array, "n hh ww o"]:
     """`kernel * x`, zero-padded before and after along rows and columns.
 
-    Where it is differentiated, and there only, it may be computed by Winograd's algorithm.
+    On a CPU it may be computed by Winograd's algorithm, and as a matrix product.
 
     >>> import jax.numpy as jnp
     >>> convolve(jnp.ones((1, 5, 5, 2)), jnp.ones((3, 3, 2, 4)), (2, 2), ((0, 0), (1, 1))).shape
@@ -39,7 +40,24 @@ def _plain(x: Array, kernel: Array, strides: Sizes, pads: Pads) -> Array:
     )
 
 
-_convolve = jax.custom_vjp(_plain, nondiff_argnums=(2, 3))
+def _by_kind(x: Array, kernel: Array, strides: Sizes, pads: Pads) -> tuple[Array, Transformed | None]:
+    """The convolution, and its transformed kernel where its sizes have a CPU use Winograd's algorithm."""
+    if strides != (1, 1) or not winograd_pays(x, kernel, pads):
+        return _plain(x, kernel, strides, pads), None
+    transformed = transform_kernel(kernel)
+    output = jax.lax.platform_dependent(
+        x,
+        kernel,
+        transformed,
+        cpu=lambda x, _, transformed: winograd(x, transformed, pads),
+        default=lambda x, kernel, _: _plain(x, kernel, strides, pads),
+    )
+    return output, transformed
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve(x: Array, kernel: Array, strides: Sizes, pads: Pads) -> Array:
+    return _by_kind(x, kernel, strides, pads)[0]
 
 
 class _Residuals(NamedTuple):
@@ -53,20 +71,11 @@ class _Residuals(NamedTuple):
 
 
 def _forward(x: Any, kernel: Any, strides: Sizes, pads: Pads) -> tuple[Array, _Residuals]:
-    # Mostly only the data's gradient is wanted, for which the data need not be kept.
+    # With `symbolic_zeros` an argument says whether it is differentiated. Mostly the data alone is, and then
+    # they need not be kept: only the kernel's gradient is made of them.
     kept = x.value if kernel.perturbed else None
-    data, kernel = x.value, kernel.value
-    if strides != (1, 1) or not winograd_pays(data, kernel, pads):
-        return _plain(data, kernel, strides, pads), _Residuals(data.shape[1:3], kernel, None, kept)
-    transformed = transform_kernel(kernel)
-    output = jax.lax.platform_dependent(
-        data,
-        kernel,
-        transformed,
-        cpu=lambda data, _, transformed: winograd(data, transformed, pads),
-        default=lambda data, kernel, _: _plain(data, kernel, strides, pads),
-    )
-    return output, _Residuals(data.shape[1:3], kernel, transformed, kept)
+    output, transformed = _by_kind(x.value, kernel.value, strides, pads)
+    return output, _Residuals(x.value.shape[1:3], kernel.value, transformed, kept)
 
 
 def _backward(

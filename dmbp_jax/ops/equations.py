@@ -63,7 +63,7 @@ class Convolution(NamedTuple):
 
     @property
     def output_channel_axis(self) -> int:
-        """Of the kernel."""
+        """Between the kernel's elements."""
         return self.axes.rhs_spec[0]
 
 
@@ -121,7 +121,7 @@ def inner_programs(eqn: JaxprEqn) -> Iterator[Inner]:
 
 
 def exponent_of(params: Mapping[str, Any]) -> int:
-    """Of an `integer_pow`."""
+    """The `y` of `x ** y`, an `integer_pow`."""
     return int(params["y"])
 
 

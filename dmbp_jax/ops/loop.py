@@ -1,7 +1,7 @@
 """A long computation as data: where it starts, what a step is, how many there are, what becomes of the last.
 
 A method that loops says so by returning its `Loop`. The same loop is then scanned inside one program, or
-walked from the host in slices, which can tell how far it is (`dmbp_jax.experiments.slices`).
+walked from the host in slices, which can tell how far it is (`dmbp_jax.batching.slices`).
 """
 
 import functools

@@ -91,7 +91,7 @@ _pool_selected.defvjp(_pool_selected_forward, _pool_selected_backward)
 
 
 def pick(elements: Inexact[Array, "m *shape"], index: Int[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """Of each `m` elements the one at `index`.
+    """The one at `index` of each `m` elements.
 
     >>> pick(jnp.asarray([[1.0, 2.0], [3.0, 4.0]]), jnp.asarray([1, 0])).tolist()
     [3.0, 2.0]

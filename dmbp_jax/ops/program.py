@@ -20,7 +20,7 @@ class Program(NamedTuple):
     eqns: list[JaxprEqn]
     outvars: list[Atom]
     structure: Any
-    """Of the result, a tree of shapes."""
+    """The result's, a tree of shapes."""
 
 
 def trace(function: Callable[..., Any], *args: Any) -> Program:

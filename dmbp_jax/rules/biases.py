@@ -1,5 +1,6 @@
 """The biases of a network, found by giving every layer zeros."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from dmbp_jax.rules.masked import Masked
-from dmbp_jax.rules.record import Linearization, linearize
+from dmbp_jax.rules.record import linearize
 from dmbp_jax.typing import Apply, Image, Role, Window
 
 
@@ -17,23 +18,19 @@ def biases_at(apply: Apply, params: Any, image: Image) -> dict[str, Inexact[Arra
     Together with the image they account for the logits (Eq. 14); shapes are those of the sites.
     """
     _, at = linearize(apply, params, image)
-    rule = _Zeros(at)
+    rule = _Zeros(at, {}, found={})
     apply(params, jnp.zeros_like(image)[None], rule=rule)
     pieces = {site: piece.offset[0] for site, piece in (at.pieces | at.tangents).items()}
-    return {**rule.biases, **pieces}
+    return {**rule.found, **pieces}
 
 
+@dataclasses.dataclass(frozen=True)
 class _Zeros(Masked):
-    """Every layer and every activation hands on zeros."""
+    """Every layer and every activation hands on zeros; what a layer made of zeros is noted in `found`."""
 
-    biases: dict[str, Array]
-
-    def __init__(self, linearization: Linearization) -> None:
-        super().__init__(linearization, {})
-        object.__setattr__(self, "biases", {})
+    found: dict[str, Array] = dataclasses.field(kw_only=True)
 
     def relu(self, site: str, z: Inexact[Array, "1 *shape"]) -> Inexact[Array, "1 *shape"]:
-        del site
         return jnp.zeros_like(z)
 
     def max_pool(
@@ -42,8 +39,7 @@ class _Zeros(Masked):
         return jnp.zeros_like(super().max_pool(site, h, window))
 
     def affine(self, site: str, z: Inexact[Array, "1 *shape"], role: Role) -> Inexact[Array, "1 *shape"]:
-        del role
-        self.biases[site] = z[0]
+        self.found[site] = z[0]
         return jnp.zeros_like(z)
 
     def piecewise(
@@ -54,5 +50,4 @@ class _Zeros(Masked):
         *,
         smooth: bool = False,
     ) -> Inexact[Array, "1 *shape"]:
-        del site, function, smooth
         return jnp.zeros_like(z)

@@ -19,7 +19,6 @@ def _forward(z: Array) -> tuple[Array, None]:
 
 
 def _backward(residual: None, cotangent: Array) -> tuple[Array]:
-    del residual
     return (jax.nn.relu(cotangent),)
 
 
@@ -32,7 +31,6 @@ class DeconvNet(Plain):
 
     def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
         """`max(z, 0)` with DeconvNet's backward pass."""
-        del site
         return deconvnet_relu(z)
 
 

@@ -32,7 +32,6 @@ class Guided(Plain):
 
     def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
         """`max(z, 0)` with the guided backward pass."""
-        del site
         return guided_relu(z)
 
 

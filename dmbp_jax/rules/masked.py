@@ -79,7 +79,6 @@ class Masked:
 
     def affine(self, site: str, z: Inexact[Array, "1 *shape"], role: Role) -> Inexact[Array, "1 *shape"]:
         """`mask * z`."""
-        del role
         if site in self.masks:
             return masked_gate(z, None, self.masks[site][None])
         return z
@@ -93,7 +92,6 @@ class Masked:
         smooth: bool = False,
     ) -> Inexact[Array, "1 *shape"]:
         """`mask * (slope * z + offset)`: the offset is one more bias."""
-        del function
         at = self.linearization
         slope, offset = (at.tangents if smooth else at.pieces)[site]
         piece = slope * z + offset if self.tangent_constants or not smooth else slope * z
@@ -105,7 +103,6 @@ class Masked:
 
     def decide(self, site: str, decision: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
         """The decision at the image."""
-        del decision
         return self.linearization.decisions[site]
 
     def smooth(

@@ -16,19 +16,16 @@ class Plain:
 
     def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
         """`max(z, 0)`."""
-        del site
         return jax.nn.relu(z)
 
     def max_pool(
         self, site: str, h: Inexact[Array, "n h w c"], window: Window
     ) -> Inexact[Array, "n hh ww c"]:
         """The maximum of each window."""
-        del site
         return ops.max_pool(h, window)
 
     def affine(self, site: str, z: Inexact[Array, "n *shape"], role: Role) -> Inexact[Array, "n *shape"]:
         """`z`."""
-        del site, role
         return z
 
     def piecewise(
@@ -40,25 +37,49 @@ class Plain:
         smooth: bool = False,
     ) -> Inexact[Array, "n *shape"]:
         """`function(z)`."""
-        del site, smooth
         return function(z)
 
     def maximum(self, site: str, elements: Inexact[Array, "m *shape"]) -> Inexact[Array, "*shape"]:
         """The first largest element."""
-        del site
         return ops.pick(elements, elements.argmax(axis=0))
 
     def decide(self, site: str, decision: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
         """`decision`."""
-        del site
         return decision
 
     def smooth(
         self, site: str, function: Callable[..., Sequence[Array]], *operands: Array
     ) -> Sequence[Array]:
         """`function(*operands)`."""
-        del site
         return function(*operands)
 
 
 PLAIN = Plain()
+
+
+@dataclasses.dataclass(frozen=True)
+class Behind(Plain):
+    """The plain rule, and something behind the layers and activations: a subclass says what, in `behind`."""
+
+    def behind(self, site: str, a: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
+        """What goes on from `site`, whose output is `a`."""
+        return a
+
+    def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
+        """`max(z, 0)`, and what is behind it."""
+        return self.behind(site, super().relu(site, z))
+
+    def affine(self, site: str, z: Inexact[Array, "n *shape"], role: Role) -> Inexact[Array, "n *shape"]:
+        """`z`, and what is behind it."""
+        return self.behind(site, super().affine(site, z, role))
+
+    def piecewise(
+        self,
+        site: str,
+        z: Inexact[Array, "n *shape"],
+        function: Callable[[Array], Array],
+        *,
+        smooth: bool = False,
+    ) -> Inexact[Array, "n *shape"]:
+        """`function(z)`, and what is behind it."""
+        return self.behind(site, super().piecewise(site, z, function, smooth=smooth))

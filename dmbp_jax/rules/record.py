@@ -23,9 +23,9 @@ class Site(NamedTuple):
     name: str
     kind: Literal["relu", "piecewise", "max_pool", "affine"]
     shape: tuple[int, ...]
-    """Of the site's output, without the batch axis."""
+    """The shape of the site's output, without the batch axis."""
     role: Role | None = None
-    """Of an affine site."""
+    """What an affine site is for."""
 
 
 class Piece(NamedTuple):

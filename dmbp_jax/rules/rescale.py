@@ -76,14 +76,12 @@ class Rescale(Plain):
 
     def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
         """`max(z, 0)` with the rescale rule."""
-        del site
         return rescale_relu(z)
 
     def max_pool(
         self, site: str, h: Inexact[Array, "n h w c"], window: Window
     ) -> Inexact[Array, "n hh ww c"]:
         """The maximum of each window, as a chain of maxima of two."""
-        del site
         first, *rest = ops.pool_windows(h, window, fill=float("-inf"))
         for element in rest:
             first = rescale_maximum(first, element)
@@ -98,7 +96,6 @@ class Rescale(Plain):
         smooth: bool = False,
     ) -> Inexact[Array, "2 *shape"]:
         """`function(z)` with the slope between the two images."""
-        del site, smooth
         value, derivative = jax.jvp(function, (z,), (jnp.ones_like(z),))
         difference = z[:1] - z[1:]
         differs = jnp.abs(difference) > 0
@@ -109,7 +106,6 @@ class Rescale(Plain):
 
     def maximum(self, site: str, elements: Inexact[Array, "m *shape"]) -> Inexact[Array, "*shape"]:
         """The largest, as a tree of maxima of two."""
-        del site
         while len(elements) > 1:
             half = len(elements) // 2
             larger = jax.vmap(rescale_maximum)(elements[:half], elements[half : 2 * half])

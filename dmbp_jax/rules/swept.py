@@ -8,15 +8,14 @@ those of all layers above are known.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
-from dmbp_jax.rules.plain import Plain
-from dmbp_jax.typing import Role
+from dmbp_jax.rules.plain import Behind
 
 
 class Choice(NamedTuple):
@@ -70,12 +69,10 @@ def sweep_masks(
 ) -> Inexact[Array, "3 *shape"]:
     """`a`; backward the second row is multiplied by `m+ = scale sigmoid(theta)`, the third by
     `m- = scale sigmoid(-theta)`, see `choose_theta`. `slot` is not used, and its gradient is `m+`."""
-    del choice, slot
     return a
 
 
 def _forward(choice: Choice, a: Array, slot: Array) -> tuple[Array, tuple[Array, Array]]:
-    del choice
     return a, (a, slot)
 
 
@@ -92,7 +89,7 @@ sweep_masks.defvjp(_forward, _backward)
 
 
 @dataclasses.dataclass(frozen=True)
-class Swept(Plain):
+class Swept(Behind):
     """Plain values of three equal rows; backward, masks at the sites that have a slot.
 
     Slots are zeros of the shape of their site's output, without batch axis, and receive the masks as their
@@ -103,26 +100,6 @@ class Swept(Plain):
     choices: Mapping[str, Choice]
     """How the masks are chosen, for each site that has a slot."""
 
-    def relu(self, site: str, z: Inexact[Array, "3 *shape"]) -> Inexact[Array, "3 *shape"]:
-        """`max(z, 0)`, and a mask behind it."""
-        return self._sweep(site, super().relu(site, z))
-
-    def affine(self, site: str, z: Inexact[Array, "3 *shape"], role: Role) -> Inexact[Array, "3 *shape"]:
-        """`z`, and a mask behind it."""
-        return self._sweep(site, super().affine(site, z, role))
-
-    def piecewise(
-        self,
-        site: str,
-        z: Inexact[Array, "3 *shape"],
-        function: Callable[[Array], Array],
-        *,
-        smooth: bool = False,
-    ) -> Inexact[Array, "3 *shape"]:
-        """`function(z)`, and a mask behind it."""
-        return self._sweep(site, super().piecewise(site, z, function, smooth=smooth))
-
-    def _sweep(self, site: str, a: Inexact[Array, "3 *shape"]) -> Inexact[Array, "3 *shape"]:
-        if site not in self.slots:
-            return a
-        return sweep_masks(self.choices[site], a, self.slots[site])
+    def behind(self, site: str, a: Inexact[Array, "3 *shape"]) -> Inexact[Array, "3 *shape"]:
+        """`a`, and its masks on the way back."""
+        return sweep_masks(self.choices[site], a, self.slots[site]) if site in self.slots else a

@@ -85,9 +85,7 @@ def read(
 ) -> tuple[Float[Array, ""], dict[str, Inexact[Array, "..."]]]:
     """The score and the outputs of `sites`, without batch axis, under `rule`: a forward pass."""
     zeros = {site.name: jnp.zeros(site.shape, image.dtype) for site in sites}
-    # As if it were to be differentiated, since what a pass is differentiated with is the faster program.
-    score, _, outputs = jax.vjp(_forward(apply, params, target, rule), image, zeros, has_aux=True)
-    return score, outputs
+    return _forward(apply, params, target, rule)(image, zeros)
 
 
 def tap(
@@ -107,7 +105,9 @@ def tap(
     return Tapped(value, to_image, activations, gradients)
 
 
-def _forward(apply: Apply, params: Any, target: Target, rule: Rule) -> Callable[..., Any]:
+def _forward(
+    apply: Apply, params: Any, target: Target, rule: Rule
+) -> Callable[..., tuple[Array, dict[str, Array]]]:
     def forward(image: Image, zeros: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
         taps = _Taps(rule, zeros)
         logits = apply(params, image[None], rule=taps)[0]

@@ -1,6 +1,6 @@
 """A user's program, type-checked as such: a network, a rule and methods of one's own.
 
-Uses every public name of `dmbp_jax`, `.attribution`, `.dmbp`, `.experiments`, `.gated`, `.ops` and `.rules`.
+Uses every public name of `dmbp_jax`, `.attribution`, `.dmbp`, `.ops`, `.rules` and `.tracing`.
 """
 
 import dataclasses
@@ -13,11 +13,32 @@ import numpy as np
 
 import dmbp_jax as dmbp
 from dmbp_jax import ops
-from dmbp_jax.attribution import FullGradients, full_gradients, meta_saliency, virtual_identity
+from dmbp_jax.attribution import (
+    FullGradients,
+    blur_integrated_gradients,
+    deconvnet,
+    deeplift,
+    full_gradients,
+    fullgrad,
+    grad_cam,
+    gradient,
+    gradient_x_input,
+    guided_backprop,
+    guided_grad_cam,
+    integrated_gradients,
+    lpr,
+    meta_saliency,
+    norm_grad,
+    random_map,
+    rise,
+    selective_norm_grad,
+    smoothgrad,
+    virtual_identity,
+)
 from dmbp_jax.dmbp import PRESETS, DMBPConfig, SweepConfig, configure, masked_sites, objective
 from dmbp_jax.dmbp import dmbp as dmbp_method
-from dmbp_jax.experiments import METHODS, explain
-from dmbp_jax.gated import Gated, GatedApply, gated
+from dmbp_jax.explain import explain
+from dmbp_jax.methods import METHODS
 from dmbp_jax.rules import (
     ACTIVATIONS,
     PLAIN,
@@ -36,6 +57,7 @@ from dmbp_jax.rules import (
     record,
     tap,
 )
+from dmbp_jax.tracing import Gated, GatedApply, gated
 from dmbp_jax.typing import (
     Apply,
     Attribution,
@@ -247,6 +269,19 @@ def explain_any_network() -> tuple[int, ...]:
     return shape
 
 
+def list_all_methods() -> int:
+    """The methods are functions, in a registry that lists their options."""
+    functions: list[Method] = [gradient, gradient_x_input, integrated_gradients, smoothgrad, deeplift, rise]
+    functions += [blur_integrated_gradients, guided_backprop, deconvnet, guided_grad_cam, grad_cam, fullgrad]
+    functions += [lpr, norm_grad, selective_norm_grad]
+    options = dmbp.list_methods()
+    names = [method for method in options if dmbp.METHODS[method] in functions]
+    assert {*options} == {*names, "dmbp"}
+    assert options["lpr"]["n_steps"] > 0
+    assert random_map.__name__ not in dmbp.METHODS
+    return len(options)
+
+
 def main() -> None:
     """Run everything."""
     key: Key = jax.random.key(0)
@@ -257,6 +292,7 @@ def main() -> None:
     assert choose_options(Scores(*map(jnp.asarray, (1.0, 3.0, -2.5, 0.5))))[0] == 3
     assert use_operations(images[0]).shape == (8, 8, 3)
     assert explain_any_network() == (2, 7)
+    assert list_all_methods() == 16
     print(f"dmbp_jax {dmbp.__version__}: {OUTPUT}")
 
 

@@ -1,6 +1,6 @@
 """A user's program, type-checked as such: photographs, a model, its maps, what they are worth, and figures.
 
-Uses every public name of `dmbp_jax.data`, `.metrics`, `.models`, `.porting` and `.viz`.
+Uses every public name of `dmbp_jax.data`, `.metrics`, `.models`, `.pretrained` and `.viz`.
 """
 
 import dataclasses
@@ -70,7 +70,7 @@ from dmbp_jax.models import (
     init_layout,
     nest,
 )
-from dmbp_jax.porting import (
+from dmbp_jax.pretrained import (
     Manifest,
     Model,
     ModelSpec,

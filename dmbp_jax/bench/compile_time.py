@@ -1,0 +1,86 @@
+"""What compiling costs: how many programs, how long, how large, how many came from the persistent cache."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+COMPILED = "/jax/core/compile/backend_compile_duration"
+FROM_CACHE = "/jax/compilation_cache/cache_hits"
+
+
+class CompileTime:
+    """What JAX has compiled since the counting began; see `count_compile_time`."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        """Spent by XLA, and in fetching programs from the persistent cache. Tracing is not in it."""
+        self.programs: list[str] = []
+        """The name of every program, in order, whether compiled or fetched."""
+        self.fetched = 0
+        """How many of them the persistent cache held."""
+        self.bytes: list[int] = []
+        """What each program needs, when the block has ended: arguments, results and temporary memory. Empty
+        where the backend hides it."""
+
+    @property
+    def compiled(self) -> int:
+        """How many programs XLA had to compile."""
+        return len(self.programs) - self.fetched
+
+
+@contextlib.contextmanager
+def count_compile_time() -> Iterator[CompileTime]:
+    """Count what JAX compiles in a `with` block, in all threads.
+
+    >>> with count_compile_time() as spent:
+    ...     jax.jit(lambda x: 3 * x)(1.0).block_until_ready()
+    Array(3., dtype=float32, weak_type=True)
+    >>> len(spent.programs), spent.compiled, spent.seconds > 0
+    (1, 1, True)
+    """
+    spent = CompileTime()
+
+    def lasted(event: str, duration_secs: float, **details: Any) -> None:
+        if event == COMPILED:
+            spent.seconds += duration_secs
+            spent.programs.append(str(details.get("fun_name", "")))
+
+    def happened(event: str, **_: Any) -> None:
+        spent.fetched += event == FROM_CACHE
+
+    before = _programs()
+    jax.monitoring.register_event_duration_secs_listener(lasted)
+    jax.monitoring.register_event_listener(happened)
+    try:
+        yield spent
+    finally:
+        jax.monitoring.unregister_event_duration_listener(lasted)
+        jax.monitoring.unregister_event_listener(happened)
+        known = {id(program) for program in before}
+        for program in _programs():
+            if id(program) not in known:
+                spent.bytes.extend(_bytes(program))
+
+
+def _programs() -> list[Any]:
+    """The compiled programs that this process holds; not every backend lists them."""
+    try:
+        return list(jax.devices()[0].client.live_executables())
+    except (AttributeError, jax.errors.JaxRuntimeError):
+        return []
+
+
+def _bytes(program: Any) -> Iterator[int]:
+    try:
+        memory = program.get_compiled_memory_stats()
+    except (AttributeError, jax.errors.JaxRuntimeError):
+        return
+    # What an output shares with an argument is there once.
+    yield (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes
+    )

@@ -1,0 +1,1 @@
+"""PyTorch programs that do the same as ours, to compare speed with."""

@@ -1,0 +1,107 @@
+"""What the metrics of an evaluation are given, and what they give: items, and measurements of them."""
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float
+
+from dmbp_jax.checks import InputError
+from dmbp_jax.data import Box, Sample
+from dmbp_jax.evaluation.contestants import Contestant
+from dmbp_jax.explain import explain
+from dmbp_jax.pretrained import Model, ModelSpec
+from dmbp_jax.rules import find_sites
+from dmbp_jax.typing import Key, Params
+
+
+class Item(NamedTuple):
+    """One image to be explained for one target."""
+
+    name: str
+    rgb: np.ndarray
+    """What the network sees, uint8 `(h, w, 3)`."""
+    image: np.ndarray
+    """The same, normalised: float32 `(h, w, c)`."""
+    target: int
+    labels: tuple[int, ...]
+    """All true classes of the image."""
+    boxes: tuple[Box, ...]
+    """The boxes of the target's class, in pixels of the photograph."""
+    size: tuple[int, int]
+    """Height and width of the photograph."""
+    region: tuple[float, float, float, float]
+    """Left, top, right, bottom of the part of the photograph that the network sees."""
+    grid: int
+    pair: bool
+    """Whether the image is two photographs side by side, of the classes in `labels`."""
+    first: bool
+    """Whether it is the first item of its image, on which metrics of whole images are measured."""
+
+
+class Setting(NamedTuple):
+    """What all measurements of a run share."""
+
+    model: Model
+    key: Key
+    batch_size: int | Literal["auto"]
+    mesh: Mesh | None
+    replicated: Params
+    """The model's parameters on every device of the mesh."""
+
+    def heatmaps(
+        self,
+        contestant: Contestant,
+        items: Sequence[Item],
+        targets: Sequence[int] | Float[np.ndarray, "n k"],
+        params: Params,
+    ) -> Float[np.ndarray, "n h w"]:
+        """The maps of a method for those targets, classes or weights of them; NaN where not finite.
+
+        What is drawn depends on the first item's name: other batches draw anew, the same items draw the same.
+        """
+        attribution = explain(
+            self.model.apply,
+            self.replicated if params is self.model.params else params,
+            np.stack([item.image for item in items]),
+            targets if isinstance(targets, np.ndarray) else np.asarray(targets, np.int32),
+            contestant.method,
+            key=jax.random.fold_in(self.key, zlib.crc32(items[0].name.encode("utf-8", "surrogateescape"))),
+            batch_size=self.batch_size,
+            mesh=self.mesh,
+            progress=False,
+            **contestant.options,
+        )
+        finite = np.asarray(attribution.finite)[:, None, None]
+        return np.where(finite, np.asarray(attribution.heatmap), np.float32(np.nan))
+
+    def layers(self, item: Item) -> list[str]:
+        """The names of the network's layers with parameters, the class layer first."""
+        image = jax.ShapeDtypeStruct(item.image.shape, item.image.dtype)
+        sites = find_sites(self.model.apply, self.model.params, image)
+        return [site.name for site in sites if site.kind == "affine"][::-1]
+
+
+class Measurement(NamedTuple):
+    """One metric of one item."""
+
+    item: Item
+    target: int
+    metric: str
+    value: float
+    curve: tuple[float, ...] | None = None
+
+
+Measure: TypeAlias = Callable[[Setting, Contestant, Sequence[Item], np.ndarray], Iterator[Measurement]]
+"""`measure(setting, contestant, items, heatmaps)` for items of one size and their maps `(n, h, w)`."""
+
+
+def label_indices(sample: Sample, spec: ModelSpec) -> tuple[int, ...]:
+    """The classes of a sample; raises `InputError` that names the sample whose label the model has not."""
+    try:
+        return tuple(spec.label_index(label) for label in sample.labels)
+    except InputError as error:
+        raise InputError(f"{sample.name}: {error}") from None

@@ -1,0 +1,194 @@
+"""`explain`: any method on a batch of images, jitted, vmapped, and in chunks if asked."""
+
+import inspect
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jax.sharding import Mesh
+
+from dmbp_jax.batching.call import Call, Options, Settings, automatic_chunk, make_program
+from dmbp_jax.batching.chunks import replicate, take_chunk, walk
+from dmbp_jax.checks import InputError, check_choice, check_images, check_targets, is_concrete
+from dmbp_jax.methods import get_method
+from dmbp_jax.typing import Apply, Attribution, Key, Method, OnStep, Params, is_traced
+
+BatchSize: TypeAlias = int | Literal["auto"] | None
+
+
+def explain(
+    apply: Apply,
+    params: Params,
+    images: npt.ArrayLike | jax.Array,
+    targets: npt.ArrayLike | jax.Array,
+    method: str | Method = "dmbp",
+    *,
+    key: Key | None = None,
+    batch_size: BatchSize = None,
+    mesh: Mesh | None = None,
+    progress: bool = True,
+    on_step: OnStep | None = None,
+    **options: Any,
+) -> Attribution:
+    """Explain what a network sees in each of `images`.
+
+    Images are independent: a batch gives the same maps as its images one by one. Works inside `jax.jit` and
+    `jax.vmap`; a second call with the same `apply`, shapes and options compiles nothing.
+
+    Args:
+        apply: `apply(params, images, *, rule) -> logits`, as in `dmbp_jax.models` or from `dmbp_jax.gated`.
+        params: its parameters.
+        images: `(n, h, w, c)` floats, normalised as the network takes them; a gated network may take other
+            inputs, `(n, ...)`.
+        targets: `(n,)` class indices, or `(n, classes)` weights: a contrast such as `dmbp_jax.contrast(...)`.
+        method: a name in `dmbp_jax.methods.METHODS`, or a function with the methods' signature, such as
+            `meta_saliency(norm_grad)`.
+        key: a random key, for methods that draw; every image gets its own.
+        batch_size: images explained at once; None takes all, `"auto"` the largest number that helps and
+            that the free memory holds (`dmbp_jax.batching.chunk_size`). The chunks have one shape, so that
+            there is one compilation, a progress bar shows on a terminal, and the result lives in host memory,
+            where NumPy images also wait for their turn: the device's memory does not depend on their number.
+            (Inside `jit` and `vmap` there is neither bar nor host, `"auto"` takes all, and the last chunk
+            may be smaller.)
+        mesh: devices among which the images are divided, whatever the mesh's axes; the parameters are copied
+            to each. Chunks are rounded up to a multiple of its size. None stays on the default device.
+        progress: whether that bar shows.
+        on_step: called with the number of steps done and of all steps while a method with a loop is at work
+            (see `dmbp_jax.batching.slices`), and after each chunk for a method without one.
+        **options: of the method; for `"dmbp"` see `dmbp_jax.dmbp.dmbp` and `DMBPConfig`. An array, such as
+            a `baseline`, serves all images.
+
+    Returns:
+        An `Attribution`; `finite` says per image whether all its numbers are.
+
+    Raises:
+        InputError: wrong shape or dtype, unknown method or option, target out of range; images that hold NaN,
+            unless they are being traced by `jit` or `vmap`, where `finite` tells; with `"auto"`, memory that
+            does not hold a single image.
+
+    >>> from dmbp_jax.rules import PLAIN
+    >>> def apply(params, x, *, rule=PLAIN):
+    ...     return rule.relu("relu", rule.affine("scale", x * params, "filter")).mean(axis=(1, 2))
+    >>> a = explain(apply, jnp.asarray(2.0), jnp.ones((2, 8, 8, 3)), [1, 2], steps=2)
+    >>> a.values.shape, a.scores.total.tolist()
+    ((2, 8, 8, 3), [2.0, 2.0])
+    """
+    _check_batch_size(batch_size)
+    call = check_call(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
+    count, stepwise = len(call.inputs[0]), on_step is not None
+    if not all(is_concrete(leaf) for leaf in jax.tree.leaves((params, call.inputs))):
+        if mesh is not None:
+            raise InputError("mesh= does nothing inside jit and vmap: shard the images that go in")
+        if stepwise:
+            raise InputError("on_step= is called on the host, and so not inside jit and vmap: leave it out")
+        return _inside(call, batch_size if isinstance(batch_size, int) else count)
+    if batch_size is None and (mesh is None or count % mesh.size == 0):
+        inputs = call.inputs if mesh is None else take_chunk(call.inputs, 0, count, mesh)
+        return make_program(call, count, mesh, stepwise=stepwise).run(inputs, on_step=on_step)
+    if batch_size == "auto":
+        chunk = automatic_chunk(call, mesh, stepwise)
+    else:
+        devices = 1 if mesh is None else mesh.size
+        chunk = -(-(batch_size or count) // devices) * devices
+    program = make_program(call, chunk, mesh, stepwise=stepwise)
+    return walk(program.run, call.inputs, chunk, mesh, progress=progress, on_step=on_step)
+
+
+def automatic_batch_size(
+    apply: Apply,
+    params: Params,
+    images: npt.ArrayLike | jax.Array,
+    targets: npt.ArrayLike | jax.Array,
+    method: str | Method = "dmbp",
+    *,
+    key: Key | None = None,
+    mesh: Mesh | None = None,
+    stepwise: bool = False,
+    **options: Any,
+) -> int:
+    """The chunk that `explain(..., batch_size="auto")` takes now, with the same arguments.
+
+    `stepwise`: as with an `on_step`. Compiles the program for it. Raises `InputError` as `explain` does.
+
+    >>> def apply(params, x, *, rule=None):
+    ...     return jax.nn.relu(x * params).mean(axis=(1, 2))
+    >>> automatic_batch_size(apply, jnp.asarray(2.0), jnp.ones((2, 8, 8, 3)), [1, 2], "gradient")
+    2
+    """
+    call = check_call(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
+    return automatic_chunk(call, mesh, stepwise)
+
+
+def _inside(call: Call, chunk: int) -> Attribution:
+    """Inside `jit` and `vmap`: chunk after chunk, the last one smaller."""
+    chunks = []
+    for at in range(0, len(call.inputs[0]), chunk):
+        inputs = jax.tree.map(lambda leaf, at=at: leaf[at : at + chunk], call.inputs)
+        chunks.append(make_program(call, chunk, None).run(inputs))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *chunks) if len(chunks) > 1 else chunks[0]
+
+
+def check_call(
+    apply: Apply,
+    params: Params,
+    images: npt.ArrayLike | jax.Array,
+    targets: npt.ArrayLike | jax.Array,
+    method: str | Method,
+    *,
+    key: Key | None,
+    mesh: Mesh | None,
+    options: dict[str, Any],
+) -> Call:
+    """The arguments of `explain`, checked; raises `InputError`."""
+    method = get_method(method)
+    _check_options(method, options)
+    images, targets = _as_array(images), _as_array(targets)
+    check_images(images, any_rank=is_traced(apply))
+    count = images.shape[0]
+    logits = jax.eval_shape(jax.jit(apply), params, images)
+    if logits.ndim != 2 or logits.shape[0] != count:
+        raise InputError(f"apply must return logits of shape ({count}, classes), got {logits.shape}")
+    check_targets(targets, count, logits.shape[1])
+    arrays = {k: jnp.asarray(v) for k, v in options.items() if isinstance(v, jax.Array | np.ndarray)}
+    static = _hashable({k: v for k, v in options.items() if k not in arrays})
+    keys = None if key is None else jax.random.split(key, count)
+    settings = Settings(apply, method, logits.shape[1], static)
+    return Call((images, targets, keys), replicate(params, mesh), replicate(arrays, mesh), settings)
+
+
+def _as_array(values: npt.ArrayLike | jax.Array) -> jax.Array | np.ndarray:
+    """An array where it is: on its device, or in host memory."""
+    if isinstance(values, jax.Array):
+        return values
+    array = np.asarray(values)
+    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+
+
+def _check_options(method: Method, options: dict[str, Any]) -> None:
+    parameters = inspect.signature(method).parameters.values()
+    if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        known = [
+            parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        ]
+        for name in options:
+            check_choice(f"option of {method.__name__}", name, known)
+
+
+def _hashable(options: dict[str, Any]) -> Options:
+    for name, value in options.items():
+        try:
+            hash(value)
+        except TypeError:
+            raise InputError(
+                f"option {name} must be a plain number, string or flag, got {type(value).__name__}"
+            ) from None
+    return tuple((name, type(value), value) for name, value in sorted(options.items()))
+
+
+def _check_batch_size(batch_size: BatchSize) -> None:
+    if isinstance(batch_size, str) and batch_size != "auto":
+        raise InputError(f"batch_size must be a number, None or 'auto', got {batch_size!r}")
+    if isinstance(batch_size, int) and batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")

@@ -1,5 +1,0 @@
-"""Any JAX network under a rule: traced, taken apart, and evaluated anew."""
-
-from dmbp_jax.gated.network import Gated as Gated
-from dmbp_jax.gated.network import GatedApply as GatedApply
-from dmbp_jax.gated.network import gated as gated

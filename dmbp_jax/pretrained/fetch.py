@@ -1,0 +1,119 @@
+"""Fetching weights on demand: the hub's safetensors, or a published checkpoint that is then ported."""
+
+import contextlib
+import http.client
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from dmbp_jax.checks import InputError
+from dmbp_jax.data.atomic import check_writable
+from dmbp_jax.pretrained.files import check_sha256, read_safetensors
+from dmbp_jax.pretrained.manifest import WeightsEntry, weights_folder
+from dmbp_jax.pretrained.port import port_checkpoint
+
+HUB_FILE = "model.safetensors"
+
+
+def cache_folder() -> Path:
+    """Where ported weights and compiled programs are kept: `$DMBP_JAX_CACHE`, or `dmbp_jax` in the user's
+    cache folder.
+
+    Files of the Hugging Face hub stay in the hub's own cache (`$HF_HOME`).
+    """
+    given = os.environ.get("DMBP_JAX_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dmbp_jax"
+
+
+def find_fetched(entry: WeightsEntry) -> Path | None:
+    """The file of an entry if it is already on this machine, else None. Nothing is downloaded."""
+    if entry.file is not None:
+        return weights_folder() / entry.file
+    if _ported(entry).is_file():
+        return _ported(entry)
+    if entry.hub is not None:
+        import huggingface_hub
+
+        path = huggingface_hub.try_to_load_from_cache(entry.hub, HUB_FILE)
+        return Path(path) if isinstance(path, str) else None
+    return None
+
+
+def fetch(entry: WeightsEntry) -> Path:
+    """The safetensors file of an entry, downloaded if need be and checked.
+
+    Hub files come with a progress bar and resume; `HF_ENDPOINT` and `HF_HUB_OFFLINE` are respected.
+    Checkpoints need PyTorch (`pip install 'dmbp_jax[port]'`). Files appear whole or not at all, also when
+    several processes fetch the same one.
+
+    Raises `InputError` if it cannot be had or its hash is wrong.
+    """
+    path = find_fetched(entry)
+    if path == _ported(entry):
+        try:
+            read_safetensors(path)
+        except InputError:
+            path.unlink(missing_ok=True)
+            path = None
+    if path is None:
+        path = _fetch_from_hub(entry.hub) if entry.hub else _fetch_checkpoint(entry)
+    if entry.file is not None and entry.sha256 is not None:
+        check_sha256(path, entry.sha256)
+    # The hub's cache names a large file's content by its SHA-256. Behind that name may stand one more link,
+    # to a store whose names are other hashes.
+    blob = path.readlink().name if path.is_symlink() else ""
+    if re.fullmatch(r"[0-9a-f]{64}", blob):
+        try:
+            check_sha256(path, blob)
+        except InputError:
+            # As long as it is there, the hub's client would not fetch it again.
+            with contextlib.suppress(OSError):
+                path.resolve().unlink()
+            raise
+    return path
+
+
+def _ported(entry: WeightsEntry) -> Path:
+    return cache_folder() / f"{entry.name}.safetensors"
+
+
+def _fetch_from_hub(repository: str) -> Path:
+    import huggingface_hub
+    import huggingface_hub.errors
+
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
+    except huggingface_hub.errors.LocalEntryNotFoundError:
+        reason = "the hub cannot be reached, or offline mode is on, and the file is not in the cache"
+    except Exception as error:
+        # Which HTTP library fails here, and with what, depends on the version of the hub's client.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    raise InputError(
+        f"could not fetch {HUB_FILE} of {repository}: {reason}. With a checkpoint file at hand, "
+        "`dmbp-jax weights port FILE --arch NAME -o OUT.safetensors` needs no network"
+    )
+
+
+def _fetch_checkpoint(entry: WeightsEntry) -> Path:
+    if entry.checkpoint is None:
+        raise InputError(f"the manifest names no source for {entry.name}")
+    try:
+        import torch.hub
+    except ImportError:
+        raise InputError(
+            f"{entry.name} is published as a PyTorch checkpoint, and reading it needs PyTorch; "
+            "install it with: pip install 'dmbp_jax[port]'"
+        ) from None
+    check_writable(_ported(entry))
+    # Every process downloads into a folder of its own, so that none reads or removes another's file.
+    with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
+        downloaded = Path(folder) / entry.checkpoint.rpartition("/")[2]
+        try:
+            torch.hub.download_url_to_file(entry.checkpoint, str(downloaded), entry.sha256)
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            raise InputError(f"could not fetch {entry.checkpoint}: {error}") from None
+        port_checkpoint(downloaded, entry.architecture, _ported(entry))
+    return _ported(entry)

@@ -1,0 +1,5 @@
+"""Any JAX network under a rule: traced, taken apart, and evaluated anew."""
+
+from dmbp_jax.tracing.network import Gated as Gated
+from dmbp_jax.tracing.network import GatedApply as GatedApply
+from dmbp_jax.tracing.network import gated as gated

@@ -1,0 +1,204 @@
+"""A function as a flat list of operations: calls opened, loops of known length unrolled.
+
+`jit`, `remat`, `custom_jvp` and `custom_vjp` are calls; `vmap` leaves nothing behind in a traced program.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
+
+from dmbp_jax.checks import InputError
+from dmbp_jax.ops.equations import Inner, Scan, called, called_name, scan_of
+from dmbp_jax.tracing.places import place, scope_of
+
+LONGEST_LOOP = 256
+"""Steps of a loop over data that are unrolled."""
+
+Value = int
+"""The number of an array in a program."""
+
+
+class Op(NamedTuple):
+    """One operation of a flat program."""
+
+    name: str
+    """The primitive's parameters."""
+    params: Mapping[str, Any]
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    run: Callable[..., Sequence[Any]]
+    """Arrays in, arrays out."""
+    calls: tuple[str, ...]
+    """The functions within which it stands, outermost first, as far as their names are known: `"gelu"`."""
+    scope: tuple[str, ...]
+    """The named scopes within which it stands: `("ResNet", "Block_0", "Conv_0")`."""
+    place: str
+    """Where it stands in the source."""
+
+
+class Flat(NamedTuple):
+    """A flat program from parameters and images to its outputs."""
+
+    ops: tuple[Op, ...]
+    params: tuple[Value, ...]
+    images: Value
+    outputs: tuple[Value, ...]
+    constants: dict[Value, Any]
+    """Arrays that the function holds."""
+    kinds: dict[Value, jax.ShapeDtypeStruct]
+    """Shape and dtype of every array."""
+
+
+def flatten(function: Callable[[Any, Any], Any], params: Any, images: Any) -> Flat:
+    """The program of `function(params, images)` for arguments of that kind, arrays or shapes.
+
+    Raises `InputError` for what has no flat program: side effects, and loops or branches that depend on the
+    images.
+    """
+    # The networks of others may mix precisions, whatever the caller has set for code of his own.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        closed = jax.make_jaxpr(function)(params, images)
+    builder = _Builder()
+    inputs = tuple(builder.new(v.aval) for v in closed.jaxpr.invars)
+    builder.moving.add(inputs[-1])
+    constants = [builder.hold(value) for value in closed.consts]
+    outputs = builder.inline(closed.jaxpr, [*constants, *inputs], Within())
+    return Flat(
+        _needed(builder.ops, outputs),
+        inputs[:-1],
+        inputs[-1],
+        tuple(outputs),
+        builder.constants,
+        builder.kinds,
+    )
+
+
+class Within(NamedTuple):
+    """What an operation stands in."""
+
+    calls: tuple[str, ...] = ()
+    scope: tuple[str, ...] = ()
+    place: str = "an unknown place"
+
+    def enter(self, eqn: JaxprEqn) -> "Within":
+        """The same for what stands in a call."""
+        name = called_name(eqn)
+        return Within(
+            (*self.calls, name) if name else self.calls,
+            (*self.scope, *scope_of(eqn)),
+            # A program that JAX has traced before has lost its lines.
+            place(eqn) or self.place,
+        )
+
+
+class _Builder:
+    """The program so far."""
+
+    def __init__(self) -> None:
+        self.ops: list[Op] = []
+        self.constants: dict[Value, Any] = {}
+        self.kinds: dict[Value, jax.ShapeDtypeStruct] = {}
+        self.moving: set[Value] = set()
+        """What depends on the images."""
+
+    def new(self, aval: Any) -> Value:
+        self.kinds[len(self.kinds)] = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
+        return len(self.kinds) - 1
+
+    def hold(self, value: Any) -> Value:
+        number = self.new(jax.typeof(value))
+        self.constants[number] = value
+        return number
+
+    def inline(self, jaxpr: Jaxpr, args: Sequence[Value], within: Within) -> list[Value]:
+        """Append what a program does with `args` (its constants first); its results."""
+        known: dict[Var, Value] = dict(zip([*jaxpr.constvars, *jaxpr.invars], args, strict=True))
+
+        def of(atom: Var | Literal) -> Value:
+            return known[atom] if isinstance(atom, Var) else self.hold(atom.val)
+
+        for eqn in jaxpr.eqns:
+            results = self.add(eqn, [of(atom) for atom in eqn.invars], within.enter(eqn))
+            known.update(zip(eqn.outvars, results, strict=True))
+        return [of(atom) for atom in jaxpr.outvars]
+
+    def add(self, eqn: JaxprEqn, inputs: list[Value], within: Within) -> Sequence[Value]:
+        name = eqn.primitive.name
+        inner = called(eqn)
+        if inner is not None:
+            return self._inline_held(inner, inputs, within)
+        moves = not self.moving.isdisjoint(inputs)
+        if eqn.effects:
+            raise InputError(
+                f"the network has a side effect: {name} at {within.place}; remove it, an explanation runs "
+                "the network in ways in which its effects would mean nothing"
+            )
+        scan = scan_of(eqn)
+        if scan is not None and moves:
+            return self._unroll(scan, inputs, within)
+        if name in ("while", "cond") and moves:
+            what = "a loop whose length" if name == "while" else "a branch whose choice"
+            raise InputError(
+                f"data-dependent control flow: {what} is known at run time only, {name} at "
+                f"{within.place}; write it with jnp.where, or as a loop of fixed length"
+            )
+        outputs = tuple(self.new(v.aval) for v in eqn.outvars)
+        if moves:
+            self.moving.update(outputs)
+        self.ops.append(Op(name, eqn.params, tuple(inputs), outputs, _runner(eqn), *within))
+        return outputs
+
+    def _inline_held(self, inner: Inner, inputs: list[Value], within: Within) -> list[Value]:
+        held = [self.hold(value) for value in inner.consts]
+        return self.inline(inner.jaxpr, [*held, *inputs], within)
+
+    def _unroll(self, scan: Scan, inputs: list[Value], within: Within) -> list[Value]:
+        length, first = scan.length, scan.consts + scan.carries
+        if length > LONGEST_LOOP:
+            raise InputError(
+                f"the scan at {within.place} has {length} steps over the data; up to {LONGEST_LOOP} are "
+                "unrolled"
+            )
+        consts, carry, stacked = inputs[: scan.consts], inputs[scan.consts : first], inputs[first:]
+        collected: dict[int, list[Value]] = {}
+
+        def own(name: str, function: Callable[..., Any], inputs: list[Value]) -> Value:
+            output = self.new(jax.eval_shape(function, *(self.kinds[v] for v in inputs)))
+            if not self.moving.isdisjoint(inputs):
+                self.moving.add(output)
+            self.ops.append(Op(name, {}, tuple(inputs), (output,), lambda *xs: (function(*xs),), *within))
+            return output
+
+        for step in reversed(range(length)) if scan.reverse else range(length):
+            here = [own("slice", lambda x, at=step: x[at], [x]) for x in stacked]
+            results = self._inline_held(scan.body, [*consts, *carry, *here], within)
+            carry = results[: scan.carries]
+            collected[step] = results[scan.carries :]
+        columns = zip(*(collected[step] for step in range(length)), strict=True)
+        return [*carry, *(own("concatenate", _stack, list(column)) for column in columns)]
+
+
+def _needed(ops: Sequence[Op], outputs: Sequence[Value]) -> tuple[Op, ...]:
+    """The operations that the outputs depend on."""
+    needed, kept = set(outputs), []
+    for op in reversed(ops):
+        if not needed.isdisjoint(op.outputs):
+            needed.update(op.inputs)
+            kept.append(op)
+    return tuple(reversed(kept))
+
+
+def _stack(*rows: Any) -> Any:
+    return jax.numpy.stack(rows)
+
+
+def _runner(eqn: JaxprEqn) -> Callable[..., Sequence[Any]]:
+    primitive, params = eqn.primitive, eqn.params
+
+    def run(*arrays: Any) -> Sequence[Any]:
+        results = primitive.bind(*arrays, **params)
+        return results if primitive.multiple_results else (results,)
+
+    return run

@@ -1,0 +1,139 @@
+"""The affine layers of a flat program, and what each is for."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from dmbp_jax.tracing.flatten import Flat, Op, Value
+from dmbp_jax.tracing.kinds import STRUCTURAL, Level
+from dmbp_jax.typing import Role
+
+_SHIFTS = frozenset({"add", "sub", "add_any"})
+_CHAIN = frozenset({"mul", "div", "neg"}) | _SHIFTS
+_LAYERS = frozenset({"conv_general_dilated", "dot_general"})
+
+
+class Layer(NamedTuple):
+    """An affine map, from its product with the weights (if it has any) to the last of its shifts."""
+
+    op: Op
+    end: Value
+    role: Role
+
+
+def find_layers(
+    flat: Flat, levels: Mapping[Value, Level], decided: set[Value], users: Mapping[Value, list[Op]]
+) -> tuple[Layer, ...]:
+    """The affine layers in order.
+
+    A convolution or matrix product with weights, with the bias and the frozen batch-norm behind it. Other
+    shifts, such as a batch-norm after an addition, are layers of their own without a filter.
+    `decided`: the results of nonlinearities.
+    """
+    graph = _Graph(flat, levels, decided, users)
+    weighted = [op for op in flat.ops if op.name in _LAYERS and graph.weights(op) is not None]
+    # Products with arrays that are no parameters are averages and the like, unless there is nothing else.
+    learned = [op for op in weighted if graph.weights(op) is Level.PARAMETER]
+    chosen = {op.outputs[0] for op in learned or weighted}
+    ends: dict[Value, Op] = {}
+    chained: set[Value] = set()
+    for op in flat.ops:
+        is_layer = op.outputs[0] in chosen
+        is_shift = op.name in _SHIFTS and graph.by_constant(op) and op.outputs[0] not in chained
+        if is_layer or is_shift:
+            end, passed = graph.follow(op.outputs[0])
+            chained.update(passed)
+            ends[end] = op
+    layers = [op for op in ends.values() if op.name in _LAYERS]
+    return tuple(Layer(op, end, graph.role(op, end, layers)) for end, op in ends.items())
+
+
+class _Graph(NamedTuple):
+    flat: Flat
+    levels: Mapping[Value, Level]
+    decided: set[Value]
+    users: Mapping[Value, list[Op]]
+
+    def moving(self, op: Op) -> list[Value]:
+        return [v for v in op.inputs if self.levels[v] is Level.LINEAR]
+
+    def by_constant(self, op: Op) -> bool:
+        """Whether a value is combined with what does not depend on the images."""
+        still = [self.levels[v] for v in op.inputs if self.levels[v] is not Level.LINEAR]
+        return (
+            op.outputs[0] not in self.decided
+            and self.levels[op.outputs[0]] is Level.LINEAR
+            and len(self.moving(op)) == 1
+            and all(level < Level.GATE for level in still)
+        )
+
+    def weights(self, op: Op) -> Level | None:
+        """How the other operand of a product depends on the parameters; None if it is no weight."""
+        return min(self.levels[v] for v in op.inputs) if self.by_constant(op) else None
+
+    def follow(self, value: Value) -> tuple[Value, list[Value]]:
+        """The end of the layer that begins with `value`, and all values up to it."""
+        end, passed = value, [value]
+        while len(self.users[value]) == 1:
+            (op,) = self.users[value]
+            if op.name not in _CHAIN | STRUCTURAL or not self.by_constant(op):
+                break
+            value = op.outputs[0]
+            passed.append(value)
+            if op.name in _CHAIN:
+                end = value
+        return end, passed[: passed.index(end) + 1]
+
+    def role(self, op: Op, end: Value, layers: Sequence[Op]) -> Role:
+        if op.name not in _LAYERS:
+            return "shift"
+        after = self.reach(end, forward=True)
+        if after.isdisjoint(self.decided) and not any(
+            other is not op and other.outputs[0] in after for other in layers
+        ):
+            return "class"
+        return "shortcut" if self.is_shortcut(op, end) else "filter"
+
+    def is_shortcut(self, op: Op, end: Value) -> bool:
+        """Whether the layer leads linearly past nonlinearities to the sum that they end in.
+
+        fork ---- this layer (end) -------- + (the first sum behind it)
+          \\------ layers, at least one nonlinearity (other) ---/
+        """
+        value = end
+        while True:
+            sums = [
+                user
+                for user in self.users[value]
+                if user.name in _SHIFTS
+                and len(self.moving(user)) == 2
+                and user.outputs[0] not in self.decided
+            ]
+            if sums:
+                break
+            if len(self.users[value]) != 1 or not self.is_linear(self.users[value][0]):
+                return False
+            value = self.users[value][0].outputs[0]
+        (other,) = [v for v in self.moving(sums[0]) if v != value] or [value]
+        if other in self.reach(end, forward=True):
+            return False
+        fork = self.moving(op)[0]
+        makers = {v: made for made in self.flat.ops for v in made.outputs}
+        while fork in makers and fork not in self.decided and self.is_linear(makers[fork]):
+            if len(self.users[fork]) > 1:
+                break
+            fork = self.moving(makers[fork])[0]
+        between = self.reach(fork, forward=True) & self.reach(other, forward=False)
+        return not (between - {fork}).isdisjoint(self.decided)
+
+    def is_linear(self, op: Op) -> bool:
+        """Whether the operation takes one value linearly."""
+        return op.outputs[0] not in self.decided and len(self.moving(op)) == 1 and op.name not in _LAYERS
+
+    def reach(self, start: Value, *, forward: bool) -> set[Value]:
+        """What comes of a value, or what it comes from, itself included."""
+        found = {start}
+        for op in self.flat.ops if forward else reversed(self.flat.ops):
+            sources, targets = (op.inputs, op.outputs) if forward else (op.outputs, op.inputs)
+            if not found.isdisjoint(sources):
+                found.update(v for v in targets if forward or self.levels[v] >= Level.GATE)
+        return found

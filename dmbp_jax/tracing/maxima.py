@@ -1,0 +1,98 @@
+"""Maxima over windows and axes: as the max-pool that rules know, or as a choice among stacked elements."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from dmbp_jax.checks import InputError
+from dmbp_jax.ops.equations import reduced_axes, windows_of
+from dmbp_jax.ops.pool import window_extent
+from dmbp_jax.tracing.flatten import Flat, Op
+from dmbp_jax.tracing.steps import Pool
+from dmbp_jax.typing import Window
+
+
+def as_pool(flat: Flat, op: Op) -> Pool | None:
+    """The step of a square pool over two axes; None if the maximum is another one."""
+    if op.name != "reduce_window_max":
+        return None
+    over, shape = windows_of(op.params), flat.kinds[op.inputs[0]].shape
+    sizes, strides, pads = over.sizes, over.strides, over.padding
+    space = [axis for axis, size in enumerate(sizes) if size > 1]
+    still = [axis for axis in range(len(shape)) if axis not in space]
+    if (
+        len(shape) != 4
+        or len(space) != 2
+        or 0 in space
+        or {*over.base_dilation, *over.window_dilation} != {1}
+        or any((strides[axis], pads[axis]) != (1, (0, 0)) for axis in still)
+        or len({(sizes[axis], strides[axis], pads[axis][0]) for axis in space}) != 1
+    ):
+        return None
+    size, stride, (padding, _) = sizes[space[0]], strides[space[0]], pads[space[0]]
+    for ceil_mode in (False, True):
+        window = Window(size, stride, padding, ceil_mode)
+        if size < 16 and all(_fits(shape[axis], pads[axis], window) for axis in space):
+            to_nhwc = (still[0], *space, still[1])
+            return Pool("", op.inputs[0], op.outputs[0], window, to_nhwc)
+    return None
+
+
+def _fits(length: int, pads: tuple[int, int], window: Window) -> bool:
+    """Whether the window's own padding has the same windows as these pads."""
+    if length + sum(pads) < window.size:
+        return False
+    count, (_, after) = window_extent(length, window)
+    here = (length + sum(pads) - window.size) // window.stride + 1
+    return count == here and after >= 0
+
+
+def elements_of(op: Op) -> tuple[Callable[..., Array], int]:
+    """What stacks the elements of each maximum on a new first axis; and -1 for minima, else 1."""
+    if op.name in ("max", "min"):
+        return lambda *both: jnp.stack(jnp.broadcast_arrays(*both)), (1 if op.name == "max" else -1)
+    if op.name in ("reduce_max", "reduce_min"):
+        axes = reduced_axes(op.params)
+
+        def stack(x: Array) -> Array:
+            moved = jnp.moveaxis(x, axes, range(len(axes)))
+            return moved.reshape(-1, *moved.shape[len(axes) :])
+
+        return stack, (1 if op.name == "reduce_max" else -1)
+    if op.name == "reduce_window_max":
+        return lambda x: _windows(x, op), 1
+    raise InputError(f"{op.name} of several values that depend on the image is not supported, at {op.place}")
+
+
+def _windows(x: Array, op: Op) -> Array:
+    over = windows_of(op.params)
+    if set(over.base_dilation) != {1}:
+        raise InputError(f"max-pooling with base dilation is not supported, at {op.place}")
+    sizes, strides, dilation = over.sizes, over.strides, over.window_dilation
+    if math.prod(sizes) > 1024:
+        raise InputError(f"a max-pool of {math.prod(sizes)} elements a window is too large, at {op.place}")
+    lowest = jnp.asarray(-jnp.inf, x.dtype)
+    padded = jax.lax.pad(x, lowest, [(low, high, 0) for low, high in over.padding])
+    counts = [
+        (length - (size - 1) * apart - 1) // stride + 1
+        for length, size, stride, apart in zip(padded.shape, sizes, strides, dilation, strict=True)
+    ]
+    starts = itertools.product(
+        *(np.arange(size) * apart for size, apart in zip(sizes, dilation, strict=True))
+    )
+    return jnp.stack(
+        [
+            padded[
+                tuple(
+                    slice(int(first), int(first) + (count - 1) * stride + 1, stride)
+                    for first, count, stride in zip(start, counts, strides, strict=True)
+                )
+            ]
+            for start in starts
+        ]
+    )

@@ -1,0 +1,153 @@
+"""From a flat program to steps under a rule: its nonlinearities and layers found, named, or refused."""
+
+from typing import NamedTuple
+
+from dmbp_jax.checks import InputError
+from dmbp_jax.tracing.activations import Facts, Group, find_group, is_relu
+from dmbp_jax.tracing.flatten import Flat, Op, Value
+from dmbp_jax.tracing.kinds import CORNERS, MAXIMA, Level, level_of
+from dmbp_jax.tracing.layers import find_layers
+from dmbp_jax.tracing.maxima import as_pool, elements_of
+from dmbp_jax.tracing.names import Asking, Names
+from dmbp_jax.tracing.steps import Activation, Affine, FrozenStep, Maximum, PlainStep, Smooth, Step
+
+
+class NetworkProgram(NamedTuple):
+    """A flat program as steps."""
+
+    flat: Flat
+    steps: tuple[Step, ...]
+
+
+def plan_steps(flat: Flat, *, linearize_smooth: bool) -> NetworkProgram:
+    """Find what a rule is to be asked about.
+
+    Raises `InputError` for an operation that is not piecewise linear, unless `linearize_smooth`.
+    """
+    users: dict[Value, list[Op]] = {v: [] for v in flat.kinds}
+    for op in flat.ops:
+        for v in op.inputs:
+            users[v].append(op)
+    counts = {v: len(ops) for v, ops in users.items()}
+    for v in flat.outputs:
+        counts[v] += 1
+    facts = Facts(flat, _inputs(flat), {}, counts, {})
+    made: dict[Value, Step] = {}
+    smooth: set[Value] = set()
+    for op in flat.ops:
+        levels = [facts.levels[v] for v in op.inputs]
+        level = level_of(op, levels, flat.kinds[op.outputs[0]].dtype)
+        if level is None and not linearize_smooth:
+            raise InputError(_refusal(op))
+        facts.levels.update(dict.fromkeys(op.outputs, Level.LINEAR if level is None else level))
+        facts.maker.update(dict.fromkeys(op.outputs, op))
+        if level is None:
+            smooth.add(op.outputs[0])
+        made[op.outputs[0]] = _step(facts, op, levels, level, smooth)
+
+    layers = {
+        layer.end: layer
+        for layer in find_layers(
+            flat,
+            facts.levels,
+            {v for v, step in made.items() if not isinstance(step, PlainStep | FrozenStep)},
+            users,
+        )
+    }
+    names = Names()
+    steps: list[Step] = []
+    for op in _needed(flat, made):
+        step = made[op.outputs[0]]
+        steps.append(names.give(step, op) if isinstance(step, Asking) else step)
+        if op.outputs[0] in layers:
+            layer = layers[op.outputs[0]]
+            steps.append(Affine(names.of_layer(layer.op), layer.end, layer.role))
+    return NetworkProgram(flat, tuple(steps))
+
+
+def _inputs(flat: Flat) -> dict[Value, Level]:
+    levels = dict.fromkeys(flat.constants, Level.CONSTANT) | dict.fromkeys(flat.params, Level.PARAMETER)
+    return {**levels, flat.images: Level.LINEAR}
+
+
+def _step(facts: Facts, op: Op, levels: list[Level], level: Level | None, smooth: set[Value]) -> Step:
+    if Level.LINEAR not in levels:
+        return PlainStep(op)
+    if op.name in MAXIMA:
+        return as_pool(facts.flat, op) or _maximum(op)
+    if level is Level.GATE:
+        return FrozenStep("", op)
+    group = _group(facts, op, levels, level)
+    if group is not None or op.name in CORNERS:
+        return _maximum(op) if group is None else _activation(facts, group, smooth)
+    moving = [position for position, at in enumerate(levels) if at is Level.LINEAR]
+    return PlainStep(op) if level is not None else Smooth("", op, tuple(moving))
+
+
+def _group(facts: Facts, op: Op, levels: list[Level], level: Level | None) -> Group | None:
+    """The activation that an operation completes, if it can be one."""
+    by_gate = op.name in ("select_n", "mul") and Level.GATE in levels
+    if op.name not in CORNERS and not by_gate and level is not None:
+        return None
+    group = find_group(facts, op)
+    if group is not None:
+        facts.groups[group.output] = group
+    return group
+
+
+def _activation(facts: Facts, group: Group, smooth: set[Value]) -> Activation:
+    has_smooth = any(op.outputs[0] in smooth for op in group.ops)
+    return Activation("", is_relu(facts, group), group.root, group.output, group.ops, has_smooth)
+
+
+def _maximum(op: Op) -> Maximum:
+    elements, sign = elements_of(op)
+    return Maximum("", op.inputs, op.outputs[0], elements, sign)
+
+
+def _needed(flat: Flat, made: dict[Value, Step]) -> list[Op]:
+    """The operations whose results are used, in order: an activation's own are inside its step."""
+    needed = set(flat.outputs)
+    kept = []
+    for op in reversed(flat.ops):
+        if needed.isdisjoint(op.outputs):
+            continue
+        kept.append(op)
+        step = made[op.outputs[0]]
+        if isinstance(step, Activation):
+            inside = {v for inner in step.ops for v in inner.outputs}
+            needed.add(step.root)
+            needed.update(v for inner in step.ops for v in inner.inputs if v not in inside)
+        else:
+            needed.update(op.inputs)
+    return kept[::-1]
+
+
+_FAMILIAR = {
+    "logistic": "a sigmoid",
+    "erf": "as in GELU",
+    "erfc": "as in GELU",
+    "integer_pow": "a power, as in GELU",
+    "exp": "as in softmax or ELU",
+    "stop_gradient": "whose value depends on the image and whose gradient does not, as in softmax",
+    "dot_general": "a product of two values that both depend on the image, as in attention",
+    "mul": "a product of two values that both depend on the image, as in a gate",
+    "div": "by what depends on the image, as in normalisation by its statistics",
+    "rsqrt": "as in normalisation by the image's own statistics",
+    "square": "as in normalisation by the image's own statistics",
+}
+
+
+def _refusal(op: Op) -> str:
+    named = [call for call in op.calls if not call.startswith("_") and call != op.name]
+    explained = ", ".join(part for part in (op.name, _FAMILIAR.get(op.name, "")) if part)
+    what = f"{named[-1]} ({explained})" if named else explained
+    hint = " If this is a batch-norm in training mode, switch it to evaluation." if _normalises(op) else ""
+    return (
+        f"the network is not piecewise linear: {what}, at {op.place}.{hint} Replace it, or take "
+        "gated(..., linearize_smooth=True), which uses its tangent at the image"
+    )
+
+
+def _normalises(op: Op) -> bool:
+    return op.name in ("rsqrt", "square", "sqrt", "div") or "normalization" in op.place

@@ -1,0 +1,167 @@
+"""What a gated network is made of: plain operations, and the places where it asks the rule."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from dmbp_jax.ops.convolve import convolve
+from dmbp_jax.ops.equations import convolution_of
+from dmbp_jax.tracing.batch_axis import join, part
+from dmbp_jax.tracing.flatten import Op, Value
+from dmbp_jax.typing import Role, Rule, Window
+
+Arrays: TypeAlias = dict[Value, Any]
+
+
+class PlainStep(NamedTuple):
+    """An operation that is what it is under every rule."""
+
+    op: Op
+
+    def run(self, known: Arrays, rule: Rule, count: int) -> None:
+        """Evaluate it."""
+        results = evaluate(self.op, [known[v] for v in self.op.inputs])
+        known.update(zip(self.op.outputs, results, strict=True))
+
+
+class Affine(NamedTuple):
+    """The end of an affine layer."""
+
+    site: str
+    value: Value
+    role: Role
+
+    def run(self, known: Arrays, rule: Rule, count: int) -> None:
+        """Hand the layer's output to the rule."""
+        z = known[self.value]
+        known[self.value] = join(rule.affine(self.site, part(z, count, self.site), self.role), z, count)
+
+
+class Activation(NamedTuple):
+    """An elementwise nonlinearity of one value: a ReLU, or `function`."""
+
+    site: str
+    is_relu: bool
+    root: Value
+    output: Value
+    ops: tuple[Op, ...]
+    smooth: bool
+
+    def run(self, known: Arrays, rule: Rule, count: int) -> None:
+        """Ask the rule for the activation."""
+        z = known[self.root]
+        if self.is_relu:
+            result = join(rule.relu(self.site, part(z, count, self.site)), z, count)
+        else:
+
+            def function(x: Array) -> Array:
+                within = {**known, self.root: join(x, z, count)}
+                for op in self.ops:
+                    results = evaluate(op, [within[v] for v in op.inputs], corners=True)
+                    within.update(zip(op.outputs, results, strict=True))
+                return part(within[self.output], count, self.site)
+
+            mapped = rule.piecewise(self.site, part(z, count, self.site), function, smooth=self.smooth)
+            result = join(mapped, z, count)
+        known[self.output] = result
+
+
+class Pool(NamedTuple):
+    """A max-pool over rows and columns."""
+
+    site: str
+    input: Value
+    output: Value
+    window: Window
+    to_nhwc: tuple[int, ...]
+
+    def run(self, known: Arrays, rule: Rule, count: int) -> None:
+        """Ask the rule for the maxima."""
+        pooled = rule.max_pool(self.site, known[self.input].transpose(self.to_nhwc), self.window)
+        back = tuple(self.to_nhwc.index(axis) for axis in range(len(self.to_nhwc)))
+        known[self.output] = pooled.transpose(back)
+
+
+class Maximum(NamedTuple):
+    """The largest of several elements, stacked by `elements`; the smallest where `sign` is -1."""
+
+    site: str
+    inputs: tuple[Value, ...]
+    output: Value
+    elements: Callable[..., Array]
+    sign: int
+
+    def run(self, known: Arrays, rule: Rule, count: int) -> None:
+        """Ask the rule which it is."""
+        stacked = self.elements(*(known[v] for v in self.inputs))
+        known[self.output] = self.sign * rule.maximum(self.site, self.sign * stacked)
+
+
+class FrozenStep(NamedTuple):
+    """A comparison, or whatever else jumps, on which something further on depends."""
+
+    site: str
+    op: Op
+
+    def run(self, known: Arrays, rule: Rule, count: int) -> None:
+        """Ask the rule for the decision."""
+        (result,) = evaluate(self.op, [known[v] for v in self.op.inputs])
+        known[self.op.outputs[0]] = rule.decide(self.site, result)
+
+
+class Smooth(NamedTuple):
+    """An operation that is not piecewise linear, to be taken by its tangent."""
+
+    site: str
+    op: Op
+    moving: tuple[int, ...]
+    """The positions of the operands that depend on the images."""
+
+    def run(self, known: Arrays, rule: Rule, count: int) -> None:
+        """Ask the rule for the value."""
+        operands = [known[v] for v in self.op.inputs]
+
+        def function(*moved: Array) -> tuple[Array, ...]:
+            for position, array in zip(self.moving, moved, strict=True):
+                operands[position] = array
+            return tuple(evaluate(self.op, operands))
+
+        results = rule.smooth(self.site, function, *(operands[position] for position in self.moving))
+        known.update(zip(self.op.outputs, results, strict=True))
+
+
+Step: TypeAlias = PlainStep | Affine | Activation | Pool | Maximum | FrozenStep | Smooth
+"""One thing that an evaluation does: `run` adds its results to the `known` arrays, of `count` images."""
+
+
+def evaluate(op: Op, arrays: list[Any], *, corners: bool = False) -> Any:
+    """The results of an operation.
+
+    `corners`: with the slope 0 where a `max` or a `min` begins, as a ReLU has it, and not 1/2 as in JAX.
+    """
+    if corners and op.name in ("max", "min"):
+        one, other = arrays
+        first = one > other if op.name == "max" else one < other
+        return (jnp.where(first, one, other),)
+    if op.name == "conv_general_dilated" and _is_common(op, arrays[1]):
+        kind, (x, kernel) = convolution_of(op.params), arrays
+        (down, across), (rows, columns) = kind.strides, kind.padding
+        return (convolve(x, kernel, (down, across), (rows, columns)),)
+    return op.run(*arrays)
+
+
+def _is_common(op: Op, kernel: Any) -> bool:
+    kind = convolution_of(op.params)
+    axes = jax.lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "NHWC"))
+    return (
+        kernel.ndim == 4
+        and tuple(kind.axes) == tuple(axes)
+        and kind.feature_groups == kind.batch_groups == 1
+        and set(kind.lhs_dilation) == set(kind.rhs_dilation) == {1}
+        and kind.precision is None
+        and kind.result_dtype in (None, kernel.dtype)
+        and all(low >= 0 and high >= 0 for low, high in kind.padding)
+    )
