@@ -12,8 +12,12 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def bar(description: str, total: int | None) -> "Iterator[rich.progress.Progress | None]":
+def bar(
+    description: str, total: int | None, *, remaining: bool = False
+) -> "Iterator[rich.progress.Progress | None]":
     """A bar of one task for the length of a `with` block; None where nobody sees it.
+
+    `remaining`: with the time that is left, if steps take equally long, in place of the time that is gone.
 
     >>> with bar("reading", 3) as shown:
     ...     shown is None
@@ -30,7 +34,7 @@ def bar(description: str, total: int | None) -> "Iterator[rich.progress.Progress
         rich.progress.SpinnerColumn(),
         rich.progress.BarColumn(),
         rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeElapsedColumn(),
+        rich.progress.TimeRemainingColumn() if remaining else rich.progress.TimeElapsedColumn(),
         rich.progress.TextColumn("{task.description}", markup=False),
     )
     with rich.progress.Progress(*columns, console=console, transient=True) as shown:

@@ -98,7 +98,11 @@ def main() -> None:
         red, blue = np.array(found).T
         # A contrast turned round exchanges the parts: each colour, both ways round, has the mean of the two.
         both = interval((red + blue) / 2, places)
-        print(f"{method:<20} red {interval(red, places)}   blue {interval(blue, places)}   either {both}")
+        low = (np.array(found) < 0.5).sum()
+        print(
+            f"{method:<20} red {interval(red, places)}   blue {interval(blue, places)}   either {both}   "
+            f"below one half {low} of {2 * len(found)}"
+        )
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def walk(
     """`run` on chunk after chunk, the last one filled up; the results are collected in host memory."""
     count = len(inputs[0])
     chunks: list[Attribution] = []
-    with bar("explaining", count) if progress else contextlib.nullcontext() as shown:
+    with bar("explaining", count, remaining=True) if progress else contextlib.nullcontext() as shown:
         for at in range(0, count, chunk):
             behind, number = at // chunk, -(-count // chunk)
             step = None if on_step is None else _among_chunks(on_step, behind, number)

@@ -33,10 +33,10 @@ from dmbp_jax.rules.swept import Choice, Swept
 from dmbp_jax.typing import Apply, Image, Params, Target
 
 PLAIN_WEIGHT = 16.0
-"""Of the plain network's contributions beside those of one branch, at the masks next to the image."""
+"""The weight of the plain network's contributions beside one branch's, at the masks next to the image."""
 
 ROOM = 0.7
-"""Of the exponents of a dtype, how many the product of all masks may take."""
+"""The share of a dtype's exponents that the product of all masks may take."""
 
 
 class SweptGradients(NamedTuple):
