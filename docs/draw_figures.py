@@ -20,12 +20,14 @@ MOST_BYTES = 58_000
 
 
 def draw(name: str, panels: list[np.ndarray]) -> None:
-    """Panels side by side, with few colours: a page shows many of these."""
+    """Panels side by side, as small as a page of many pictures wants them."""
     gap = np.full((panels[0].shape[0], GAP, 3), 255, np.uint8)
     row = [part for panel in panels for part in (panel, gap)][:-1]
-    picture, path = PIL.Image.fromarray(np.concatenate(row, axis=1)), FOLDER / f"{name}.png"
-    for colours in (256, 128, 64, 48, 32, 24):
-        picture.quantize(colours, dither=PIL.Image.Dither.NONE).save(path, optimize=True)
+    picture, path = PIL.Image.fromarray(np.concatenate(row, axis=1)), FOLDER / f"{name}.jpg"
+    # Not a palette: of few colours the rare ones are lost, and blue pixels became red. Nor are colours to be
+    # stored at half the resolution, as JPEG does unless told: red and blue pixels are neighbours.
+    for quality in (95, 90, 85, 80, 75, 70, 65, 60):
+        picture.save(path, quality=quality, subsampling=0)
         if path.stat().st_size < MOST_BYTES:
             break
     print(name, path.stat().st_size, "bytes")
