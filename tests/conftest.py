@@ -18,10 +18,14 @@ collect_ignore = ["references", "zoo"]
 jaxtyping.install_import_hook("dmbp_jax", "beartype.beartype")
 
 # A compilation cache for this session alone: workers and the commands that tests start inherit it, and fetch
-# what another has compiled. Nothing is left in the user's own.
+# what another has compiled. Nothing is left in the user's own. `.ci/run` has one for all of its sessions.
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    _cache = tempfile.TemporaryDirectory(prefix="dmbp_jax-tests-", ignore_cleanup_errors=True)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+    if "DMBP_JAX_TEST_CACHE" in os.environ:
+        _folder = os.environ["DMBP_JAX_TEST_CACHE"]
+    else:
+        _cache = tempfile.TemporaryDirectory(prefix="dmbp_jax-tests-", ignore_cleanup_errors=True)
+        _folder = _cache.name
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _folder
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true"
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     # XLA's optimisation passes cost more than they gain on small networks.
