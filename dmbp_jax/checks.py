@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 import numpy as np
@@ -83,6 +84,6 @@ def check_targets(targets: jax.Array | np.ndarray, count: int, classes: int) -> 
     )
 
 
-def is_concrete(array: jax.Array | np.ndarray) -> bool:
-    """Whether the values of `array` are known now, i.e. it is not being traced by `jit` or `vmap`."""
+def is_concrete(array: Any) -> bool:
+    """Whether the values of `array`, or the number itself, are known now: not traced by `jit` or `vmap`."""
     return not isinstance(array, jax.core.Tracer)

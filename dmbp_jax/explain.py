@@ -11,6 +11,12 @@ from jax.sharding import Mesh
 
 from dmbp_jax.batching.call import Call, Options, Settings, automatic_chunk, make_program
 from dmbp_jax.batching.chunks import replicate, take_chunk, walk
+from dmbp_jax.batching.explicit import (
+    along_automatic_axes,
+    automatic,
+    in_automatic_context,
+    traced_explicitly,
+)
 from dmbp_jax.checks import InputError, check_choice, check_images, check_targets, is_concrete
 from dmbp_jax.methods import get_method
 from dmbp_jax.typing import Apply, Attribution, Key, Method, OnStep, Params, is_traced
@@ -76,14 +82,32 @@ def explain(
     ((2, 8, 8, 3), [2.0, 2.0])
     """
     _check_batch_size(batch_size)
-    call = check_call(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
-    count, stepwise = len(call.inputs[0]), on_step is not None
-    if not all(is_concrete(leaf) for leaf in jax.tree.leaves((params, call.inputs))):
+    around = traced_explicitly((params, images, targets))
+    if around is not None:
+
+        def inside(images: jax.Array, targets: jax.Array, params: Params, key: Key | None) -> Attribution:
+            return explain(
+                apply, params, images, targets, method, key=key, batch_size=batch_size, mesh=mesh, **options
+            )
+
+        return along_automatic_axes(around, inside, images, jnp.asarray(targets), params, key)
+    if not all(is_concrete(leaf) for leaf in jax.tree.leaves((params, images, targets, key))):
         if mesh is not None:
             raise InputError("mesh= does nothing inside jit and vmap: shard the images that go in")
-        if stepwise:
+        if on_step is not None:
             raise InputError("on_step= is called on the host, and so not inside jit and vmap: leave it out")
-        return _inside(call, batch_size if isinstance(batch_size, int) else count)
+        call = check_call(apply, params, images, targets, method, key=key, mesh=None, options=options)
+        return _inside(call, batch_size if isinstance(batch_size, int) else len(call.inputs[0]))
+    with in_automatic_context():
+        call = check_call(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
+        return _outside(call, batch_size, mesh, progress=progress, on_step=on_step)
+
+
+def _outside(
+    call: Call, batch_size: BatchSize, mesh: Mesh | None, *, progress: bool, on_step: OnStep | None
+) -> Attribution:
+    """Outside `jit` and `vmap`: at once, or chunk after chunk."""
+    count, stepwise = len(call.inputs[0]), on_step is not None
     if batch_size is None and (mesh is None or count % mesh.size == 0):
         inputs = call.inputs if mesh is None else take_chunk(call.inputs, 0, count, mesh)
         return make_program(call, count, mesh, stepwise=stepwise).run(inputs, on_step=on_step)
@@ -144,7 +168,7 @@ def check_call(
     """The arguments of `explain`, checked; raises `InputError`."""
     method = get_method(method)
     _check_options(method, options)
-    images, targets = _as_array(images), _as_array(targets)
+    params, key, images, targets = automatic((params, key, _as_array(images), _as_array(targets)))
     check_images(images, any_rank=is_traced(apply))
     count = images.shape[0]
     logits = jax.eval_shape(jax.jit(apply), params, images)

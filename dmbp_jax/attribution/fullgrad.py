@@ -15,13 +15,16 @@ from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target, is_t
 
 
 class FullGradients(NamedTuple):
-    """The raw decomposition: all its entries together sum to the score (Prop. 1)."""
+    """The raw decomposition: all its entries together, and the gap, sum to the score (Prop. 1)."""
 
     score: Float[Array, ""]
     input: Image
     """Input gradient times input."""
     biases: dict[str, Float[Array, "..."]]
     """At every affine site, bias times gradient at each position, in the shape of the site."""
+    completeness_gap: Float[Array, ""]
+    """What of the score is in no entry: rounding, unless the network has smooth operations, whose tangents'
+    constants are no biases."""
 
 
 def full_gradients(apply: Apply, params: Params, image: Image, target: Target) -> FullGradients:
@@ -39,7 +42,9 @@ def full_gradients(apply: Apply, params: Params, image: Image, target: Target) -
         # A network that was written for rules has them at hand, which saves a pass.
         at = {site.name: jnp.broadcast_to(_bias(params, site.name), site.shape) for site in sites}
     biases = {name: to_z * at[name] for name, to_z in tapped.gradients.items()}
-    return FullGradients(tapped.score, tapped.to_image * image, biases)
+    of_input = tapped.to_image * image
+    entries = [entry.astype(tapped.score.dtype).sum() for entry in (of_input, *biases.values())]
+    return FullGradients(tapped.score, of_input, biases, tapped.score - jnp.stack(entries).sum())
 
 
 def fullgrad(

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from dmbp_jax.attribution.baseline import Baseline, make_baseline
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.checks import InputError, check_choice, check_is_image
-from dmbp_jax.ops import Loop, iterative, target_score
+from dmbp_jax.ops import Loop, full_along, iterative, target_score
 from dmbp_jax.rules import ACTIVATIONS, PLAIN, find_sites
 from dmbp_jax.rules.learned import Learned
 from dmbp_jax.typing import Apply, Attribution, Image, Key, OutputActivation, Params, Target
@@ -146,7 +146,7 @@ def learn_rules(
     if not sites:
         raise InputError("this network has no ReLU or other activation, so that LPR has no rule to learn")
     dtype = np.promote_types(image.dtype, np.float32)
-    thetas = {site.name: jnp.full(site.shape, start, dtype) for site in sites}
+    thetas = {site.name: full_along(image, site.shape, start, dtype) for site in sites}
     adam = optax.adam(learning_rate, eps=eps)
 
     def step(
@@ -160,7 +160,7 @@ def learn_rules(
             updates, state = adam.update(gradient, state)
         return optax.apply_updates(thetas, updates), state, losses.at[number].set(loss)
 
-    start_of_all = thetas, adam.init(thetas), jnp.zeros(n_steps, dtype)
+    start_of_all = thetas, adam.init(thetas), full_along(image, (n_steps,), 0, dtype)
     return Loop(n_steps, start_of_all, step, lambda carry: (carry[0], carry[2]))
 
 

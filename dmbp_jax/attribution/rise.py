@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError, check_choice, check_is_image
-from dmbp_jax.ops import Loop, iterative, target_score
+from dmbp_jax.ops import Loop, full_along, iterative, target_score
 from dmbp_jax.typing import Apply, Attribution, Image, Key, OutputActivation, Params, Target
 
 
@@ -94,7 +94,7 @@ def rise(
     def finish(total: Float[Array, "h w"]) -> Attribution:
         return attribution((total / (n_masks * probability)).astype(image.dtype)[..., None])
 
-    return Loop(-(-n_masks // chunk), jnp.zeros(size, dtype), add, finish)
+    return Loop(-(-n_masks // chunk), full_along(image, size, 0, dtype), add, finish)
 
 
 def draw_grid(

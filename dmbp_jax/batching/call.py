@@ -13,6 +13,10 @@ from dmbp_jax.batching.slices import Slices, slice_loops
 from dmbp_jax.ops import Loop, loop_of
 from dmbp_jax.typing import Apply, Attribution, Method, OnStep, Params
 
+KEPT = 32
+"""So many networks, methods and options keep what was compiled for them, and with it the network; then the
+one that has not been used for the longest time goes."""
+
 Options: TypeAlias = tuple[tuple[str, type, Hashable], ...]
 """Name, type and value: 7, 7.0 and True are equal keys to a cache, but not equal options."""
 
@@ -65,14 +69,16 @@ def make_program(call: Call, chunk: int, mesh: Mesh | None, *, stepwise: bool = 
         if slices.length:
             return ChunkProgram(functools.partial(slices.run, fixed), lambda: slices.lower(fixed, shapes))
 
+    whole = _whole(call.settings)
+
     def run(inputs: Inputs, *, on_step: OnStep | None = None) -> Attribution:
-        result: Attribution = _explain_batch(*fixed, *inputs, settings=call.settings)
+        result: Attribution = whole(*fixed, *inputs)
         if on_step is not None:
             jax.block_until_ready(result)
             on_step(1, 1)
         return result
 
-    return ChunkProgram(run, lambda: _explain_batch.lower(*fixed, *shapes, settings=call.settings))
+    return ChunkProgram(run, lambda: whole.lower(*fixed, *shapes))
 
 
 def automatic_chunk(call: Call, mesh: Mesh | None, stepwise: bool) -> int:
@@ -98,25 +104,29 @@ def automatic_chunk(call: Call, mesh: Mesh | None, stepwise: bool) -> int:
     )
 
 
-@functools.partial(jax.jit, static_argnames="settings")
-def _explain_batch(
-    params: Params,
-    arrays: dict[str, jax.Array],
-    images: jax.Array,
-    targets: jax.Array,
-    keys: jax.Array | None,
-    *,
-    settings: Settings,
-) -> Attribution:
-    def one(image: jax.Array, target: jax.Array, key: jax.Array | None) -> Attribution:
-        options = {**arrays, **settings.keywords()}
-        result = settings.method(settings.apply, params, image, target, key=key, **options)
-        return _flag(result, target, settings.classes)
+@functools.lru_cache(maxsize=KEPT)
+def _whole(settings: Settings) -> Any:
+    """The whole method, compiled for each shape."""
 
-    return jax.vmap(one)(images, targets, keys)
+    @jax.jit
+    def explain_batch(
+        params: Params,
+        arrays: dict[str, jax.Array],
+        images: jax.Array,
+        targets: jax.Array,
+        keys: jax.Array | None,
+    ) -> Attribution:
+        def one(image: jax.Array, target: jax.Array, key: jax.Array | None) -> Attribution:
+            options = {**arrays, **settings.keywords()}
+            result = settings.method(settings.apply, params, image, target, key=key, **options)
+            return _flag(result, target, settings.classes)
+
+        return jax.vmap(one)(images, targets, keys)
+
+    return explain_batch
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=KEPT)
 def _slices(
     make: Callable[..., Loop], structure: Any, kinds: tuple[jax.ShapeDtypeStruct, ...], settings: Settings
 ) -> Slices:
@@ -132,8 +142,7 @@ def _slices(
 def forget_programs() -> None:
     """Let go of the compiled programs of all calls: a process that explains images of hundreds of sizes would
     keep as many."""
-    program: Any = _explain_batch
-    program.clear_cache()
+    _whole.cache_clear()
     _slices.cache_clear()
 
 

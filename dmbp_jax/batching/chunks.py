@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from dmbp_jax.batching.explicit import automatic_mesh
 from dmbp_jax.progress import bar
 from dmbp_jax.typing import Attribution, OnStep
 
@@ -25,18 +26,14 @@ def local_mesh() -> Mesh | None:
 
 def along_images(mesh: Mesh) -> NamedSharding:
     """The first axis divided over all devices of `mesh`, whatever its axes."""
-    return NamedSharding(_automatic(mesh), PartitionSpec(mesh.axis_names))
+    return NamedSharding(automatic_mesh(mesh), PartitionSpec(mesh.axis_names))
 
 
 def replicate(tree: Any, mesh: Mesh | None) -> Any:
     """`tree` whole on every device of `mesh`; as it is without one."""
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(_automatic(mesh), PartitionSpec()))
-
-
-def _automatic(mesh: Mesh) -> Mesh:
-    """The same devices, with the compiler free to place what lies between: `jax.make_mesh` would have the
-    networks name the sharding of every array."""
-    return Mesh(mesh.devices, mesh.axis_names)
+    return (
+        tree if mesh is None else jax.device_put(tree, NamedSharding(automatic_mesh(mesh), PartitionSpec()))
+    )
 
 
 def take_chunk(inputs: Inputs, at: int, chunk: int, mesh: Mesh | None) -> Inputs:

@@ -12,7 +12,7 @@ import jax
 
 from dmbp_jax.dmbp import masked_sites
 from dmbp_jax.explain import explain
-from dmbp_jax.ops.equations import branches_of, contracted_axes, convolution_of, inner_programs, scan_of
+from dmbp_jax.ops.equations import branches_of, convolution_of, inner_programs, product_axes, scan_of
 from dmbp_jax.rules import find_sites
 from dmbp_jax.typing import Apply, Image, Params
 
@@ -134,5 +134,5 @@ def _convolution(equation: Any) -> int:
 
 
 def _product(equation: Any) -> int:
-    shape, contracted = equation.invars[0].aval.shape, contracted_axes(equation.params)
+    shape, (contracted, _) = equation.invars[0].aval.shape, product_axes(equation.params)[0]
     return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(shape[axis] for axis in contracted)

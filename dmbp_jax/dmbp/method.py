@@ -15,7 +15,7 @@ from dmbp_jax.dmbp.objective import Branch, Sites, mask_gradient, split
 from dmbp_jax.dmbp.optimize import optimize
 from dmbp_jax.dmbp.parts import keep_apart
 from dmbp_jax.dmbp.sweep import sweep
-from dmbp_jax.ops import Loop, cast_floats, iterative, target_score
+from dmbp_jax.ops import Loop, cast_floats, full_along, iterative, target_score
 from dmbp_jax.rules import Linearization, Masked, Tapped, read, record, tap
 from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Scores, Target
 
@@ -130,7 +130,7 @@ def _optimized(
         return score.astype(mask_dtype), outputs
 
     branch = Branch(forward, lambda masks: pass_through(masks).gradients)
-    start = {site.name: jnp.full(site.shape, config.start, mask_dtype) for site in masked}
+    start = {site.name: full_along(x, site.shape, config.start, mask_dtype) for site in masked}
     loop = optimize(
         lambda thetas: mask_gradient(branch, total, thetas, config.objective),
         start,

@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from dmbp_jax.dmbp.config import DMBPConfig
-from dmbp_jax.ops import Loop
+from dmbp_jax.ops import Loop, full_along
 from dmbp_jax.typing import Scores
 
 
@@ -44,7 +44,8 @@ def optimize(
     """
     rmsprop = optimizer(config)
     dtype = jnp.result_type(*jax.tree.leaves(start))
-    history = Scores(*[jnp.zeros(config.steps, dtype)] * 4) if keep_scores else None
+    none_yet = full_along(jax.tree.leaves(start)[0], (config.steps,), 0, dtype)
+    history = Scores(*[none_yet] * 4) if keep_scores else None
 
     def step(carry: _Carry, number: Int[Array, ""]) -> _Carry:
         slope, scores = gradient(carry.thetas)

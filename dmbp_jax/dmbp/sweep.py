@@ -27,7 +27,7 @@ from jaxtyping import Array, Inexact
 
 from dmbp_jax.dmbp.config import SweepConfig
 from dmbp_jax.dmbp.objective import Sites
-from dmbp_jax.ops import target_score
+from dmbp_jax.ops import full_along, target_score
 from dmbp_jax.rules import Site
 from dmbp_jax.rules.swept import Choice, Swept
 from dmbp_jax.typing import Apply, Image, Params, Target
@@ -77,7 +77,7 @@ def sweep(
     """
     mask_dtype = np.promote_types(image.dtype, np.float32)
     rule = functools.partial(Swept, choices=_choices(masked, strength, image.dtype))
-    slots = {site.name: jnp.zeros(site.shape, mask_dtype) for site in masked}
+    slots = {site.name: full_along(image, site.shape, 0, mask_dtype) for site in masked}
     logits, backward = jax.vjp(
         lambda x, slots: apply(params, x, rule=rule(slots)), jnp.stack([image] * 3), slots
     )

@@ -125,11 +125,6 @@ def exponent_of(params: Mapping[str, Any]) -> int:
     return int(params["y"])
 
 
-def reduced_axes(params: Mapping[str, Any]) -> tuple[int, ...]:
-    """The axes over which a `reduce_max` or `reduce_min` goes."""
-    return tuple(int(axis) for axis in params["axes"])
-
-
 def windows_of(params: Mapping[str, Any]) -> Windows:
     """What a `reduce_window_max` goes over."""
     return Windows(
@@ -156,10 +151,30 @@ def convolution_of(params: Mapping[str, Any]) -> Convolution:
     )
 
 
-def contracted_axes(params: Mapping[str, Any]) -> tuple[int, ...]:
-    """The axes of the first operand over which a `dot_general` sums."""
-    (contracted, _), _ = params["dimension_numbers"]
-    return tuple(int(axis) for axis in contracted)
+def permutation_of(params: Mapping[str, Any]) -> tuple[int, ...]:
+    """The axes of the operand of a `transpose`, in the order of the result's."""
+    return tuple(int(axis) for axis in params["permutation"])
+
+
+def broadcast_axes(params: Mapping[str, Any]) -> tuple[int, ...]:
+    """The axes of the result of a `broadcast_in_dim` that the operand's axes become."""
+    return tuple(int(axis) for axis in params["broadcast_dimensions"])
+
+
+def removed_axes(params: Mapping[str, Any]) -> tuple[int, ...]:
+    """The axes of the operand that a reduction, such as `reduce_max`, or a `squeeze` leaves out."""
+    return tuple(int(axis) for axis in (params["axes"] if "axes" in params else params["dimensions"]))
+
+
+def stacked_axis(params: Mapping[str, Any]) -> int:
+    """The axis that a `stack` makes, or that an `unstack` takes apart."""
+    return int(params["axis"])
+
+
+def product_axes(params: Mapping[str, Any]) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    """For each operand of a `dot_general`, the axes over which it sums, and those that both operands have."""
+    contracted, both = params["dimension_numbers"]
+    return tuple((tuple(gone), tuple(kept)) for gone, kept in zip(contracted, both, strict=True))
 
 
 def is_number(value: Any, number: float) -> bool:

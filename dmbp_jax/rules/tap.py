@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact, Shaped
 
@@ -84,7 +83,7 @@ def read(
     rule: Rule = PLAIN,
 ) -> tuple[Float[Array, ""], dict[str, Inexact[Array, "..."]]]:
     """The score and the outputs of `sites`, without batch axis, under `rule`: a forward pass."""
-    zeros = {site.name: jnp.zeros(site.shape, image.dtype) for site in sites}
+    zeros = {site.name: ops.full_along(image, site.shape, 0, image.dtype) for site in sites}
     return _forward(apply, params, target, rule)(image, zeros)
 
 
@@ -98,7 +97,7 @@ def tap(
     rule: Rule = PLAIN,
 ) -> Tapped:
     """Activations and gradients at `sites`, and the gradient at the image, under `rule`."""
-    zeros = {site.name: jnp.zeros(site.shape, image.dtype) for site in sites}
+    zeros = {site.name: ops.full_along(image, site.shape, 0, image.dtype) for site in sites}
     (value, activations), (to_image, gradients) = jax.value_and_grad(
         _forward(apply, params, target, rule), argnums=(0, 1), has_aux=True
     )(image, zeros)

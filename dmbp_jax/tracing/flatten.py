@@ -168,16 +168,20 @@ class _Builder:
             output = self.new(jax.eval_shape(function, *(self.kinds[v] for v in inputs)))
             if not self.moving.isdisjoint(inputs):
                 self.moving.add(output)
-            self.ops.append(Op(name, {}, tuple(inputs), (output,), lambda *xs: (function(*xs),), *within))
+
+            def run(*arrays: Any) -> Sequence[Any]:
+                return (function(*arrays),)
+
+            self.ops.append(Op(name, {"axis": 0}, tuple(inputs), (output,), run, *within))
             return output
 
         for step in reversed(range(length)) if scan.reverse else range(length):
-            here = [own("slice", lambda x, at=step: x[at], [x]) for x in stacked]
+            here = [own("unstack", lambda x, at=step: x[at], [x]) for x in stacked]
             results = self._inline_held(scan.body, [*consts, *carry, *here], within)
             carry = results[: scan.carries]
             collected[step] = results[scan.carries :]
         columns = zip(*(collected[step] for step in range(length)), strict=True)
-        return [*carry, *(own("concatenate", _stack, list(column)) for column in columns)]
+        return [*carry, *(own("stack", _stack, list(column)) for column in columns)]
 
 
 def _needed(ops: Sequence[Op], outputs: Sequence[Value]) -> tuple[Op, ...]:

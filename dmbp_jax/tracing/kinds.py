@@ -30,7 +30,8 @@ JUMPS = frozenset(
 ADDITIVE = frozenset(
     {"add", "sub", "neg", "add_any", "copy", "copy_p", "reduce_precision", "reshape", "transpose", "squeeze"}
     | {"broadcast_in_dim", "expand_dims", "slice", "rev", "concatenate", "pad", "reduce_sum", "cumsum"}
-    | {"reduce_window_sum", "split", "tile", "optimization_barrier", "sharding_constraint"}
+    | {"reduce_window_sum", "split", "stack", "unstack", "tile", "optimization_barrier"}
+    | {"sharding_constraint"}
 )
 """Linear in all of their operands together."""
 

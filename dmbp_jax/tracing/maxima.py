@@ -10,16 +10,18 @@ import numpy as np
 from jaxtyping import Array
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.ops.equations import reduced_axes, windows_of
+from dmbp_jax.ops.equations import removed_axes, windows_of
 from dmbp_jax.ops.pool import window_extent
+from dmbp_jax.tracing.axes import AxesOf
 from dmbp_jax.tracing.flatten import Flat, Op
 from dmbp_jax.tracing.steps import Pool
 from dmbp_jax.typing import Window
 
 
-def as_pool(flat: Flat, op: Op) -> Pool | None:
+def as_pool(flat: Flat, op: Op, axes: AxesOf) -> Pool | None:
     """The step of a square pool over two axes; None if the maximum is another one."""
-    if op.name != "reduce_window_max":
+    images = axes[op.inputs[0]].images
+    if op.name != "reduce_window_max" or images is None:
         return None
     over, shape = windows_of(op.params), flat.kinds[op.inputs[0]].shape
     sizes, strides, pads = over.sizes, over.strides, over.padding
@@ -28,7 +30,7 @@ def as_pool(flat: Flat, op: Op) -> Pool | None:
     if (
         len(shape) != 4
         or len(space) != 2
-        or 0 in space
+        or images not in [(axis, 1, 1) for axis in still]
         or {*over.base_dilation, *over.window_dilation} != {1}
         or any((strides[axis], pads[axis]) != (1, (0, 0)) for axis in still)
         or len({(sizes[axis], strides[axis], pads[axis][0]) for axis in space}) != 1
@@ -38,8 +40,9 @@ def as_pool(flat: Flat, op: Op) -> Pool | None:
     for ceil_mode in (False, True):
         window = Window(size, stride, padding, ceil_mode)
         if size < 16 and all(_fits(shape[axis], pads[axis], window) for axis in space):
-            to_nhwc = (still[0], *space, still[1])
-            return Pool("", op.inputs[0], op.outputs[0], window, to_nhwc)
+            # Of the two axes that are not pooled, the other one is the channels'.
+            (channel,) = set(still) - {images.axis}
+            return Pool("", op.inputs[0], op.outputs[0], window, (images.axis, *space, channel))
     return None
 
 
@@ -57,7 +60,7 @@ def elements_of(op: Op) -> tuple[Callable[..., Array], int]:
     if op.name in ("max", "min"):
         return lambda *both: jnp.stack(jnp.broadcast_arrays(*both)), (1 if op.name == "max" else -1)
     if op.name in ("reduce_max", "reduce_min"):
-        axes = reduced_axes(op.params)
+        axes = removed_axes(op.params)
 
         def stack(x: Array) -> Array:
             moved = jnp.moveaxis(x, axes, range(len(axes)))

@@ -1,5 +1,6 @@
 """`gated`: any JAX network as a network of this package, without rewriting it."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
@@ -55,7 +56,8 @@ def gated(
             constants belong to no bias: DMBP's result has their sum as `completeness_gap`.
 
     Returns:
-        `(apply, params)`; keep the one `apply`, since each is compiled for itself.
+        `(apply, params)`. Modules of one structure have equal `apply`s, so that `gated(model)` after every
+        epoch of a training compiles nothing anew. Of functions, keep one: each is compiled for itself.
 
     Raises:
         InputError: not a network. When it is first applied: an operation that is not piecewise linear, named
@@ -74,50 +76,55 @@ def gated(
     return Gated(GatedApply(function, layout, output, linearize_smooth), params)
 
 
+@dataclasses.dataclass(frozen=True)
 class GatedApply:
-    """The `apply` of a gated network; one plan for each shape of its arguments."""
+    """The `apply` of a gated network: equal to another one of the same function and options."""
 
     traced = True
     """See `dmbp_jax.typing.is_traced`."""
 
-    def __init__(
-        self,
-        function: Callable[[Any, Array], Any],
-        layout: str,
-        output: Callable[[Any], Array] | None,
-        linearize_smooth: bool,
-    ) -> None:
-        self._function = function
-        self._layout = layout
-        self._output = output
-        self._linearize_smooth = linearize_smooth
-        self._plan = functools.lru_cache(maxsize=64)(self._make_plan)
+    function: Callable[[Any, Array], Any]
+    layout: str
+    output: Callable[[Any], Array] | None
+    linearize_smooth: bool
 
     def __call__(self, params: Any, images: Array, /, *, rule: Rule = PLAIN) -> Array:
         """Logits `(n, k)`."""
         leaves, structure = jax.tree.flatten(params)
         kinds = tuple((kind.shape, kind.dtype) for kind in map(jax.typeof, leaves))
-        flat, steps = self._plan(structure, kinds, images.shape, jnp.dtype(images.dtype))
+        flat, steps = self._plan(structure, kinds, images.shape, jnp.dtype(images.dtype), _context())
         known = dict(flat.constants) | dict(zip(flat.params, leaves, strict=True)) | {flat.images: images}
         for step in steps:
             step.run(known, rule, len(images))
         return known[flat.outputs[0]]
 
+    @functools.cached_property
+    def _plan(self) -> Callable[..., NetworkProgram]:
+        return functools.lru_cache(maxsize=64)(self._make_plan)
+
     def _make_plan(
-        self, structure: Any, kinds: tuple[tuple[Any, Any], ...], shape: tuple[int, ...], dtype: Any
+        self,
+        structure: Any,
+        kinds: tuple[tuple[Any, Any], ...],
+        shape: tuple[int, ...],
+        dtype: Any,
+        _context: tuple[Any, ...],
     ) -> NetworkProgram:
         params = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
-        images = jax.ShapeDtypeStruct(shape, dtype)
+        count, *rest = shape
         with tracing():
-            flat = flatten(self._logits, params, images)
-        return plan_steps(flat, linearize_smooth=self._linearize_smooth)
+            flat, others = (
+                flatten(self._logits, params, jax.ShapeDtypeStruct((number, *rest), dtype))
+                for number in (count, count + 1)
+            )
+        return plan_steps(flat, others, linearize_smooth=self.linearize_smooth)
 
     def _logits(self, params: Any, images: Array) -> Array:
-        if self._layout == "NCHW" and images.ndim == 4:
+        if self.layout == "NCHW" and images.ndim == 4:
             images = images.transpose(0, 3, 1, 2)
-        outputs = self._function(params, images)
-        if self._output is not None:
-            outputs = self._output(outputs)
+        outputs = self.function(params, images)
+        if self.output is not None:
+            outputs = self.output(outputs)
         if not isinstance(outputs, jax.Array):
             shapes = jax.tree.map(jnp.shape, outputs)
             raise InputError(
@@ -130,3 +137,13 @@ class GatedApply:
                 "make them with gated(network, output=...)"
             )
         return outputs
+
+
+def _context() -> tuple[Any, ...]:
+    """What a program depends on beside its arguments; a plan is for one such state of JAX."""
+    config: Any = jax.config
+    return (
+        config.jax_default_matmul_precision,
+        config.jax_enable_x64,
+        jax.sharding.get_abstract_mesh(),
+    )

@@ -1,11 +1,13 @@
 """From a flat program to steps under a rule: its nonlinearities and layers found, named, or refused."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.tracing.activations import Facts, Group, find_group, is_relu
+from dmbp_jax.tracing.axes import AxesOf, follow_axes
 from dmbp_jax.tracing.flatten import Flat, Op, Value
-from dmbp_jax.tracing.kinds import CORNERS, MAXIMA, Level, level_of
+from dmbp_jax.tracing.kinds import CORNERS, MAXIMA, STRUCTURAL, Level, level_of
 from dmbp_jax.tracing.layers import find_layers
 from dmbp_jax.tracing.maxima import as_pool, elements_of
 from dmbp_jax.tracing.names import Asking, Names
@@ -19,8 +21,10 @@ class NetworkProgram(NamedTuple):
     steps: tuple[Step, ...]
 
 
-def plan_steps(flat: Flat, *, linearize_smooth: bool) -> NetworkProgram:
+def plan_steps(flat: Flat, others: Flat, *, linearize_smooth: bool) -> NetworkProgram:
     """Find what a rule is to be asked about.
+
+    `others` is the program for another number of images.
 
     Raises `InputError` for an operation that is not piecewise linear, unless `linearize_smooth`.
     """
@@ -43,6 +47,8 @@ def plan_steps(flat: Flat, *, linearize_smooth: bool) -> NetworkProgram:
         facts.maker.update(dict.fromkeys(op.outputs, op))
         if level is None:
             smooth.add(op.outputs[0])
+        if op.name in CORNERS and level is Level.LINEAR and _is_guard(op.outputs[0], users, facts.levels):
+            smooth.add(op.outputs[0])
         made[op.outputs[0]] = _step(facts, op, levels, level, smooth)
 
     layers = {
@@ -54,15 +60,42 @@ def plan_steps(flat: Flat, *, linearize_smooth: bool) -> NetworkProgram:
             users,
         )
     }
+    products = {layer.op.outputs[0] for layer in layers.values() if layer.role != "shift"}
+    axes = follow_axes(flat, others if _is_same(flat, others) else None, products)
     names = Names()
     steps: list[Step] = []
     for op in _needed(flat, made):
-        step = made[op.outputs[0]]
+        step = _with_axes(flat, op, made[op.outputs[0]], axes)
         steps.append(names.give(step, op) if isinstance(step, Asking) else step)
         if op.outputs[0] in layers:
             layer = layers[op.outputs[0]]
-            steps.append(Affine(names.of_layer(layer.op), layer.end, layer.role))
+            steps.append(Affine(names.of_layer(layer.op), layer.end, layer.role, axes[layer.end]))
     return NetworkProgram(flat, tuple(steps))
+
+
+def _is_same(flat: Flat, others: Flat) -> bool:
+    """Whether two programs do the same, but for the lengths of their arrays."""
+
+    def structure(program: Flat) -> list[Any]:
+        ranks = [len(kind.shape) for kind in program.kinds.values()]
+        return [ranks, *((op.name, op.inputs, op.outputs) for op in program.ops)]
+
+    return structure(flat) == structure(others)
+
+
+def _with_axes(flat: Flat, op: Op, step: Step, axes: AxesOf) -> Step:
+    """The step, which knows where the images and the channels are."""
+    if isinstance(step, Activation):
+        return step._replace(axes=axes[step.root])
+    if isinstance(step, Maximum):
+        return as_pool(flat, op, axes) or step._replace(axes=axes[step.output])
+    if isinstance(step, Smooth):
+        moving = [op.inputs[position] for position in step.moving]
+        return step._replace(
+            axes=tuple(axes[v] for v in (*moving, *op.outputs)),
+            shapes=tuple(flat.kinds[v].shape for v in op.outputs),
+        )
+    return step
 
 
 def _inputs(flat: Flat) -> dict[Value, Level]:
@@ -74,7 +107,7 @@ def _step(facts: Facts, op: Op, levels: list[Level], level: Level | None, smooth
     if Level.LINEAR not in levels:
         return PlainStep(op)
     if op.name in MAXIMA:
-        return as_pool(facts.flat, op) or _maximum(op)
+        return _maximum(op)
     if level is Level.GATE:
         return FrozenStep("", op)
     group = _group(facts, op, levels, level)
@@ -82,6 +115,21 @@ def _step(facts: Facts, op: Op, levels: list[Level], level: Level | None, smooth
         return _maximum(op) if group is None else _activation(facts, group, smooth)
     moving = [position for position, at in enumerate(levels) if at is Level.LINEAR]
     return PlainStep(op) if level is not None else Smooth("", op, tuple(moving))
+
+
+def _is_guard(value: Value, users: Mapping[Value, list[Op]], levels: Mapping[Value, Level]) -> bool:
+    """Whether a corner only keeps an argument in range, such as the variance of a normalisation above zero.
+
+    It belongs to the root, the logarithm or the division behind it, and is no activation.
+    """
+    for op in users[value]:
+        still = all(levels.get(v, Level.LINEAR) < Level.LINEAR for v in op.inputs if v != value)
+        if op.name in ("sqrt", "rsqrt", "cbrt", "log") or (op.name == "div" and op.inputs[0] != value):
+            continue
+        passes = op.name in STRUCTURAL or (op.name in ("add", "mul", "max") and still)
+        if not passes or not _is_guard(op.outputs[0], users, levels):
+            return False
+    return bool(users[value])
 
 
 def _group(facts: Facts, op: Op, levels: list[Level], level: Level | None) -> Group | None:
@@ -97,7 +145,8 @@ def _group(facts: Facts, op: Op, levels: list[Level], level: Level | None) -> Gr
 
 def _activation(facts: Facts, group: Group, smooth: set[Value]) -> Activation:
     has_smooth = any(op.outputs[0] in smooth for op in group.ops)
-    return Activation("", is_relu(facts, group), group.root, group.output, group.ops, has_smooth)
+    relu = is_relu(facts, group) and not has_smooth
+    return Activation("", relu, group.root, group.output, group.ops, has_smooth)
 
 
 def _maximum(op: Op) -> Maximum:

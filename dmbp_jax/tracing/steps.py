@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from dmbp_jax.ops.convolve import convolve
 from dmbp_jax.ops.equations import convolution_of
-from dmbp_jax.tracing.batch_axis import join, part
+from dmbp_jax.tracing.axes import Axes, present, restore
 from dmbp_jax.tracing.flatten import Op, Value
 from dmbp_jax.typing import Role, Rule, Window
 
@@ -33,11 +33,15 @@ class Affine(NamedTuple):
     site: str
     value: Value
     role: Role
+    axes: Axes
 
     def run(self, known: Arrays, rule: Rule, count: int) -> None:
         """Hand the layer's output to the rule."""
         z = known[self.value]
-        known[self.value] = join(rule.affine(self.site, part(z, count, self.site), self.role), z, count)
+        seen = present(z, self.axes, count, self.site)
+        known[self.value] = restore(
+            rule.affine(self.site, seen, self.role), z.shape, self.axes, count, self.site
+        )
 
 
 class Activation(NamedTuple):
@@ -49,24 +53,25 @@ class Activation(NamedTuple):
     output: Value
     ops: tuple[Op, ...]
     smooth: bool
+    axes: Axes = Axes()
 
     def run(self, known: Arrays, rule: Rule, count: int) -> None:
         """Ask the rule for the activation."""
         z = known[self.root]
+        seen = present(z, self.axes, count, self.site)
+
+        def function(x: Array) -> Array:
+            within = {**known, self.root: restore(x, z.shape, self.axes, count, self.site)}
+            for op in self.ops:
+                results = evaluate(op, [within[v] for v in op.inputs], corners=True)
+                within.update(zip(op.outputs, results, strict=True))
+            return present(within[self.output], self.axes, count, self.site)
+
         if self.is_relu:
-            result = join(rule.relu(self.site, part(z, count, self.site)), z, count)
+            result = rule.relu(self.site, seen)
         else:
-
-            def function(x: Array) -> Array:
-                within = {**known, self.root: join(x, z, count)}
-                for op in self.ops:
-                    results = evaluate(op, [within[v] for v in op.inputs], corners=True)
-                    within.update(zip(op.outputs, results, strict=True))
-                return part(within[self.output], count, self.site)
-
-            mapped = rule.piecewise(self.site, part(z, count, self.site), function, smooth=self.smooth)
-            result = join(mapped, z, count)
-        known[self.output] = result
+            result = rule.piecewise(self.site, seen, function, smooth=self.smooth)
+        known[self.output] = restore(result, z.shape, self.axes, count, self.site)
 
 
 class Pool(NamedTuple):
@@ -93,11 +98,14 @@ class Maximum(NamedTuple):
     output: Value
     elements: Callable[..., Array]
     sign: int
+    axes: Axes = Axes()
 
     def run(self, known: Arrays, rule: Rule, count: int) -> None:
         """Ask the rule which it is."""
         stacked = self.elements(*(known[v] for v in self.inputs))
-        known[self.output] = self.sign * rule.maximum(self.site, self.sign * stacked)
+        seen = jax.vmap(lambda x: present(self.sign * x, self.axes, count, self.site))(stacked)
+        result = self.sign * rule.maximum(self.site, seen)
+        known[self.output] = restore(result, stacked.shape[1:], self.axes, count, self.site)
 
 
 class FrozenStep(NamedTuple):
@@ -119,18 +127,30 @@ class Smooth(NamedTuple):
     op: Op
     moving: tuple[int, ...]
     """The positions of the operands that depend on the images."""
+    axes: tuple[Axes, ...] = ()
+    """Theirs, and then the results'."""
+    shapes: tuple[tuple[int, ...], ...] = ()
+    """The results' shapes."""
 
     def run(self, known: Arrays, rule: Rule, count: int) -> None:
         """Ask the rule for the value."""
         operands = [known[v] for v in self.op.inputs]
+        of_operands, of_results = self.axes[: len(self.moving)], self.axes[len(self.moving) :]
 
         def function(*moved: Array) -> tuple[Array, ...]:
-            for position, array in zip(self.moving, moved, strict=True):
-                operands[position] = array
-            return tuple(evaluate(self.op, operands))
+            inputs = list(operands)
+            for position, array, axes in zip(self.moving, moved, of_operands, strict=True):
+                inputs[position] = restore(array, operands[position].shape, axes, count, self.site)
+            results = zip(evaluate(self.op, inputs), of_results, strict=True)
+            return tuple(present(result, axes, count, self.site) for result, axes in results)
 
-        results = rule.smooth(self.site, function, *(operands[position] for position in self.moving))
-        known.update(zip(self.op.outputs, results, strict=True))
+        moving = [
+            present(operands[position], axes, count, self.site)
+            for position, axes in zip(self.moving, of_operands, strict=True)
+        ]
+        results = rule.smooth(self.site, function, *moving)
+        for value, result, axes, shape in zip(self.op.outputs, results, of_results, self.shapes, strict=True):
+            known[value] = restore(result, shape, axes, count, self.site)
 
 
 Step: TypeAlias = PlainStep | Affine | Activation | Pool | Maximum | FrozenStep | Smooth

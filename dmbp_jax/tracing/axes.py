@@ -1,0 +1,182 @@
+"""Which axis of an array belongs to the images, and which to the channels: a rule sees the one first, and the
+other last.
+
+Lengths do not tell: there may be two images, and another axis of length 2. So the axes are followed from the
+input through every operation; and the program for another number of images says which axis has moved.
+"""
+
+import math
+from collections.abc import Mapping, Sequence, Set
+from typing import NamedTuple, TypeAlias
+
+from jaxtyping import Array
+
+from dmbp_jax.checks import InputError
+from dmbp_jax.ops import equations
+from dmbp_jax.tracing.flatten import Flat, Op, Value
+from dmbp_jax.tracing.moves import moves_of, product_moves, reshape_groups
+
+
+class Images(NamedTuple):
+    """Where the images are: on an axis of length `before * n * after`."""
+
+    axis: int
+    before: int = 1
+    after: int = 1
+
+
+class Axes(NamedTuple):
+    """The axes of a value that depends on the images."""
+
+    images: Images | None = None
+    """None if they cannot be told apart any more."""
+    channels: frozenset[int] = frozenset()
+    """Several where channels were divided, as among the heads of an attention; none where it has none."""
+
+
+AxesOf: TypeAlias = Mapping[Value, Axes]
+"""The axes of every value that depends on the images."""
+
+
+def follow_axes(flat: Flat, others: Flat | None, layers: Set[Value]) -> dict[Value, Axes]:
+    """The axes of all values that depend on the images.
+
+    `others` is the program for another number of images, None if that is another program. `layers` are the
+    results of products with weights, whose channels are the weights' free axes.
+    """
+    shape = flat.kinds[flat.images].shape
+    count = shape[0]
+    found = {flat.images: Axes(Images(0), frozenset({len(shape) - 1}) - {0})}
+    for op in flat.ops:
+        if not any(v in found for v in op.inputs):
+            continue
+        for v in op.outputs:
+            images = _images(op, v, flat, others, found)
+            if images is None and others is None and count == 1:
+                images = _only_one(flat.kinds[v].shape)
+            channels = _free_axes(op, flat, found) if v in layers else _channels(op, v, flat, found)
+            found[v] = Axes(images, channels - ({images.axis} if images is not None else set()))
+    return found
+
+
+def present(array: Array, axes: Axes, count: int, site: str) -> Array:
+    """The array as a rule sees it: its `count` images first, and its channels, if they are one axis, last.
+
+    What has three axes beside the images but no channels is no map, `(h, w, c)`, and is flattened to one
+    axis; so are the weights of an attention.
+
+    Raises `InputError` where the axis of the images is lost.
+    """
+    shape, order = _order(array.shape, axes, count, site)
+    array = array.reshape(shape).transpose(order)
+    return array.reshape(count, -1) if _is_no_map(order, axes) else array
+
+
+def restore(array: Array, shape: tuple[int, ...], axes: Axes, count: int, site: str) -> Array:
+    """Undo `present`, for an array that goes where one of that `shape` came from."""
+    longer, order = _order(shape, axes, count, site)
+    back = [order.index(axis) for axis in range(len(order))]
+    return array.reshape([longer[axis] for axis in order]).transpose(back).reshape(shape)
+
+
+def _order(
+    shape: tuple[int, ...], axes: Axes, count: int, site: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shape with the images on an axis of their own, and the order of axes in which they come first."""
+    if axes.images is None:
+        raise InputError(
+            f"site {site!r} has shape {shape}, in which the axis of the {count} images is lost; the network "
+            "must treat images independently of each other"
+        )
+    at, before, after = axes.images
+    divided = [*([before] if before > 1 else []), count, *([after] if after > 1 else [])]
+    first = at + (before > 1)
+    longer = (*shape[:at], *divided, *shape[at + 1 :])
+    rest = [axis for axis in range(len(longer)) if axis != first]
+    if len(axes.channels) == 1:
+        (channel,) = axes.channels
+        channel += len(divided) - 1 if channel > at else 0
+        rest = [axis for axis in rest if axis != channel] + [channel]
+    return longer, (first, *rest)
+
+
+def _is_no_map(order: Sequence[int], axes: Axes) -> bool:
+    return len(order) == 4 and len(axes.channels) != 1
+
+
+def _images(op: Op, value: Value, flat: Flat, others: Flat | None, found: AxesOf) -> Images | None:
+    if others is None:
+        return _followed(op, value, flat, found)
+    here, there = flat.kinds[value].shape, others.kinds[value].shape
+    count, other = (one.kinds[one.images].shape[0] for one in (flat, others))
+    moved = [axis for axis, (a, b) in enumerate(zip(here, there, strict=True)) if a != b]
+    if len(moved) != 1 or here[moved[0]] * other != there[moved[0]] * count:
+        return None
+    return Images(moved[0]) if here[moved[0]] == count else _followed(op, value, flat, found)
+
+
+def _only_one(shape: tuple[int, ...]) -> Images:
+    """One image: any axis of length 1 holds it, or else any axis at all."""
+    if 1 in shape:
+        return Images(shape.index(1))
+    return Images(0, after=shape[0]) if shape else Images(0)
+
+
+def _followed(op: Op, value: Value, flat: Flat, found: AxesOf) -> Images | None:
+    """Where the images of the operands go."""
+    count = flat.kinds[flat.images].shape[0]
+    shape = flat.kinds[value].shape
+    for position, v in enumerate(op.inputs):
+        images = found[v].images if v in found else None
+        if images is None:
+            continue
+        if op.name == "reshape":
+            return _reshaped(flat.kinds[v].shape, shape, images, count)
+        to = moves_of(op, position, value, flat)[images.axis]
+        if len(to) == 1:
+            length, now = flat.kinds[v].shape[images.axis], shape[to[0]]
+            if now == length:
+                return images._replace(axis=to[0])
+            # Several batches, one behind the other, or one of them again.
+            if op.name in ("concatenate", "slice", "split", "tile") and now % count == 0:
+                return Images(to[0], now // count)
+    return None
+
+
+def _channels(op: Op, value: Value, flat: Flat, found: AxesOf) -> frozenset[int]:
+    """Where the channels of the operands go."""
+    for position, v in enumerate(op.inputs):
+        if v in found and found[v].channels:
+            moves = moves_of(op, position, value, flat)
+            to = [moves[axis] for axis in found[v].channels]
+            if all(to):
+                return frozenset(axis for axes in to for axis in axes)
+    return frozenset()
+
+
+def _free_axes(op: Op, flat: Flat, found: AxesOf) -> frozenset[int]:
+    """The channels of a layer's output: what its weights have and its input has not."""
+    if op.name == "conv_general_dilated":
+        return frozenset({equations.convolution_of(op.params).axes.out_spec[1]})
+    (weights,) = [position for position, v in enumerate(op.inputs) if v not in found][:1]
+    _, both = equations.product_axes(op.params)[weights]
+    moves = product_moves(op, weights, [len(flat.kinds[v].shape) for v in op.inputs])
+    return frozenset(axis for own, to in enumerate(moves) if own not in both for axis in to)
+
+
+def _reshaped(shape: Sequence[int], result: Sequence[int], images: Images, count: int) -> Images | None:
+    """Where a reshape puts the images."""
+    for ours, theirs in reshape_groups(shape, result):
+        if images.axis not in ours:
+            continue
+        ahead = math.prod(shape[axis] for axis in ours if axis < images.axis) * images.before
+        behind = math.prod(shape[axis] for axis in ours if axis > images.axis) * images.after
+        places = []
+        for axis in theirs:
+            outer = math.prod(result[other] for other in theirs if other < axis)
+            inner = math.prod(result[other] for other in theirs if other > axis)
+            if ahead % outer == 0 and behind % inner == 0 and result[axis] % count == 0:
+                places.append(Images(axis, ahead // outer, behind // inner))
+        # Alone on an axis, if it can be.
+        return min(places, key=lambda place: (place.before * place.after, place.axis), default=None)
+    return None

@@ -1,0 +1,243 @@
+"""Networks that keep images and channels elsewhere than `(n, h, w, c)`, under `gated`: the same maps."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dmbp_jax
+from dmbp_jax.attribution import full_gradients
+from dmbp_jax.checks import InputError
+from dmbp_jax.methods import METHODS
+from dmbp_jax.rules import find_sites
+
+CLASSES, SIDE = 5, 12
+SHORT = {
+    "dmbp": {"steps": 2, "learning_rate": 0.1},
+    "integrated_gradients": {"n_steps": 3},
+    "smoothgrad": {"n_samples": 3},
+    "blur_integrated_gradients": {"n_steps": 3},
+    "rise": {"n_masks": 6, "chunk_size": 4},
+    "lpr": {"n_steps": 2},
+}
+EVERY = pytest.mark.parametrize("method", [*METHODS, "fast"])
+
+
+def draw_params(seed=0):
+    random = np.random.default_rng(seed)
+
+    def kernel(*shape):
+        return jnp.asarray(random.standard_normal(shape) * (2 / np.prod(shape[:-1])) ** 0.5)
+
+    def bias(count):
+        return jnp.asarray(0.3 * random.standard_normal(count))
+
+    return {
+        "first": kernel(3, 3, 3, 4),
+        "first_bias": bias(4),
+        "second": kernel(3, 3, 4, 6),
+        "second_bias": bias(6),
+        "third": kernel(3, 3, 6, 6),
+        "third_bias": bias(6),
+        "scores": kernel(6, CLASSES),
+        "scores_bias": bias(CLASSES),
+    }
+
+
+def network(params, x, *, layout):
+    """Two stages, a max-pool, a shortcut, and an average; `x` is `(n, h, w, c)` or `(n, c, h, w)`."""
+    first = layout == "NCHW"
+    spec = (layout, "OIHW" if first else "HWIO", layout)
+
+    def conv(x, name, stride=1):
+        kernel, bias = params[name], params[f"{name}_bias"]
+        kernel = kernel.transpose(3, 2, 0, 1) if first else kernel
+        bias = bias[:, None, None] if first else bias
+        return (
+            jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=spec) + bias
+        )
+
+    h = jax.nn.relu(conv(x, "first"))
+    window, strides = ((1, 1, 2, 2), (1, 1, 2, 2)) if first else ((1, 2, 2, 1), (1, 2, 2, 1))
+    h = jax.lax.reduce_window(h, -jnp.inf, jax.lax.max, window, strides, "VALID")
+    h = jax.nn.relu(conv(h, "second"))
+    h = jax.nn.relu(h + conv(h, "third"))
+    pooled = h.mean(axis=(2, 3) if first else (1, 2))
+    return pooled @ params["scores"] + params["scores_bias"]
+
+
+def draw_images(count=2, seed=1):
+    random = np.random.default_rng(seed)
+    colour = random.standard_normal((count, 1, 1, 3))
+    return jnp.asarray(colour + random.standard_normal((count, SIDE, SIDE, 3)))
+
+
+@functools.cache
+def explain(apply, method):
+    options = {"preset": "fast"} if method == "fast" else SHORT.get(method, {})
+    name = "dmbp" if method == "fast" else method
+
+    @jax.jit
+    def run(params, images):
+        key = jax.random.key(0)
+        return dmbp_jax.explain(apply, params, images, [1, 2], name, key=key, **options)
+
+    return run
+
+
+def same_maps(one, other, method, params):
+    images = draw_images()
+    expected, actual = (explain(apply, method)(params, images) for apply in (one, other))
+    values, scale = np.asarray(expected.values), np.abs(expected.values).max()
+    assert scale > 0
+    np.testing.assert_allclose(actual.values, values, rtol=0, atol=1e-9 * scale)
+    assert expected.finite.all()
+    assert actual.finite.all()
+
+
+@functools.cache
+def gated_network(layout):
+    apply, _ = dmbp_jax.gated((functools.partial(network, layout=layout), draw_params()), layout=layout)
+    return apply
+
+
+@EVERY
+@pytest.mark.usefixtures("x64")
+def test_channels_first_and_last_have_equal_maps(method):
+    same_maps(gated_network("NHWC"), gated_network("NCHW"), method, draw_params())
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_rule_sees_channels_last():
+    params, image = draw_params(), draw_images()[0]
+    last, first = (find_sites(gated_network(layout), params, image) for layout in ("NHWC", "NCHW"))
+    assert [site[1:] for site in first] == [site[1:] for site in last]
+    assert first[0].shape == (SIDE, SIDE, 4)
+
+
+def several(params, x, *, count, arrangement):
+    """Several activations of one input, side by side: on an axis of its own or with the images on one axis.
+
+    `apart` has each by itself, and is what the others are to be equal to.
+    """
+    kernels = [jnp.roll(params["first"], shift, axis=3) for shift in range(count)]
+
+    def conv(x, kernel):
+        spec = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=spec)
+
+    def largest(h):
+        return jax.lax.reduce_window(h, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+    views = [conv(x, kernel) + params["first_bias"] for kernel in kernels]
+    if arrangement == "before":
+        pooled = jax.vmap(largest)(jax.nn.relu(jnp.stack(views)))
+        h = sum(pooled[at] for at in range(count))
+    elif arrangement == "behind each other":
+        pooled = largest(jax.nn.relu(jnp.concatenate(views)))
+        h = pooled.reshape(count, -1, *pooled.shape[1:]).sum(axis=0)
+    elif arrangement == "within":
+        stacked = jnp.stack(views, axis=1)
+        merged = largest(jax.nn.relu(stacked.reshape(-1, *stacked.shape[2:])))
+        h = merged.reshape(-1, count, *merged.shape[1:]).sum(axis=1)
+    else:
+        h = sum(largest(jax.nn.relu(view)) for view in views)
+    # An axis of that length before the images', where the maximum is no pool.
+    if arrangement == "before":
+        h = jax.lax.reduce_max(jnp.stack([h, 0.5 * h]).swapaxes(0, 1).swapaxes(0, 1), (0,))
+    else:
+        h = jnp.maximum(h, 0.5 * h)
+    return jax.nn.relu(h.mean(axis=(1, 2))) @ params["scores"][:4] + params["scores_bias"]
+
+
+BY_SITE = (
+    "grad_cam",
+    "guided_grad_cam",
+    "norm_grad",
+    "selective_norm_grad",
+    "fullgrad",
+    "lpr",
+    "dmbp",
+    "fast",
+)
+"""What is one site decides their map, so that the network written apart has another one."""
+
+
+@functools.cache
+def several_network(count, arrangement):
+    function = functools.partial(several, count=count, arrangement=arrangement)
+    return dmbp_jax.gated((function, draw_params()))[0]
+
+
+@pytest.mark.parametrize("arrangement", ["before", "behind each other", "within"])
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in BY_SITE])
+@pytest.mark.usefixtures("x64")
+def test_an_axis_of_length_2_is_not_taken_for_the_images(method, arrangement):
+    """Two images, or an image and its baseline, and an axis of their number before the images'."""
+    same_maps(several_network(2, "apart"), several_network(2, arrangement), method, draw_params())
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("method", ["fullgrad", "lpr", "dmbp", "fast"])
+@pytest.mark.usefixtures("x64")
+def test_nor_by_methods_that_look_at_sites(method, count):
+    """An image has its own map, whichever image is beside it. `fast` runs three rows."""
+    apply, params, images = several_network(count, "before"), draw_params(), draw_images(3)
+    one, other = (explain(apply, method)(params, images[at]) for at in ([0, 1], [0, 2]))
+    scale = np.abs(one.values).max()
+    assert scale > 0
+    np.testing.assert_allclose(one.values[0], other.values[0], rtol=0, atol=1e-9 * scale)
+    assert np.abs(one.values[1] - other.values[1]).max() > 1e-3 * scale
+
+
+@pytest.mark.parametrize("method", BY_SITE[:4])
+def test_what_has_five_axes_is_no_map(method):
+    apply, params, images = several_network(2, "before"), draw_params(), draw_images()
+    with pytest.raises(InputError, match="no activation whose output is a map"):
+        explain(apply, method)(params, images)
+
+
+def attention(params, x):
+    tokens = jax.nn.relu(x.reshape(len(x), 9, -1) @ params["embed"])
+    weights = jax.nn.softmax(jnp.einsum("nthd,nshd->nhts", *2 * [tokens.reshape(len(x), 9, 2, 4)]), axis=-1)
+    return jnp.einsum("nhts,nsd->nd", weights, tokens) @ params["scores"]
+
+
+@functools.cache
+def gated_attention():
+    random = np.random.default_rng(0)
+    params = {"embed": random.standard_normal((48, 8)), "scores": random.standard_normal((8, CLASSES))}
+    params = jax.tree.map(jnp.asarray, params)
+    return dmbp_jax.gated((attention, params), linearize_smooth=True)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_weights_of_an_attention_are_no_map():
+    """`(heads, tokens, tokens)` has as many axes as a map."""
+    apply, params = gated_attention()
+    image = draw_images(1)[0]
+    assert all(len(site.shape) < 3 for site in find_sites(apply, params, image))
+    with pytest.raises(InputError, match="no activation whose output is a map"):
+        dmbp_jax.explain(apply, params, image[None], [1], "grad_cam")
+
+
+@pytest.mark.usefixtures("x64")
+def test_full_gradients_say_what_tangents_account_for():
+    """Products of an attention have constants that are no layer's bias."""
+    apply, params = gated_attention()
+    image = draw_images(1)[0]
+    full = full_gradients(apply, params, image, jnp.asarray(1))
+    entries = full.input.sum() + sum(one.sum() for one in full.biases.values())
+    np.testing.assert_allclose(entries + full.completeness_gap, apply(params, image[None])[0, 1], rtol=1e-9)
+    assert abs(full.completeness_gap) > 1e-2 * abs(full.score)
+
+
+def test_images_that_are_mixed_are_refused():
+    def centred(params, x):
+        return jax.nn.relu(x.mean(axis=0)).mean((0, 1)) + x.mean((1, 2))
+
+    apply, params = dmbp_jax.gated((centred, {}))
+    with pytest.raises(InputError, match="the axis of the 2 images is lost"):
+        apply(params, draw_images())
