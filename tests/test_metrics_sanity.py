@@ -215,8 +215,15 @@ def test_an_unknown_layer_is_one_clear_error(params):
         ):
             with pytest.raises(InputError, match=f"unknown layer '{name}'.*{hint}"):
                 randomize(KEY, params, ["conv1", name])
-        with pytest.raises(InputError, match=r"unknown layer 'fc\.kernel'"):
-            randomize(KEY, params, ["fc.kernel"])
+        with pytest.raises(InputError, match=r"unknown layer 'fc\.weight'.*did you mean 'fc\.kernel'"):
+            randomize(KEY, params, [("fc.bias", "fc.weight")])
+
+
+def test_a_layer_may_be_named_by_its_tensors(params):
+    drawn = randomize_layers(KEY, params, [("fc.kernel", "conv1.kernel")])
+    assert changed(params, drawn) == {"fc.kernel", "conv1.kernel"}
+    whole = randomize_layers(KEY, params, ["fc"])
+    assert np.array_equal(drawn["fc"]["kernel"], whole["fc"]["kernel"])
 
 
 def test_the_embedded_network_forgets():

@@ -3,8 +3,8 @@ Saliency Maps", NeurIPS 2018 (the model parameter randomisation test).
 """
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,13 @@ from jaxtyping import Array, Float, UInt32
 from dmbp_jax.checks import check_choice
 from dmbp_jax.typing import Key, Params
 
+Layer: TypeAlias = str | Sequence[str]
+"""A dotted path in a tree of parameters, such as `"layer1.0.conv1"`, which stands for all tensors below it;
+or the paths of a layer's tensors, as `dmbp_jax.tracing.layer_parameters` finds them in any network."""
 
-def randomize_layers(key: Key, params: Params, layers: Iterable[str]) -> Params:
-    """`params` with every tensor of the named layers drawn anew; all others are handed on as they are.
+
+def randomize_layers(key: Key, params: Params, layers: Iterable[Layer]) -> Params:
+    """`params` with every tensor of those layers drawn anew; all others are handed on as they are.
 
     A tensor `W` becomes `s * N(0, 1)` with `s` the standard deviation of its trained values. The paper says
     "normal distribution" and no more; with the trained scale, neither the size of the logits nor that of
@@ -23,31 +27,30 @@ def randomize_layers(key: Key, params: Params, layers: Iterable[str]) -> Params:
     element, `s` is that number's magnitude; a tensor of zeros so stays zero, having nothing to forget.
 
     Args:
-        key: a random key. A tensor's draw depends on the key and the tensor's own name only, and not on which
+        key: a random key. A tensor's draw depends on the key and the tensor's own path only, and not on which
             other layers are drawn.
-        params: nested dicts of arrays. They are not changed.
-        layers: dotted module paths such as `"layer1.0.conv1"`. A module of several layers, such as
-            `"layer1"`, stands for all of them.
+        params: any tree of arrays. They are not changed.
+        layers: see `Layer`. A path's parts are joined by dots, as
+            `jax.tree_util.keystr(path, simple=True, separator=".")` writes them.
 
     Returns:
-        Nested dicts of the same names, shapes and dtypes.
+        A tree of the same structure, shapes and dtypes.
 
     Raises:
-        InputError: a name that is no module of `params`.
+        InputError: a path at which `params` has no tensor.
 
     >>> params = {"conv": {"bias": jnp.ones(2)}, "fc": {"bias": jnp.arange(3.0)}}
     >>> drawn = randomize_layers(jax.random.key(0), params, ["fc"])
     >>> drawn["conv"]["bias"].tolist(), bool((drawn["fc"]["bias"] == params["fc"]["bias"]).any())
     ([1.0, 1.0], False)
     """
-    result = params
-    for name in _check_layers(params, layers):
-        result = _redraw(key, params, result, name)
-    return result
+    below = _tensors_below(params)
+    chosen = {tensor for layer in layers for tensor in _tensors(layer, below)}
+    return _draw(key, params, chosen) if chosen else params
 
 
-def cascade(key: Key, params: Params, layers_from_top: Iterable[str]) -> Iterator[tuple[str, Params]]:
-    """Cascading randomisation: each layer's name, with `params` whose layers down to this one are drawn anew.
+def cascade(key: Key, params: Params, layers_from_top: Iterable[Layer]) -> Iterator[tuple[Layer, Params]]:
+    """Cascading randomisation: each layer, with `params` whose layers down to this one are drawn anew.
 
     As `randomize_layers` of the first layer, of the first two, and so on, from the class layer downwards; one
     set of parameters at a time. The trained `params` themselves are not among them: a map is always perfectly
@@ -57,50 +60,57 @@ def cascade(key: Key, params: Params, layers_from_top: Iterable[str]) -> Iterato
     >>> [name for name, _ in cascade(jax.random.key(0), params, ["fc", "conv"])]
     ['fc', 'conv']
     """
-    return _cascade(key, params, _check_layers(params, layers_from_top))
+    below = _tensors_below(params)
+    return _cascade(key, params, [(layer, _tensors(layer, below)) for layer in layers_from_top])
 
 
-def _cascade(key: Key, params: Params, names: list[str]) -> Iterator[tuple[str, Params]]:
+def _cascade(
+    key: Key, params: Params, layers: list[tuple[Layer, list[str]]]
+) -> Iterator[tuple[Layer, Params]]:
     # Apart from `cascade`, which so complains of its arguments when it is called and not when it is walked.
-    result = params
+    result, drawn = params, set[str]()
+    for layer, tensors in layers:
+        # A tensor that two layers share is drawn once.
+        result = _draw(key, result, set(tensors) - drawn)
+        drawn.update(tensors)
+        yield layer, result
+
+
+def _paths(params: Params) -> Params:
+    """The tree with every tensor's dotted path in its place."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: jax.tree_util.keystr(path, simple=True, separator="."), params
+    )
+
+
+def _tensors_below(params: Params) -> dict[str, list[str]]:
+    """For every path of the tree, the paths of the tensors below it."""
+    below: dict[str, list[str]] = {}
+    for path in jax.tree.leaves(_paths(params)):
+        parts = path.split(".")
+        for depth in range(1, len(parts) + 1):
+            below.setdefault(".".join(parts[:depth]), []).append(path)
+    return below
+
+
+def _tensors(layer: Layer, below: dict[str, list[str]]) -> list[str]:
+    names = [layer] if isinstance(layer, str) else list(layer)
     for name in names:
-        result = _redraw(key, params, result, name)
-        yield name, result
+        check_choice("layer", name, below)
+    return [tensor for name in names for tensor in below[name]]
 
 
-def _check_layers(params: Params, layers: Iterable[str]) -> list[str]:
-    names, known = list(layers), set(_modules(params))
-    for name in names:
-        check_choice("layer", name, known)
-    return names
+def _draw(key: Key, params: Params, chosen: set[str]) -> Params:
+    return jax.tree.map(
+        lambda path, trained: _draw_one(key, path, trained) if path in chosen else trained,
+        _paths(params),
+        params,
+    )
 
 
-def _modules(params: Params, prefix: str = "") -> Iterator[str]:
-    """The dotted path of every module, outer ones before those within."""
-    for name, child in params.items():
-        if isinstance(child, Mapping):
-            yield prefix + name
-            yield from _modules(child, f"{prefix}{name}.")
-
-
-def _redraw(key: Key, trained: Params, params: Params, name: str) -> Params:
-    """`params` with the layer drawn anew at the scale of `trained`, sharing everything else."""
-    layer: Any = trained
-    for part in name.split("."):
-        layer = layer[part]
-    return _put(params, name.split("."), _draw(key, layer, name))
-
-
-def _put(params: Params, path: list[str], module: Params) -> Params:
-    name, *rest = path
-    return {**params, name: _put(params[name], rest, module) if rest else module}
-
-
-def _draw(key: Key, node: Any, path: str) -> Any:
-    if isinstance(node, Mapping):
-        return {name: _draw(key, child, f"{path}.{name}") for name, child in node.items()}
+def _draw_one(key: Key, path: str, trained: Array) -> Array:
     # Not Python's `hash`, which is another in every process.
-    return _draw_like(key, jnp.uint32(zlib.crc32(path.encode())), jnp.asarray(node))
+    return _draw_like(key, jnp.uint32(zlib.crc32(path.encode())), jnp.asarray(trained))
 
 
 @jax.jit

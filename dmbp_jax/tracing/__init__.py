@@ -3,3 +3,4 @@
 from dmbp_jax.tracing.network import Gated as Gated
 from dmbp_jax.tracing.network import GatedApply as GatedApply
 from dmbp_jax.tracing.network import gated as gated
+from dmbp_jax.tracing.parameters import layer_parameters as layer_parameters

@@ -9,6 +9,7 @@ from dmbp_jax.typing import Role
 
 _SHIFTS = frozenset({"add", "sub", "add_any"})
 _CHAIN = frozenset({"mul", "div", "neg"}) | _SHIFTS
+_ROOTS = frozenset({"sqrt", "rsqrt", "log"})
 _LAYERS = frozenset({"conv_general_dilated", "dot_general"})
 
 
@@ -18,6 +19,8 @@ class Layer(NamedTuple):
     op: Op
     end: Value
     role: Role
+    parameters: tuple[int, ...]
+    """The numbers of the parameters that it reads, among the program's."""
 
 
 def find_layers(
@@ -34,7 +37,7 @@ def find_layers(
     # Products with arrays that are no parameters are averages and the like, unless there is nothing else.
     learned = [op for op in weighted if graph.weights(op) is Level.PARAMETER]
     chosen = {op.outputs[0] for op in learned or weighted}
-    ends: dict[Value, Op] = {}
+    ends: dict[Value, tuple[Op, list[Value]]] = {}
     chained: set[Value] = set()
     for op in flat.ops:
         is_layer = op.outputs[0] in chosen
@@ -42,9 +45,12 @@ def find_layers(
         if is_layer or is_shift:
             end, passed = graph.follow(op.outputs[0])
             chained.update(passed)
-            ends[end] = op
-    layers = [op for op in ends.values() if op.name in _LAYERS]
-    return tuple(Layer(op, end, graph.role(op, end, layers)) for end, op in ends.items())
+            ends[end] = op, passed
+    layers = [op for op, _ in ends.values() if op.name in _LAYERS]
+    return tuple(
+        Layer(op, end, graph.role(op, end, layers), graph.parameters(passed))
+        for end, (op, passed) in ends.items()
+    )
 
 
 class _Graph(NamedTuple):
@@ -82,6 +88,21 @@ class _Graph(NamedTuple):
             if op.name in _CHAIN:
                 end = value
         return end, passed[: passed.index(end) + 1]
+
+    def parameters(self, passed: Sequence[Value]) -> tuple[int, ...]:
+        """The parameters in the operations that made those values; without those under a root, which are the
+        variances of batch-norms: statistics, none of which may be below zero."""
+        makers = {v: op for op in self.flat.ops for v in op.outputs}
+        numbers = {v: number for number, v in enumerate(self.flat.params)}
+        todo = [v for value in passed for v in makers[value].inputs]
+        seen: set[Value] = set()
+        while todo:
+            value = todo.pop()
+            if self.levels[value] is Level.PARAMETER and value not in seen:
+                seen.add(value)
+                op = makers.get(value)
+                todo.extend(op.inputs if op is not None and op.name not in _ROOTS else ())
+        return tuple(sorted(numbers[v] for v in seen if v in numbers))
 
     def role(self, op: Op, end: Value, layers: Sequence[Op]) -> Role:
         if op.name not in _LAYERS:

@@ -90,13 +90,18 @@ class GatedApply:
 
     def __call__(self, params: Any, images: Array, /, *, rule: Rule = PLAIN) -> Array:
         """Logits `(n, k)`."""
-        leaves, structure = jax.tree.flatten(params)
-        kinds = tuple((kind.shape, kind.dtype) for kind in map(jax.typeof, leaves))
-        flat, steps = self._plan(structure, kinds, images.shape, jnp.dtype(images.dtype), _context())
+        leaves = jax.tree.leaves(params)
+        flat, steps = self.program(params, jax.typeof(images))
         known = dict(flat.constants) | dict(zip(flat.params, leaves, strict=True)) | {flat.images: images}
         for step in steps:
             step.run(known, rule, len(images))
         return known[flat.outputs[0]]
+
+    def program(self, params: Any, images: Any) -> NetworkProgram:
+        """What runs for `images` of that shape and dtype."""
+        leaves, structure = jax.tree.flatten(params)
+        kinds = tuple((kind.shape, kind.dtype) for kind in map(jax.typeof, leaves))
+        return self._plan(structure, kinds, images.shape, jnp.dtype(images.dtype), _context())
 
     @functools.cached_property
     def _plan(self) -> Callable[..., NetworkProgram]:

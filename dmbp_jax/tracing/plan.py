@@ -69,7 +69,9 @@ def plan_steps(flat: Flat, others: Flat, *, linearize_smooth: bool) -> NetworkPr
         steps.append(names.give(step, op) if isinstance(step, Asking) else step)
         if op.outputs[0] in layers:
             layer = layers[op.outputs[0]]
-            steps.append(Affine(names.of_layer(layer.op), layer.end, layer.role, axes[layer.end]))
+            steps.append(
+                Affine(names.of_layer(layer.op), layer.end, layer.role, axes[layer.end], layer.parameters)
+            )
     return NetworkProgram(flat, tuple(steps))
 
 

@@ -34,6 +34,8 @@ class Affine(NamedTuple):
     value: Value
     role: Role
     axes: Axes
+    parameters: tuple[int, ...]
+    """Of the layer; see `layers.Layer`."""
 
     def run(self, known: Arrays, rule: Rule, count: int) -> None:
         """Hand the layer's output to the rule."""
