@@ -78,7 +78,8 @@ def spied(metric, *arguments, **options):
 
 
 def quantus_metric(name, **options):
-    quantus = pytest.importorskip("quantus")
+    import quantus
+
     return getattr(quantus, name)(disable_warnings=True, display_progressbar=False, **options)
 
 
