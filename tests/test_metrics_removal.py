@@ -47,10 +47,12 @@ def gradient_x_input(image, target=TARGET):
     return image * class_weights()[..., target]
 
 
+TINY_APPLY, TINY_PARAMS, _ = tiny_network()
+
+
 def bent(images):
     """A network that is not linear."""
-    apply, params, _ = tiny_network()
-    return 5 * apply(params, images)
+    return 5 * TINY_APPLY(TINY_PARAMS, images)
 
 
 class Spy:
@@ -209,7 +211,7 @@ def test_sensitivity_n_is_the_loops():
 
 def test_what_does_not_vary_correlates_with_nothing():
     image, options = picture(), {"key": KEY, "sizes": (1, 30), "n_subsets": 5}
-    for heatmap in (jnp.full(SIZE, 0.1), jnp.ones(SIZE).at[0, 0].set(jnp.nan)):
+    for heatmap in (jnp.full(SIZE, 0.1), image[..., 0].at[0, 0].set(jnp.nan)):
         assert np.isnan(sensitivity_n(linear, image, heatmap, TARGET, **options).correlation).all()
     heatmap = image.sum(axis=-1)
     found = sensitivity_n(lambda x: jnp.ones((len(x), 5)), image, heatmap, TARGET, **options)
@@ -393,28 +395,34 @@ def measure_all(image, heatmap, target, key, *, chunk_size=32):
     )
 
 
-def test_one_compilation_serves_all_images_and_a_batch_is_a_loop():
-    images = jnp.stack([picture(seed=seed) for seed in range(3)])
-    targets, keys = jnp.asarray([3, 0, 4]), jax.random.split(KEY, 3)
-    heatmaps = images.sum(axis=-1)
+IMAGES = jnp.stack([picture(seed=seed) for seed in range(3)])
+EACH = IMAGES, IMAGES.sum(axis=-1), jnp.asarray([3, 0, 4]), jax.random.split(KEY, 3)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """All metrics of each image, one after the other, in one program."""
     measure = jax.jit(measure_all)
-    results = [measure(images[0], heatmaps[0], targets[0], keys[0])]
+    results = [measure(*(array[0] for array in EACH))]
     with count_compile_time() as compiled:
-        results += [
-            measure(*arguments)
-            for arguments in zip(images[1:], heatmaps[1:], targets[1:], keys[1:], strict=True)
-        ]
+        results += [measure(*(array[number] for array in EACH)) for number in (1, 2)]
     assert [name for name in compiled.programs if "measure_all" in name] == []
-    batched = jax.jit(jax.vmap(measure_all))(images, heatmaps, targets, keys)
-    for leaf, *alone in zip(jax.tree.leaves(batched), *map(jax.tree.leaves, results), strict=True):
-        np.testing.assert_allclose(leaf, jnp.stack(alone), rtol=2e-3, atol=1e-4)
+    return results
 
 
-def test_chunks_do_not_show():
-    arguments = picture(), picture().sum(axis=-1), TARGET, KEY
-    one, other = (jax.jit(functools.partial(measure_all, chunk_size=size))(*arguments) for size in (1, 32))
-    for leaf, same in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        np.testing.assert_allclose(leaf, same, rtol=2e-3, atol=1e-5)
+def same(found, expected):
+    for leaf, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(leaf, other, rtol=2e-3, atol=1e-4)
+
+
+def test_one_compilation_serves_all_images_and_a_batch_is_a_loop(alone):
+    same(jax.jit(jax.vmap(measure_all))(*EACH), jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone))
+
+
+def test_chunks_do_not_show_and_arrays_of_numpy_will_do(alone):
+    image, heatmap = (np.asarray(array[0]) for array in EACH[:2])
+    measure = functools.partial(measure_all, image, heatmap, chunk_size=3)
+    same(jax.jit(measure)(*(array[0] for array in EACH[2:])), alone[0])
 
 
 def test_weights_are_a_sum_over_classes():
@@ -424,16 +432,6 @@ def test_weights_are_a_sum_over_classes():
     np.testing.assert_allclose(infidelity(linear, image, values, weights, key=KEY), 0, atol=1e-7)
     found = sensitivity_n(linear, image, values.sum(axis=-1), weights, key=KEY, sizes=(9,), n_subsets=9)
     np.testing.assert_allclose(found.correlation, 1, atol=1e-4)
-
-
-def test_arrays_of_numpy_will_do():
-    image = np.asarray(picture())
-    for found, same in zip(
-        jax.tree.leaves(measure_all(image, image.sum(axis=-1), TARGET, KEY)),
-        jax.tree.leaves(measure_all(jnp.asarray(image), jnp.asarray(image).sum(axis=-1), TARGET, KEY)),
-        strict=True,
-    ):
-        np.testing.assert_allclose(found, same, rtol=1e-4)
 
 
 # Bad input.
