@@ -286,7 +286,7 @@ def test_relevance_mass_accuracy_is_quantus_for_maps_without_negative_values():
     heatmaps, masks = maps_and_masks()
     positive = np.maximum(heatmaps, 0)
     images = np.stack([picture(1)] * 6)
-    metric = quantus_metric("RelevanceMassAccuracy", abs=False, normalise=False)
+    metric = quantus_metric("RelevanceMassAccuracy")
     theirs = run_quantus(metric, 1, images, positive[..., None], masks[..., None])
     ours = jax.vmap(metrics.relevance_mass_accuracy)(heatmaps, masks)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
@@ -297,7 +297,7 @@ def test_relevance_mass_accuracy_is_quantus_for_maps_without_negative_values():
 
 def test_relevance_rank_accuracy_is_quantus():
     heatmaps, masks = maps_and_masks()
-    metric = quantus_metric("RelevanceRankAccuracy", abs=False, normalise=False)
+    metric = quantus_metric("RelevanceRankAccuracy")
     theirs = run_quantus(metric, 1, np.stack([picture(1)] * 6), heatmaps[..., None], masks[..., None])
     np.testing.assert_allclose(jax.vmap(metrics.relevance_rank_accuracy)(heatmaps, masks), theirs, rtol=1e-6)
 

@@ -33,11 +33,11 @@ def noisy_linear_imputation(
     weights are a mean's, it makes no difference whether the image is normalised before or after.
 
     The system is symmetric and positive definite, so it is solved by conjugate gradients, with the diagonal
-    as preconditioner, from the mean of what is left. At 224 x 224, scattered pixels take about ten steps and a
-    hole as wide as the image 600, so that the number is not fixed: the residual ends it, or at the latest ten
-    times the image's rows and columns. Too many steps are no better than too few, in single precision they
-    diverge. It can be compiled and batched, and runs where the network runs; on a CPU it took half of the
-    time of SciPy's sparse solver for large holes, and as much for small ones.
+    as preconditioner, from the mean of what is left. At 224 x 224, scattered pixels take about ten steps and
+    a hole as wide as the image 600, so that the number is not fixed: the residual ends it, or at the latest
+    ten times the image's rows and columns. Too many steps are no better than too few, in single precision
+    they diverge. It can be compiled and batched, and runs where the network runs; on a CPU it took half of
+    the time of SciPy's sparse solver for large holes, and as much for small ones.
 
     Args:
         image: `(h, w, c)`, as the network takes it, or not normalised yet.

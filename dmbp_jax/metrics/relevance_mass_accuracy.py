@@ -22,8 +22,8 @@ def relevance_mass_accuracy(
     tries many ways from the values of three channels to a map without negative values; this is its
     "sum, pos", channels added first.
 
-    Quantus' `RelevanceMassAccuracy` takes magnitudes, unless told otherwise; with `abs=False` it is this for
-    maps without negative values.
+    Quantus' `RelevanceMassAccuracy` adds negative values as they are, above and below the line: no share of
+    anything where there are some, and the same as this where there are none.
 
     Args:
         heatmap: `(h, w)`.

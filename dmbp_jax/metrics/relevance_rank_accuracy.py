@@ -22,8 +22,7 @@ def relevance_rank_accuracy(
     matters; of equal values the first, row by row, is the warmest. A map with fewer values above zero than
     the object has pixels is so ranked by where its zeros lie, too.
 
-    Quantus' `RelevanceRankAccuracy` ranks magnitudes, unless told otherwise (`abs=False`), and orders equal
-    values in no stated way; else it is the same.
+    Quantus' `RelevanceRankAccuracy` is the same, but that it orders equal values in no stated way.
 
     Args:
         heatmap: `(h, w)`.
