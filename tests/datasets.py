@@ -129,6 +129,17 @@ def make_voc(
     return folder / "VOCdevkit"
 
 
+def save_segmentation(path: Path, numbers: np.ndarray, *, mode: str = "P") -> Path:
+    """The class numbers of a photograph's pixels, with colours for them as VOC's have, or grey (`"L"`)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = PIL.Image.fromarray(numbers)
+    if mode == "P":
+        # Of a palette that does not show the numbers as they are.
+        image.putpalette([(7 * channel + 85 * number) % 256 for number in range(256) for channel in range(3)])
+    image.save(path)
+    return path
+
+
 def annotation(image: VocImage) -> str:
     """The XML of an annotation, laid out as VOC's are."""
     objects = "".join(_object(one) for one in image.objects)

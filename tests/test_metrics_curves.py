@@ -396,7 +396,7 @@ def test_bad_input_is_one_clear_error(predict):
             metric(predict, image, heatmap.T, classes)
         with pytest.raises(InputError, match=r"shape \(29, classes\), got \(29, 13, 17, 3\)"):
             metric(lambda x: x, image, heatmap, classes)
-        with pytest.raises(InputError, match="weights of 4 classes, but predict knows 10"):
+        with pytest.raises(InputError, match="weights of 4 classes, but the network knows 10"):
             metric(predict, image, heatmap, jnp.ones(4))
     # Whichever check comes first: tests also check annotations.
     with pytest.raises((InputError, jaxtyping.TypeCheckError), match="substrate"):

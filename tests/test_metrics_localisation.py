@@ -1,14 +1,21 @@
-"""Where a heat map points: the photograph's frame, the pointing game and the grid pointing game."""
+"""Where a heat map points: the photograph's frame, the pointing games, the accuracies on segmentations."""
 
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from references import metrics as reference
 
 from dmbp_jax import InputError
-from dmbp_jax.metrics import grid_pointing_game, pointing_game, to_photograph
+from dmbp_jax.metrics import (
+    grid_pointing_game,
+    pointing_game,
+    relevance_mass_accuracy,
+    relevance_rank_accuracy,
+    to_photograph,
+)
 from dmbp_jax.ops import upsample
 
 RNG = np.random.default_rng(0)
@@ -193,3 +200,81 @@ def test_bad_grids_are_one_clear_error():
     ):
         with pytest.raises(InputError, match=message):
             grid_pointing_game(np.ones((4, 6)), grid, cell)
+
+
+# Relevance mass and rank accuracy.
+
+ACCURACIES = {"mass": relevance_mass_accuracy, "rank": relevance_rank_accuracy}
+DISC = np.hypot(*(np.mgrid[:12, :15] - 6.0)) < 4
+
+
+@pytest.mark.parametrize("accuracy", ACCURACIES.values(), ids=ACCURACIES)
+def test_the_object_itself_is_the_best_map_and_everything_else_the_worst(accuracy):
+    inside = DISC.astype(np.float32)
+    assert accuracy(inside, DISC) == 1
+    assert accuracy(1 - inside, DISC) == 0
+    assert accuracy(inside - 5 * (1 - inside), DISC) == 1
+
+
+def test_a_map_that_knows_nothing_has_the_objects_share_of_the_area():
+    share = DISC.mean()
+    assert float(relevance_mass_accuracy(np.full(DISC.shape, 0.1), DISC)) == pytest.approx(share, rel=1e-5)
+    noise = RNG.random((400, *DISC.shape)).astype(np.float32)
+    for accuracy in ACCURACIES.values():
+        found = jax.jit(jax.vmap(accuracy, in_axes=(0, None)))(noise, DISC)
+        assert float(found.mean()) == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ACCURACIES)
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("some_ignored", [False, True])
+def test_the_accuracies_are_the_loops(name, tied, some_ignored):
+    for _ in range(20):
+        heatmap = RNG.normal(size=DISC.shape).astype(np.float32)
+        heatmap = np.round(heatmap) if tied else heatmap
+        region = RNG.random(DISC.shape) < RNG.uniform(0.1, 0.9)
+        ignored = (RNG.random(DISC.shape) < 0.3) & some_ignored
+        ours = ACCURACIES[name](heatmap, region, ignored=ignored if some_ignored else None)
+        theirs = getattr(reference, f"relevance_{name}_accuracy")(heatmap, region, ignored)
+        assert float(ours) == pytest.approx(theirs, rel=1e-5)
+
+
+def test_the_order_decides_one_accuracy_and_the_size_the_other():
+    heatmap = RNG.random(DISC.shape).astype(np.float32)
+    mass, rank = (accuracy(heatmap, DISC) for accuracy in ACCURACIES.values())
+    assert relevance_rank_accuracy(np.exp(9 * heatmap), DISC) == rank
+    assert relevance_mass_accuracy(np.exp(9 * heatmap), DISC) != mass
+    assert float(relevance_mass_accuracy(1e37 * heatmap, DISC)) == pytest.approx(float(mass), rel=1e-5)
+    # What speaks against the class does not count.
+    shifted = np.where(heatmap < 0.2, -100, heatmap)
+    assert float(relevance_mass_accuracy(shifted, DISC)) == pytest.approx(
+        float(relevance_mass_accuracy(np.maximum(shifted, 0), DISC))
+    )
+
+
+@pytest.mark.parametrize("accuracy", ACCURACIES.values(), ids=ACCURACIES)
+def test_what_is_ignored_does_not_matter(accuracy):
+    heatmap = RNG.random(DISC.shape).astype(np.float32)
+    ignored = RNG.random(DISC.shape) < 0.4
+    expected = accuracy(heatmap, DISC, ignored=ignored)
+    for value in (-9, 9, np.nan, np.inf):
+        changed = np.where(ignored, np.float32(value), heatmap)
+        assert accuracy(changed, DISC | ignored, ignored=ignored) == expected
+
+
+@pytest.mark.parametrize("accuracy", ACCURACIES.values(), ids=ACCURACIES)
+def test_accuracies_without_an_object_or_a_map_are_nan(accuracy):
+    heatmap = np.ones(DISC.shape, np.float32)
+    assert np.isnan(accuracy(heatmap, np.zeros_like(DISC)))
+    assert np.isnan(accuracy(heatmap, DISC, ignored=DISC))
+    assert np.isnan(accuracy(np.where(np.arange(15) == 3, np.float32(np.nan), heatmap), DISC))
+    assert np.isnan(relevance_mass_accuracy(-heatmap, DISC))
+    assert np.isnan(relevance_mass_accuracy(np.inf * heatmap, DISC))
+
+
+@pytest.mark.parametrize("accuracy", ACCURACIES.values(), ids=ACCURACIES)
+def test_bad_regions_are_one_clear_error(accuracy):
+    with pytest.raises(InputError, match=r"region must have the map's shape \(12, 15\), got \(15, 12\)"):
+        accuracy(np.ones(DISC.shape), DISC.T)
+    with pytest.raises(InputError, match=r"ignored must have the map's shape \(12, 15\), got \(3, 3\)"):
+        accuracy(np.ones(DISC.shape), DISC, ignored=np.ones((3, 3), bool))

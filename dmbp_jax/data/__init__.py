@@ -18,5 +18,8 @@ from dmbp_jax.data.sample import Box as Box
 from dmbp_jax.data.sample import Dataset as Dataset
 from dmbp_jax.data.sample import Problem as Problem
 from dmbp_jax.data.sample import Sample as Sample
+from dmbp_jax.data.segmentation import VOC_CLASSES as VOC_CLASSES
+from dmbp_jax.data.segmentation import Segmentation as Segmentation
+from dmbp_jax.data.segmentation import read_segmentation as read_segmentation
 from dmbp_jax.data.subset import take as take
 from dmbp_jax.data.voc import read_voc as read_voc

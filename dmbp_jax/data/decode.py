@@ -1,9 +1,11 @@
 """A photograph, whatever file it comes in, as an RGB image of 8 bits."""
 
+import contextlib
 import os
 import threading
 import tokenize
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,19 +36,25 @@ def decode(photo: str | os.PathLike[str] | PIL.Image.Image | np.ndarray) -> PIL.
     if isinstance(photo, PIL.Image.Image):
         return _to_rgb(photo, "the image")
     path = Path(photo)
+    with readable(path):
+        if path.suffix.lower() == ".npy":
+            return _from_array(_read_npy(path), str(path))
+        with PIL.Image.open(path) as image:
+            image.load()
+            return _to_rgb(image, str(path))
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """A `with` block that reads an image: what is wrong with the file is an `InputError` that names it."""
     try:
         size = path.stat().st_size
         if path.is_dir():
             raise InputError(f"{path} is a folder, not a photograph")
         if size == 0:
             raise InputError(f"{path} is empty (0 bytes)")
-        if path.suffix.lower() == ".npy":
-            with quiet_readers:
-                values = _read_npy(path)
-            return _from_array(values, str(path))
-        with quiet_readers, PIL.Image.open(path) as image:
-            image.load()
-            return _to_rgb(image, str(path))
+        with quiet_readers:
+            yield
     except PermissionError:
         raise InputError(f"{path} may not be read: permission denied") from None
     except (FileNotFoundError, NotADirectoryError):

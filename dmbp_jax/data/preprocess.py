@@ -57,20 +57,35 @@ class Preprocess:
         """
         image = decode(photo)
         width, height = image.size
-        size, corner = self._place(width, height)
+        size, _ = self._place(width, height)
         if size[0] * size[1] > MAX_PIXELS:
             name = f"{photo}: " if isinstance(photo, str | os.PathLike) else ""
             raise InputError(
                 f"{name}a photograph of {width} x {height} pixels is too elongated: resizing its shorter "
                 f"side to {self.resize} would give {size[0]} x {size[1]}; crop it first"
             )
+        rgb = np.asarray(self._cut(image, PIL.Image.Resampling.BILINEAR))
+        return Cut(rgb, (height, width), self.region(height, width))
+
+    def cut_classes(self, classes: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "rows columns"]:
+        """The same part of an image that holds a number for each pixel of the photograph, such as its class.
+
+        A pixel of the part gets the number of the pixel that its centre lies in, and so one that is there; 0
+        beyond the photograph.
+
+        >>> Preprocess(resize=None, crop=2).cut_classes(np.arange(16, dtype=np.uint8).reshape(4, 4)).tolist()
+        [[5, 6], [9, 10]]
+        """
+        return np.asarray(self._cut(PIL.Image.fromarray(classes), PIL.Image.Resampling.NEAREST))
+
+    def _cut(self, image: PIL.Image.Image, resampling: PIL.Image.Resampling) -> PIL.Image.Image:
+        size, (left, top) = self._place(*image.size)
         if self.resize is not None:
-            image = image.resize(size, PIL.Image.Resampling.BILINEAR)
-        if self.crop is not None:
-            left, top = corner
-            # Beyond the image's edge, if it is smaller than the crop, Pillow fills in black.
-            image = image.crop((left, top, left + self.crop, top + self.crop))
-        return Cut(np.asarray(image), (height, width), self.region(height, width))
+            image = image.resize(size, resampling)
+        if self.crop is None:
+            return image
+        # Beyond the image's edge, if it is smaller than the crop, Pillow fills in zeros.
+        return image.crop((left, top, left + self.crop, top + self.crop))
 
     def crop_photo(self, photo: Photo) -> UInt8[np.ndarray, "h w 3"]:
         """The part of the photograph that the network sees, RGB, for people to look at.

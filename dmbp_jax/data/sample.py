@@ -33,6 +33,8 @@ class Sample(NamedTuple):
     """A composite has `grid * grid` cells, each with its own label in `labels`."""
     pair: bool = False
     """Two photographs side by side, each at full size, of the two classes in `labels`."""
+    segmentation: Path | None = None
+    """An image of the photograph's size that tells each pixel's class; None where the dataset has none."""
 
 
 class Problem(NamedTuple):

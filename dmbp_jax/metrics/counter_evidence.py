@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from dmbp_jax.checks import InputError
 from dmbp_jax.metrics.curve import pixel_ranks
 from dmbp_jax.metrics.substrate import Substrate, make_substrate
-from dmbp_jax.ops import target_score
+from dmbp_jax.metrics.variants import check_heatmap, class_outputs, target_scores
 from dmbp_jax.typing import Images, Target
 
 SHARES = (0.01, 0.02, 0.05, 0.1)
@@ -72,20 +72,15 @@ def counter_evidence(
     if not shares or not all(0 < share <= 1 for share in shares):
         raise InputError(f"shares must be numbers above 0 and at most 1, got {tuple(shares)}")
     image, heatmap = jnp.asarray(image), jnp.asarray(heatmap)
-    if heatmap.shape != image.shape[:2]:
-        raise InputError(
-            f"the heat map must have the image's rows and columns {image.shape[:2]}, got {heatmap.shape}"
-        )
+    check_heatmap(image, heatmap)
     ranks = pixel_ranks(heatmap, decreasing=False)
     wanted = np.ceil(np.asarray(shares) * ranks.size).astype(np.int32)
     blurred = (ranks[None] < wanted[:, None, None]) & (heatmap[None] < 0)
     shown = jnp.where(blurred[..., None], make_substrate(image, substrate)[None], image[None])
-    found = logits(jnp.concatenate([image[None], shown]))
-    found = found.astype(np.promote_types(found.dtype, np.float32))
+    found = class_outputs(logits, jnp.concatenate([image[None], shown]))
 
     def change(values: Array) -> Array:
-        with jax.default_matmul_precision("highest"):
-            scores = jax.vmap(lambda one: target_score(one, target))(values)
+        scores = target_scores(values, target)
         # A map that is not a number somewhere orders nothing, and one without negative values claims nothing.
         return jnp.where((heatmap < 0).any() & ~jnp.isnan(heatmap).any(), scores[1:] - scores[0], jnp.nan)
 

@@ -10,13 +10,12 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.ops import target_score
+from dmbp_jax.metrics.variants import check_heatmap, class_outputs, in_chunks, target_scores
 from dmbp_jax.typing import Images, Target
 
 Predict = Callable[[Images], Float[Array, "n k"]]
@@ -86,45 +85,20 @@ def curve_along(
     >>> curve_along(seen, zeros, ones, heatmap, jnp.asarray(0), **options).probabilities.tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
-    for name, value in (("n_steps", n_steps), ("chunk_size", chunk_size)):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
+    if n_steps < 1:
+        raise InputError(f"n_steps must be at least 1, got {n_steps}")
     start, finish = jnp.asarray(start), jnp.asarray(finish)
-    height, width, _ = start.shape
-    if heatmap.shape != (height, width):
-        raise InputError(
-            f"the heat map must have the image's rows and columns {(height, width)}, got {heatmap.shape}"
-        )
+    check_heatmap(start, heatmap)
 
-    step = math.ceil(height * width / n_steps)
-    evaluations = math.ceil(height * width / step) + 1
-    # Chunks of one size, as even as can be: 29 evaluations in chunks of at most 16 are 15 and 14.
-    chunks = math.ceil(evaluations / chunk_size)
-    size = math.ceil(evaluations / chunks)
+    step = math.ceil(heatmap.size / n_steps)
     ranks = pixel_ranks(heatmap, decreasing=decreasing)
-    dtype = np.promote_types(start.dtype, np.float32)
 
-    def evaluate(first: Int[Array, ""]) -> Float[Array, "size"]:
-        exchanged = (first + jnp.arange(size, dtype=jnp.int32)) * step
-        done = ranks[None] < exchanged[:, None, None]
-        probabilities = predict(jnp.where(done[..., None], finish[None], start[None]))
-        _check_probabilities(probabilities, size, target)
-        # A sum of a few probabilities is no place to save digits, as GPUs do by default.
-        with jax.default_matmul_precision("highest"):
-            return jax.vmap(lambda one: target_score(one, target))(probabilities.astype(dtype))
+    def score(numbers: Int[Array, "size"]) -> Float[Array, "size"]:
+        done = ranks[None] < (numbers * step)[:, None, None]
+        shown = jnp.where(done[..., None], finish[None], start[None])
+        return target_scores(class_outputs(predict, shown), target)
 
-    scores = jax.lax.map(evaluate, jnp.arange(chunks, dtype=jnp.int32) * size).ravel()[:evaluations]
+    scores = in_chunks(score, math.ceil(heatmap.size / step) + 1, chunk_size=chunk_size)
     # A heat map that is not a number somewhere orders nothing.
     scores = jnp.where(jnp.isnan(jnp.asarray(heatmap)).any(), jnp.nan, scores)
     return Curve(auc=area_under_curve(scores), probabilities=scores)
-
-
-def _check_probabilities(probabilities: Array, count: int, target: Target) -> None:
-    if probabilities.ndim != 2 or probabilities.shape[0] != count:
-        raise InputError(
-            f"predict must return probabilities of shape ({count}, classes), got {probabilities.shape}"
-        )
-    if target.ndim and target.shape[0] != probabilities.shape[1]:
-        raise InputError(
-            f"got weights of {target.shape[0]} classes, but predict knows {probabilities.shape[1]}"
-        )

@@ -18,12 +18,14 @@ import PIL.Image
 import dmbp_jax as dmbp
 from dmbp_jax.data import (
     PHOTO_SUFFIXES,
+    VOC_CLASSES,
     Box,
     Dataset,
     LoadedSample,
     Preprocess,
     Problem,
     Sample,
+    Segmentation,
     decode,
     example_photo,
     find_photos,
@@ -35,6 +37,7 @@ from dmbp_jax.data import (
     read_folder,
     read_imagenet,
     read_sample,
+    read_segmentation,
     read_voc,
     take,
 )
@@ -42,9 +45,15 @@ from dmbp_jax.metrics import (
     ContrastLocalization,
     CounterEvidence,
     Curve,
+    Infidelity,
     LikelyClasses,
+    Perturb,
+    Perturbation,
     Predict,
     RankCorrelation,
+    Road,
+    RoadCurve,
+    SensitivityN,
     Substrate,
     area_under_curve,
     cascade,
@@ -53,12 +62,22 @@ from dmbp_jax.metrics import (
     counter_evidence,
     deletion,
     grid_pointing_game,
+    infidelity,
     insertion,
     make_substrate,
+    max_sensitivity,
     most_and_least_likely,
+    noisy_baseline,
+    noisy_linear_imputation,
     pointing_game,
     randomize_layers,
     rank_correlation,
+    relevance_mass_accuracy,
+    relevance_rank_accuracy,
+    remove_square,
+    road,
+    sensitivity_n,
+    sparseness,
     to_photograph,
 )
 from dmbp_jax.models import (
@@ -188,6 +207,51 @@ def measure(model: Model, one: LoadedSample, heatmap: npt.NDArray[np.floating]) 
     }
 
 
+def examine(
+    model: Model, one: LoadedSample, heatmap: npt.NDArray[np.floating], folder: Path
+) -> dict[str, float]:
+    """Metrics that draw, explain again, or know where the object is."""
+    key, target = jax.random.key(0), jnp.asarray(281)
+
+    def logits(images: jax.Array) -> jax.Array:
+        return model.apply(model.params, images)
+
+    def remove_small(key: jax.Array, image: jax.Array) -> Perturbation:
+        return remove_square(key, image, max_side=4)
+
+    def explain(images: jax.Array) -> npt.NDArray[np.floating]:
+        targets = [281] * len(images)
+        found = dmbp.explain(model.apply, model.params, images, targets, "gradient_x_input", batch_size=2)
+        return np.asarray(found.heatmap)
+
+    perturb: Perturb = remove_small
+    wrong: Infidelity = infidelity(logits, one.image, heatmap, target, key=key, perturb=perturb, n_samples=4)
+    noisy: Perturbation = noisy_baseline(key, jnp.asarray(one.image), noise_level=0.1)
+    assert noisy.removed.shape == one.image.shape
+    right: SensitivityN = sensitivity_n(logits, one.image, heatmap, target, key=key, sizes=(9,), n_subsets=4)
+    gone: Road = road(
+        lambda x: jax.nn.softmax(logits(x)), one.image, heatmap, target, key=key, shares=(0.5,), chunk_size=1
+    )
+    last: RoadCurve = gone.lerf
+    filled: jax.Array = noisy_linear_imputation(one.image, heatmap > 0, key=key)
+    assert filled.shape == one.image.shape
+    moved: jax.Array = max_sensitivity(explain, one.image, heatmap, key=key, n_samples=2)
+    numbers = np.full(one.size, VOC_CLASSES.index("cat") + 1, np.uint8)
+    PIL.Image.fromarray(numbers).save(folder / "classes.png")
+    sample = Sample("cat", (folder / "0.png",), ("cat",), segmentation=folder / "classes.png")
+    seen: Segmentation | None = read_segmentation(sample, model.spec.preprocess, one.size)
+    assert seen is not None
+    return {
+        "infidelity": float(wrong.scaled),
+        "sensitivity-n": float(right.correlation[0]),
+        "road": float(last.probabilities[0] - gone.morf.probabilities[0]),
+        "max-sensitivity": float(moved),
+        "mass": float(relevance_mass_accuracy(heatmap, seen.region("cat"), ignored=seen.void)),
+        "rank": float(relevance_rank_accuracy(heatmap, seen.region("cat"))),
+        "sparseness": float(sparseness(heatmap)),
+    }
+
+
 def forget(model: Model) -> list[str]:
     """Layers drawn anew, the class layer first."""
     key = jax.random.key(0)
@@ -243,6 +307,7 @@ def main() -> None:
         maps = explain_photographs(model, read)
         for metric, value in measure(model, read[1], maps[1]).items():
             print(metric, value)
+        assert examine(model, read[1], maps[1], photographs)["mass"] == 1
         assert forget(model) == ["classifier.1"]
         assert len(draw(read[1], maps[1], Path(name))) == 6
 

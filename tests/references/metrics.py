@@ -167,3 +167,25 @@ def counter_evidence(logits, image, heatmap, target, shares):
                 shown[place] = blurred[place]
         changes.append([after - before for after, before in zip(look(shown), look(image), strict=True)])
     return np.transpose(changes)
+
+
+def relevance_mass_accuracy(heatmap, region, ignored):
+    on_object = everywhere = 0.0
+    for place in np.ndindex(heatmap.shape):
+        if heatmap[place] > 0 and not ignored[place]:
+            everywhere += heatmap[place]
+            on_object += heatmap[place] if region[place] else 0.0
+    return on_object / everywhere
+
+
+def relevance_rank_accuracy(heatmap, region, ignored):
+    order = [place for place in pixels_in_order(heatmap, decreasing=True) if not ignored[place]]
+    size = sum(bool(region[place]) for place in order)
+    return sum(bool(region[place]) for place in order[:size]) / size
+
+
+def gini(values):
+    """Half the relative mean absolute difference: the index as economists define it, from all pairs."""
+    magnitudes = [abs(value) for value in np.ravel(values)]
+    differences = sum(abs(one - other) for one in magnitudes for other in magnitudes)
+    return differences / (2 * len(magnitudes) * sum(magnitudes))
