@@ -146,7 +146,7 @@ def several(params, x, *, count, arrangement):
         h = sum(largest(jax.nn.relu(view)) for view in views)
     # An axis of that length before the images', where the maximum is no pool.
     if arrangement == "before":
-        h = jax.lax.reduce_max(jnp.stack([h, 0.5 * h]).swapaxes(0, 1).swapaxes(0, 1), (0,))
+        h = jax.lax.reduce_max(jnp.stack([h, 0.5 * h]), (0,))
     else:
         h = jnp.maximum(h, 0.5 * h)
     return jax.nn.relu(h.mean(axis=(1, 2))) @ params["scores"][:4] + params["scores_bias"]
