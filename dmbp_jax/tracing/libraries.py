@@ -35,7 +35,7 @@ def network_function(network: Any) -> tuple[Callable[[Any, Any], Any], Any]:
     if isinstance(network, tuple) and len(network) == 2:
         function, params = network
         if _is(function, "flax.linen", "Module"):
-            return _Linen(function), params
+            return _linen(function), params
         if callable(function) and not _is(params, "flax.linen", "Module"):
             return function, params
     if _is(network, "flax.linen", "Module"):
@@ -87,6 +87,16 @@ class _Linen:
 
     def __call__(self, params: Any, images: Any) -> Any:
         return self.module.apply(params, images)
+
+
+def _linen(module: Any) -> Callable[[Any, Any], Any]:
+    try:
+        hash(module)
+    except TypeError:
+        # A field that is a list, say: equal to itself alone.
+        apply: Callable[[Any, Any], Any] = module.apply
+        return apply
+    return _Linen(module)
 
 
 def _is(thing: Any, module: str, name: str) -> bool:
