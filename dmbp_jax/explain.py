@@ -13,7 +13,8 @@ from dmbp_jax.batching.call import Call, Options, Settings, automatic_chunk, mak
 from dmbp_jax.batching.chunks import replicate, take_chunk, walk
 from dmbp_jax.checks import InputError, check_choice, check_images, check_targets, is_concrete
 from dmbp_jax.methods import get_method
-from dmbp_jax.typing import Apply, Attribution, Key, Method, OnStep, Params, is_traced
+from dmbp_jax.result import Attribution, Method
+from dmbp_jax.typing import Apply, Key, OnStep, Params, is_traced
 
 BatchSize: TypeAlias = int | Literal["auto"] | None
 

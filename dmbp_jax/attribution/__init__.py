@@ -1,4 +1,4 @@
-"""The methods that DMBP is compared with, one file each, with the signature of `dmbp_jax.typing.Method`."""
+"""The methods that DMBP is compared with, one file each, with the signature of `dmbp_jax.result.Method`."""
 
 from dmbp_jax.attribution.blur_integrated_gradients import (
     blur_integrated_gradients as blur_integrated_gradients,

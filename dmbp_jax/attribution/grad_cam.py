@@ -8,9 +8,10 @@ from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import check_is_image
 from dmbp_jax.ops import upsample
+from dmbp_jax.result import Attribution
 from dmbp_jax.rules import choose_map, find_sites, tap
 from dmbp_jax.rules.guided import GUIDED
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
+from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 
 def grad_cam(

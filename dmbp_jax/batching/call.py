@@ -11,7 +11,8 @@ from dmbp_jax.batching.chunk_size import ProgramBytes, fitting_chunk, free_bytes
 from dmbp_jax.batching.chunks import Inputs, chunk_shapes
 from dmbp_jax.batching.slices import Slices, slice_loops
 from dmbp_jax.ops import Loop, loop_of
-from dmbp_jax.typing import Apply, Attribution, Method, OnStep, Params
+from dmbp_jax.result import Attribution, Method
+from dmbp_jax.typing import Apply, OnStep, Params
 
 Options: TypeAlias = tuple[tuple[str, type, Hashable], ...]
 """Name, type and value: 7, 7.0 and True are equal keys to a cache, but not equal options."""

@@ -9,7 +9,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dmbp_jax.progress import bar
-from dmbp_jax.typing import Attribution, OnStep
+from dmbp_jax.result import Attribution
+from dmbp_jax.typing import OnStep
 
 T = TypeVar("T")
 
