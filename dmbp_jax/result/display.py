@@ -50,7 +50,7 @@ def png_of_maps(a: "Attribution") -> bytes | None:
 
 
 def _name(a: "Attribution", index: tuple[int, ...]) -> str:
-    lines = [", ".join(map(str, index)) or "map"]
+    lines = [f"image {index[0]}" if len(index) == 1 else ", ".join(map(str, index)) or "map"]
     if a.scores is not None:
         total, positive, negative, _ = (float(score[index]) for score in a.scores)
         lines += [f"y = {total:.3g}", f"y+ = {positive:.3g}, y- = {negative:.3g}"]
