@@ -76,10 +76,17 @@ def explain(
     >>> a.values.shape, a.scores.total.tolist()
     ((2, 8, 8, 3), [2.0, 2.0])
     """
-    _check_batch_size(batch_size)
+    check_batch_size(batch_size)
     call = check_call(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
+    return run_call(call, batch_size=batch_size, mesh=mesh, progress=progress, on_step=on_step)
+
+
+def run_call(
+    call: Call, *, batch_size: BatchSize, mesh: Mesh | None, progress: bool, on_step: OnStep | None
+) -> Attribution:
+    """What `explain` does with its arguments once they are checked."""
     count, stepwise = len(call.inputs[0]), on_step is not None
-    if not all(is_concrete(leaf) for leaf in jax.tree.leaves((params, call.inputs))):
+    if not all(is_concrete(leaf) for leaf in jax.tree.leaves((call.params, call.inputs))):
         if mesh is not None:
             raise InputError("mesh= does nothing inside jit and vmap: shard the images that go in")
         if stepwise:
@@ -145,7 +152,7 @@ def check_call(
     """The arguments of `explain`, checked; raises `InputError`."""
     method = get_method(method)
     _check_options(method, options)
-    images, targets = _as_array(images), _as_array(targets)
+    images, targets = as_array(images), as_array(targets)
     check_images(images, any_rank=is_traced(apply))
     count = images.shape[0]
     logits = jax.eval_shape(jax.jit(apply), params, images)
@@ -159,7 +166,7 @@ def check_call(
     return Call((images, targets, keys), replicate(params, mesh), replicate(arrays, mesh), settings)
 
 
-def _as_array(values: npt.ArrayLike | jax.Array) -> jax.Array | np.ndarray:
+def as_array(values: npt.ArrayLike | jax.Array) -> jax.Array | np.ndarray:
     """An array where it is: on its device, or in host memory."""
     if isinstance(values, jax.Array):
         return values
@@ -188,7 +195,8 @@ def _hashable(options: dict[str, Any]) -> Options:
     return tuple((name, type(value), value) for name, value in sorted(options.items()))
 
 
-def _check_batch_size(batch_size: BatchSize) -> None:
+def check_batch_size(batch_size: BatchSize) -> None:
+    """Raise `InputError` unless it is None, `"auto"` or a number above 0."""
     if isinstance(batch_size, str) and batch_size != "auto":
         raise InputError(f"batch_size must be a number, None or 'auto', got {batch_size!r}")
     if isinstance(batch_size, int) and batch_size < 1:

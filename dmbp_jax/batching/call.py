@@ -139,7 +139,7 @@ def forget_programs() -> None:
 
 
 def _flag(result: Attribution, target: jax.Array, classes: int) -> Attribution:
-    if target.ndim:
+    if not jax.numpy.issubdtype(target.dtype, jax.numpy.integer):
         return result
     # The gradient of a class that does not exist is zero, which is finite and no explanation.
     return result._replace(finite=result.finite & (target >= 0) & (target < classes))

@@ -39,7 +39,7 @@ def _printable(name: str) -> str:
 
 
 def write_arrays(one: Explained, path: Path) -> None:
-    """Write the numbers of an explained photograph to a `.safetensors` file, which `Attribution.load` reads."""
+    """Write the numbers of an explained photograph to a `.safetensors` file, for `Attribution.load`."""
     # One method has no name in the file, several have theirs.
     named = {
         method if len(one.attributions) > 1 else "": a.fields() for method, a in one.attributions.items()
