@@ -18,7 +18,7 @@ regions explains why here rather than there.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float, Inexact
 
 from dmbp_jax.checks import InputError, check_choice, is_concrete
 
-Reduction: TypeAlias = Literal["mean", "sum"]
+REDUCTIONS = ("mean", "sum")
 
 
 def flatten(outputs: Any) -> Inexact[Array, "n k"]:
@@ -65,7 +65,7 @@ def element(shape: Sequence[int], *index: int) -> int:
 
 
 def region(
-    mask: Bool[Array | np.ndarray, "*n h w"], target: int, *, classes: int, reduction: Reduction = "mean"
+    mask: Bool[Array | np.ndarray, "*n h w"], target: int, *, classes: int, reduction: str = "mean"
 ) -> Float[Array, "*n k"]:
     """The weights of a class's logit over a region of a segmentation `(h, w, classes)`, under `flatten`.
 
@@ -86,7 +86,7 @@ def region(
     >>> region(mask, 1, classes=2).reshape(2, 2, 2)[..., 1].tolist()
     [[0.5, 0.5], [0.0, 0.0]]
     """
-    check_choice("reduction", reduction, get_args(Reduction))
+    check_choice("reduction", reduction, REDUCTIONS)
     mask = jnp.asarray(mask)
     if mask.dtype != bool or mask.ndim not in (2, 3):
         raise InputError(
@@ -98,7 +98,9 @@ def region(
         raise InputError("a region must have at least one pixel")
     weights = mask.astype(float)
     if reduction == "mean":
-        weights = weights / weights.sum(axis=(-2, -1), keepdims=True)
+        pixels = weights.sum(axis=(-2, -1), keepdims=True)
+        # XLA makes 0 of the quotient 0 / 0 where it knows that the mask is one.
+        weights = jnp.where(pixels > 0, weights / pixels, jnp.nan)
     weights = weights[..., None] * jnp.zeros(classes).at[target].set(1.0)[(None,) * mask.ndim]
     return weights.reshape(*mask.shape[:-2], math.prod(mask.shape[-2:]) * classes)
 

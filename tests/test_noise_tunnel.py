@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from references.noise import noisy_statistics
-from small import tiny_network
+from small import tiny_apply, tiny_network
 
 import dmbp_jax
 from dmbp_jax import Attribution, InputError
@@ -86,7 +86,7 @@ def test_a_small_variance_beside_a_large_mean_is_found():
 
     image = jnp.asarray(np.random.default_rng(0).uniform(size=(6, 6, 1)), jnp.float32)
     noisy = noise_tunnel(offset, n_samples=400, noise_level=0.1, statistic="vargrad")
-    values = noisy(None, None, image, jnp.asarray(0), key=KEY).values
+    values = noisy(tiny_apply, None, image, jnp.asarray(0), key=KEY).values
     deviation = 0.1 * float(image.max() - image.min())
     assert float(values.mean()) == pytest.approx(deviation**2, rel=0.1)
     assert values.min() > 0
@@ -135,7 +135,7 @@ def test_one_copy_that_is_not_finite_is_told():
     image = jnp.asarray([[[0.0], [-1.0]]])
     for noise_level, finite in ((0.0, True), (5.0, False)):
         noisy = noise_tunnel(divide, n_samples=20, noise_level=noise_level)
-        assert bool(noisy(None, None, image, jnp.asarray(0), key=KEY).finite) is finite
+        assert bool(noisy(tiny_apply, None, image, jnp.asarray(0), key=KEY).finite) is finite
 
 
 @pytest.mark.parametrize(
@@ -156,5 +156,5 @@ def test_no_key_is_refused_by_name(network):
     apply, params, images = network
     with pytest.raises(InputError, match="noisy_gradient draws noise: give key"):
         dmbp_jax.explain(apply, params, images, [1, 2, 3], noise_tunnel(gradient))
-    with pytest.raises(InputError, match="^smoothgrad draws noise: give key"):
+    with pytest.raises(InputError, match=r"^smoothgrad draws noise: give key"):
         smoothgrad(apply, params, images[0], jnp.asarray(0))

@@ -8,7 +8,7 @@ to Parameter Values", 2018.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,11 @@ from dmbp_jax.ops import Loop, iterative
 from dmbp_jax.result import Attribution, Method
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
-Statistic: TypeAlias = Literal["smoothgrad", "smoothgrad_sq", "vargrad"]
+STATISTICS = ("smoothgrad", "smoothgrad_sq", "vargrad")
 
 
 def noise_tunnel(
-    method: Method, *, n_samples: int = 50, noise_level: float = 0.15, statistic: Statistic = "smoothgrad"
+    method: Method, *, n_samples: int = 50, noise_level: float = 0.15, statistic: str = "smoothgrad"
 ) -> Method:
     """`method` at `n_samples` noisy copies of the image, and a statistic of its values.
 
@@ -82,7 +82,7 @@ def noisy_loop(
     key: Key | None,
     n_samples: int,
     noise_level: float,
-    statistic: Statistic,
+    statistic: str,
     name: str,
 ) -> Loop:
     """The loop of `noise_tunnel` over `explain_copy(image=, key=)`; `name` is the method's in messages.
@@ -122,9 +122,7 @@ class _Seen(NamedTuple):
     finite: Bool[Array, ""]
 
 
-def _add(
-    statistic: Statistic, sums: tuple[Array, ...], values: Array, number: Int[Array, ""]
-) -> tuple[Array, ...]:
+def _add(statistic: str, sums: tuple[Array, ...], values: Array, number: Int[Array, ""]) -> tuple[Array, ...]:
     if statistic == "vargrad":
         # Welford, 1962: a difference of two large sums of squares would cancel.
         mean, squares = sums
@@ -135,7 +133,7 @@ def _add(
 
 
 def _check(n_samples: int, noise_level: float, statistic: str) -> None:
-    check_choice("statistic", statistic, get_args(Statistic))
+    check_choice("statistic", statistic, STATISTICS)
     if n_samples < 1:
         raise InputError(f"n_samples must be at least 1, got {n_samples}")
     if not (math.isfinite(noise_level) and noise_level >= 0):

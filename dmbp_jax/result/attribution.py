@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 from jaxtyping import Array, Bool, Float
 
 from dmbp_jax.checks import InputError
@@ -71,7 +72,7 @@ class Attribution(NamedTuple):
 
     def plot(
         self,
-        photo: npt.ArrayLike | None = None,
+        photo: npt.ArrayLike | PIL.Image.Image | None = None,
         *,
         titles: str | Sequence[str] = "",
         captions: str | Sequence[str] = "",
@@ -107,13 +108,13 @@ class Attribution(NamedTuple):
         chosen = make_style(**style)
         return draw_explanations(make_rows(self, photo, titles, captions, chosen), style=chosen)
 
-    def show(self, photo: npt.ArrayLike | None = None, **options: Any) -> None:
+    def show(self, photo: npt.ArrayLike | PIL.Image.Image | None = None, **options: Any) -> None:
         """Show the figure of `plot`, with its options: in the notebook, or else in the system's viewer."""
         from dmbp_jax.result.display import show_figure
 
         show_figure(self.plot(photo, **options))
 
-    def save(self, path: str | Path, **beside: npt.ArrayLike) -> None:
+    def save(self, path: str | Path, **beside: npt.ArrayLike | int | float) -> None:
         """Write everything to a `.safetensors` file, whole or not at all; `Attribution.load` reads it.
 
         Arrays `beside` it, such as `photo=` or `logits=`, are kept in the same file by their names.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 from jaxtyping import Float
 
 from dmbp_jax.checks import InputError
@@ -21,7 +22,7 @@ MOST = 16
 
 def make_rows(
     a: "Attribution",
-    photos: npt.ArrayLike | None,
+    photos: npt.ArrayLike | PIL.Image.Image | None,
     titles: str | Sequence[str],
     captions: str | Sequence[str],
     style: Style,
@@ -83,7 +84,9 @@ def _each(what: str, texts: str | Sequence[str], count: int) -> Sequence[str]:
     return texts
 
 
-def _photo(photos: npt.ArrayLike, index: int, count: int, size: tuple[int, ...]) -> np.ndarray:
+def _photo(
+    photos: npt.ArrayLike | PIL.Image.Image, index: int, count: int, size: tuple[int, ...]
+) -> np.ndarray:
     given = np.asarray(photos)
     if given.dtype != np.uint8 or given.shape[-1:] != (3,) or given.ndim not in (3, 4):
         raise InputError(
