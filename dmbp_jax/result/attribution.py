@@ -103,7 +103,8 @@ class Attribution(NamedTuple):
         """
         # matplotlib is slow to import, and most programs draw nothing.
         from dmbp_jax.result.rows import make_rows
-        from dmbp_jax.viz import draw_explanations, make_style
+        from dmbp_jax.viz import draw_explanations
+        from dmbp_jax.viz.style import make_style
 
         chosen = make_style(**style)
         return draw_explanations(make_rows(self, photo, titles, captions, chosen), style=chosen)

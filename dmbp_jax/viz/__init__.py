@@ -8,7 +8,6 @@ from dmbp_jax.viz.heatmap import blend as blend
 from dmbp_jax.viz.heatmap import color_heatmap as color_heatmap
 from dmbp_jax.viz.heatmap import symmetric_limit as symmetric_limit
 from dmbp_jax.viz.style import Style as Style
-from dmbp_jax.viz.style import make_style as make_style
 from dmbp_jax.viz.style import smooth_heatmap as smooth_heatmap
 from dmbp_jax.viz.thumbnail import thumbnail_map as thumbnail_map
 from dmbp_jax.viz.thumbnail import thumbnail_photo as thumbnail_photo
