@@ -11,16 +11,17 @@ MOST = 4
 
 
 def describe(result: Any) -> str:
-    """A NamedTuple of arrays in a line: of vectors the first numbers, of other arrays dtype and shape.
+    """A NamedTuple of arrays in a line: a vector's first numbers, how many flags hold, else dtype and shape.
 
     Works on whatever stands in place of the arrays: tracers, shapes, axes.
 
     >>> from typing import NamedTuple
-    >>> class Pair(NamedTuple):
+    >>> class Three(NamedTuple):
     ...     scores: np.ndarray
     ...     values: np.ndarray
-    >>> describe(Pair(np.asarray([0.5, 1 / 3]), np.zeros((2, 8, 8, 3))))
-    'Pair(scores=[0.5, 0.3333], values=float64[2,8,8,3])'
+    ...     finite: np.ndarray
+    >>> describe(Three(np.asarray([0.5, 1 / 3]), np.zeros((2, 8, 8, 3)), np.asarray([True, False])))
+    'Three(scores=[0.5, 0.3333], values=float64[2,8,8,3], finite=1 of 2)'
     """
     told = [f"{name}={_tell(value)}" for name, value in result._asdict().items() if value is not None]
     return f"{type(result).__name__}({', '.join(told)})"
@@ -38,7 +39,10 @@ def _tell(value: Any) -> str:
         return f"{{{len(value)} sites}}"
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
         return repr(value)
-    if len(value.shape) > 1 or not is_known(value):
+    known = is_known(value)
+    if known and value.shape and value.dtype == bool:
+        return f"{int(np.asarray(value).sum())} of {value.size}"
+    if len(value.shape) > 1 or not known:
         return f"{value.dtype}[{','.join(map(str, value.shape))}]"
     numbers = [f"{number:.4g}" if isinstance(number, float) else str(number) for number in _first(value)]
     return f"[{', '.join(numbers)}]" if value.shape else numbers[0]

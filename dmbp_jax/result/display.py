@@ -21,9 +21,9 @@ MOST = 6
 def show_figure(figure: "matplotlib.figure.Figure") -> None:
     """Show a figure in the notebook that runs this, or else in the system's viewer of pictures."""
     picture = PIL.Image.open(io.BytesIO(_png(figure)))
-    # Whoever runs a notebook has imported IPython already.
+    # Whoever runs a notebook has imported IPython already; in a terminal that has no kernel, and no pictures.
     shell = sys.modules.get("IPython")
-    if shell is not None and shell.get_ipython() is not None:
+    if shell is not None and getattr(shell.get_ipython(), "kernel", None) is not None:
         from IPython.display import display
 
         display(picture)
