@@ -43,9 +43,9 @@ def explain(
         params: its parameters.
         images: `(n, h, w, c)` floats, normalised as the network takes them; a gated network may take other
             inputs, `(n, ...)`.
-        targets: `(n,)` class indices, or `(n, classes)` weights: a contrast such as `dmbp_jax.contrast(...)`.
+        targets: `(n,)` class indices, or `(n, classes)` weights, such as a contrast: see `dmbp_jax.targets`.
         method: a name in `dmbp_jax.methods.METHODS`, or a function with the methods' signature, such as
-            `meta_saliency(norm_grad)`.
+            `meta_saliency(norm_grad)` or `noise_tunnel(gradient)`.
         key: a random key, for methods that draw; every image gets its own.
         batch_size: images explained at once; None takes all, `"auto"` the largest number that helps and
             that the free memory holds (`dmbp_jax.batching.chunk_size`). The chunks have one shape, so that

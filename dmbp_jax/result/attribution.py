@@ -65,7 +65,7 @@ class Attribution(NamedTuple):
         if not np.ndim(self.finite):
             raise InputError("this is the explanation of one image already: it has no batch axis")
         count = self.finite.shape[0]
-        if isinstance(index, int) and not -count <= index < count:
+        if not isinstance(index, slice) and not -count <= index < count:
             raise InputError(f"there is no image {index} in a batch of {count}")
         taken: Attribution = jax.tree.map(lambda leaf: leaf[index], self)
         return taken
