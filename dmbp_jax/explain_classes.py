@@ -48,7 +48,8 @@ def explain_classes(
         method: a name or a function.
         key: a random key; an image's classes see the same draws.
         batch_size: images explained at once, each with all of its classes; as in `explain`.
-        classes_at_once: of each image; None takes all. The memory of the backward passes grows with it.
+        classes_at_once: of each image; None takes all. The memory of the backward passes grows with it. A
+            method that loops repeats what its classes share for every group of so many.
         mesh: devices among which the images are divided.
         progress: whether a bar shows.
         **options: of the method.

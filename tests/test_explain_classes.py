@@ -97,6 +97,11 @@ def test_the_forward_pass_is_one_however_the_classes_are_divided():
     together = forward_passes("gradient_x_input", {}, 4)
     assert forward_passes("gradient_x_input", {}, 4, classes_at_once=1) == pytest.approx(together)
     assert forward_passes("gradient_x_input", {}, 1) > 2
+    # But a loop is one operation, and its path is walked again for every group.
+    loop = ("integrated_gradients", {"n_steps": 3})
+    again = forward_passes(*loop, 4, classes_at_once=1) - forward_passes(*loop, 4)
+    # Three groups more, three nodes each; products with the targets are a few numbers beside a pass.
+    assert again == pytest.approx(3 * 3, rel=1e-4)
 
 
 def test_a_step_on_the_parameters_shares_nothing(network):
