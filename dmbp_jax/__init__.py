@@ -16,13 +16,14 @@ from dmbp_jax.dmbp import PRESETS as PRESETS
 from dmbp_jax.dmbp import DMBPConfig as DMBPConfig
 from dmbp_jax.dmbp import SweepConfig as SweepConfig
 from dmbp_jax.explain import explain as explain
+from dmbp_jax.explain_classes import explain_classes as explain_classes
 from dmbp_jax.methods import METHODS as METHODS
 from dmbp_jax.methods import list_methods as list_methods
-from dmbp_jax.ops import contrast as contrast
 from dmbp_jax.pretrained import Model as Model
 from dmbp_jax.pretrained import load_model as load_model
+from dmbp_jax.result import Attribution as Attribution
+from dmbp_jax.result import Scores as Scores
+from dmbp_jax.targets import contrast as contrast
 from dmbp_jax.tracing import gated as gated
-from dmbp_jax.typing import Attribution as Attribution
-from dmbp_jax.typing import Scores as Scores
 
 __version__ = _version("dmbp_jax")

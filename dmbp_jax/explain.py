@@ -11,15 +11,11 @@ from jax.sharding import Mesh
 
 from dmbp_jax.batching.call import Call, Options, Settings, automatic_chunk, make_program
 from dmbp_jax.batching.chunks import replicate, take_chunk, walk
-from dmbp_jax.batching.explicit import (
-    along_automatic_axes,
-    automatic,
-    in_automatic_context,
-    traced_explicitly,
-)
+from dmbp_jax.batching.explicit import automatic, on_automatic_axes
 from dmbp_jax.checks import InputError, check_choice, check_images, check_targets, is_concrete
 from dmbp_jax.methods import get_method
-from dmbp_jax.typing import Apply, Attribution, Key, Method, OnStep, Params, is_traced
+from dmbp_jax.result import Attribution, Method
+from dmbp_jax.typing import Apply, Key, OnStep, Params, is_traced
 
 BatchSize: TypeAlias = int | Literal["auto"] | None
 
@@ -48,9 +44,9 @@ def explain(
         params: its parameters.
         images: `(n, h, w, c)` floats, normalised as the network takes them; a gated network may take other
             inputs, `(n, ...)`.
-        targets: `(n,)` class indices, or `(n, classes)` weights: a contrast such as `dmbp_jax.contrast(...)`.
+        targets: `(n,)` class indices, or `(n, classes)` weights, such as a contrast: see `dmbp_jax.targets`.
         method: a name in `dmbp_jax.methods.METHODS`, or a function with the methods' signature, such as
-            `meta_saliency(norm_grad)`.
+            `meta_saliency(norm_grad)` or `noise_tunnel(gradient)`.
         key: a random key, for methods that draw; every image gets its own.
         batch_size: images explained at once; None takes all, `"auto"` the largest number that helps and
             that the free memory holds (`dmbp_jax.batching.chunk_size`). The chunks have one shape, so that
@@ -81,33 +77,26 @@ def explain(
     >>> a.values.shape, a.scores.total.tolist()
     ((2, 8, 8, 3), [2.0, 2.0])
     """
-    _check_batch_size(batch_size)
-    around = traced_explicitly((params, images, targets))
-    if around is not None:
+    check_batch_size(batch_size)
 
-        def inside(images: jax.Array, targets: jax.Array, params: Params, key: Key | None) -> Attribution:
-            return explain(
-                apply, params, images, targets, method, key=key, batch_size=batch_size, mesh=mesh, **options
-            )
+    def run(images: Any, targets: Any, params: Params, key: Key | None) -> Attribution:
+        call = check_call(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
+        return run_call(call, batch_size=batch_size, mesh=mesh, progress=progress, on_step=on_step)
 
-        return along_automatic_axes(around, inside, images, jnp.asarray(targets), params, key)
-    if not all(is_concrete(leaf) for leaf in jax.tree.leaves((params, images, targets, key))):
+    return on_automatic_axes(run, images, targets, params, key)
+
+
+def run_call(
+    call: Call, *, batch_size: BatchSize, mesh: Mesh | None, progress: bool, on_step: OnStep | None
+) -> Attribution:
+    """What `explain` does with its arguments once they are checked."""
+    count, stepwise = len(call.inputs[0]), on_step is not None
+    if not all(is_concrete(leaf) for leaf in jax.tree.leaves((call.params, call.inputs))):
         if mesh is not None:
             raise InputError("mesh= does nothing inside jit and vmap: shard the images that go in")
-        if on_step is not None:
+        if stepwise:
             raise InputError("on_step= is called on the host, and so not inside jit and vmap: leave it out")
-        call = check_call(apply, params, images, targets, method, key=key, mesh=None, options=options)
-        return _inside(call, batch_size if isinstance(batch_size, int) else len(call.inputs[0]))
-    with in_automatic_context():
-        call = check_call(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
-        return _outside(call, batch_size, mesh, progress=progress, on_step=on_step)
-
-
-def _outside(
-    call: Call, batch_size: BatchSize, mesh: Mesh | None, *, progress: bool, on_step: OnStep | None
-) -> Attribution:
-    """Outside `jit` and `vmap`: at once, or chunk after chunk."""
-    count, stepwise = len(call.inputs[0]), on_step is not None
+        return _inside(call, batch_size if isinstance(batch_size, int) else count)
     if batch_size is None and (mesh is None or count % mesh.size == 0):
         inputs = call.inputs if mesh is None else take_chunk(call.inputs, 0, count, mesh)
         return make_program(call, count, mesh, stepwise=stepwise).run(inputs, on_step=on_step)
@@ -168,7 +157,7 @@ def check_call(
     """The arguments of `explain`, checked; raises `InputError`."""
     method = get_method(method)
     _check_options(method, options)
-    params, key, images, targets = automatic((params, key, _as_array(images), _as_array(targets)))
+    params, key, images, targets = automatic((params, key, as_array(images), as_array(targets)))
     check_images(images, any_rank=is_traced(apply))
     count = images.shape[0]
     logits = jax.eval_shape(jax.jit(apply), params, images)
@@ -182,7 +171,7 @@ def check_call(
     return Call((images, targets, keys), replicate(params, mesh), replicate(arrays, mesh), settings)
 
 
-def _as_array(values: npt.ArrayLike | jax.Array) -> jax.Array | np.ndarray:
+def as_array(values: npt.ArrayLike | jax.Array) -> jax.Array | np.ndarray:
     """An array where it is: on its device, or in host memory."""
     if isinstance(values, jax.Array):
         return values
@@ -211,7 +200,8 @@ def _hashable(options: dict[str, Any]) -> Options:
     return tuple((name, type(value), value) for name, value in sorted(options.items()))
 
 
-def _check_batch_size(batch_size: BatchSize) -> None:
+def check_batch_size(batch_size: BatchSize) -> None:
+    """Raise `InputError` unless it is None, `"auto"` or a number above 0."""
     if isinstance(batch_size, str) and batch_size != "auto":
         raise InputError(f"batch_size must be a number, None or 'auto', got {batch_size!r}")
     if isinstance(batch_size, int) and batch_size < 1:

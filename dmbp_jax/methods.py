@@ -23,7 +23,8 @@ from dmbp_jax.attribution import (
 )
 from dmbp_jax.checks import check_choice
 from dmbp_jax.dmbp import PRESETS, dmbp
-from dmbp_jax.typing import Method, OutputActivation
+from dmbp_jax.result import Method
+from dmbp_jax.typing import OutputActivation
 
 METHODS: dict[str, Method] = {
     method.__name__: method

@@ -1,4 +1,4 @@
-"""The words that all rooms share: array aliases, the `Rule` and `Apply` protocols, the result.
+"""The words that all rooms share: array aliases, the `Rule` and `Apply` protocols.
 
 Images are NHWC, float, already normalised the way the network expects. Dimension names:
 `n` images, `h` rows, `w` columns, `c` channels, `k` classes.
@@ -7,8 +7,7 @@ Images are NHWC, float, already normalised the way the network expects. Dimensio
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-import numpy as np
-from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray, Shaped
 
 Image: TypeAlias = Float[Array, "*shape"]
 """One input of a network: `(h, w, c)`, or for networks of other data whatever they take."""
@@ -89,58 +88,8 @@ def is_traced(apply: Apply) -> bool:
     return bool(getattr(apply, "traced", False))
 
 
-class Scores(NamedTuple):
-    """How the explained logit `y` divides (Eq. 14): `total = positive + negative + nuisance`.
-
-    Scalars for one image, `(n,)` for a batch, one axis more in a history.
-    """
-
-    total: Float[Array, "..."]
-    positive: Float[Array, "..."]
-    negative: Float[Array, "..."]
-    nuisance: Float[Array, "..."]
-
-
-class Attribution(NamedTuple):
-    """An explanation: what each input value contributes to the explained output.
-
-    Shapes are given for a batch; a single-image method returns the same without the leading `n`.
-    """
-
-    values: Float[Array, "..."]
-    """Attribution of every input value, `(n, h, w, c)`; the unit is the logit's."""
-    finite: Bool[Array, "..."]
-    """Per image: False if any number of the explanation is infinite or not a number, `(n,)`."""
-    scores: Scores | None = None
-    """The logit and its parts, each `(n,)`."""
-    positive: Float[Array, "..."] | None = None
-    """DMBP: the part that the positive branch contributes, `(n, h, w, c)`; with `parts_apart` at least 0."""
-    negative: Float[Array, "..."] | None = None
-    """DMBP: the part that the negative branch contributes, `(n, h, w, c)`; with `parts_apart` at most 0."""
-    completeness_gap: Float[Array, "..."] | None = None
-    """DMBP of a network with smooth operations: the part of the logit that the tangents' constants
-    account for, neither an input nor a bias, `(n,)`."""
-    convergence_delta: Float[Array, "..."] | None = None
-    """Methods whose values should add up to a difference of scores: how far they miss it, `(n,)`."""
-    masks: dict[str, Float[Array, "..."]] | None = None
-    """DMBP, on request: the positive branch's mask of every masked site, `(n, *site shape)`."""
-    history: Scores | None = None
-    """DMBP, on request: the scores before each step and after the last, `(n, steps + 1)`."""
-
-    @property
-    def heatmap(self) -> Float[Array | np.ndarray, "..."]:
-        """The sum over channels, `(n, h, w)`: above zero speaks for the target, below against it.
-
-        Values without channels, `(n, features)`, are as they are.
-        """
-        return self.values.sum(axis=-1) if self.values.ndim > 2 else self.values
-
-
 OnStep: TypeAlias = Callable[[int, int], None]
 """Called on the host as a loop proceeds, with the number of finished steps and of all steps."""
 
 OutputActivation: TypeAlias = Literal["softmax", "sigmoid"]
 """What makes probabilities of a network's logits."""
-
-Method: TypeAlias = Callable[..., Attribution]
-"""`method(apply, params, image, target, *, key=None, **options) -> Attribution` for one image."""

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import safetensors.numpy
 from commands import Run, run_here, run_process
 
-from dmbp_jax import pretrained
+from dmbp_jax import Attribution, pretrained
 from dmbp_jax.data import example_photo
 
 BIRD, DOG = "n01514668_cock.JPEG", "n02113023_Pembroke.JPEG"
@@ -34,8 +35,7 @@ def lines(text: str) -> list[str]:
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as file:
-        return dict(file)
+    return safetensors.numpy.load_file(path)
 
 
 def truncate(source: Path, destination: Path) -> None:
@@ -48,18 +48,18 @@ def truncate(source: Path, destination: Path) -> None:
 @pytest.fixture(scope="module")
 def example(tmp_path_factory) -> Run:
     folder = tmp_path_factory.mktemp("example")
-    return run_process(folder, "explain", "--example", "-o", "cat.png", "--save", "cat.npz")
+    return run_process(folder, "explain", "--example", "-o", "cat.png", "--save", "cat.safetensors")
 
 
 @pytest.fixture(scope="module")
 def saved(example) -> dict[str, np.ndarray]:
-    return arrays(example.folder / "cat.npz")
+    return arrays(example.folder / "cat.safetensors")
 
 
 def test_example_succeeds_and_writes_what_was_asked_and_no_more(example):
     assert example.code == 0, example.err
-    assert sorted(everything_in(example.folder)) == ["cat.npz", "cat.png"]
-    assert re.findall(r"^wrote (.*)$", example.out, re.MULTILINE) == ["cat.png", "cat.npz"]
+    assert sorted(everything_in(example.folder)) == ["cat.png", "cat.safetensors"]
+    assert re.findall(r"^wrote (.*)$", example.out, re.MULTILINE) == ["cat.png", "cat.safetensors"]
 
 
 def test_output_lists_the_five_likeliest_classes(example, saved):
@@ -73,7 +73,7 @@ def test_output_lists_the_five_likeliest_classes(example, saved):
 
 
 def test_output_says_what_is_explained_and_how(example, saved):
-    assert f"explained: {SPEC.classes[saved['target']]}, preset fast\n" in example.out
+    assert f"explained: {SPEC.classes[int(saved['target'])]}, preset fast\n" in example.out
     assert "one backward pass by our own rule" in example.out
     assert "--preset paper" in example.out
 
@@ -81,10 +81,10 @@ def test_output_says_what_is_explained_and_how(example, saved):
 def test_printed_scores_are_those_saved_and_add_up(example, saved):
     (printed,) = SCORES.findall(example.out)
     names = ("total", "positive", "negative", "nuisance")
-    np.testing.assert_allclose([float(p) for p in printed], [saved[f"score_{n}"] for n in names], rtol=1e-3)
-    parts = saved["score_positive"] + saved["score_negative"] + saved["score_nuisance"]
-    np.testing.assert_allclose(parts, saved["score_total"], rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(saved["score_total"], saved["logits"][saved["target"]], rtol=1e-4)
+    np.testing.assert_allclose([float(p) for p in printed], [saved[f"scores.{n}"] for n in names], rtol=1e-3)
+    parts = saved["scores.positive"] + saved["scores.negative"] + saved["scores.nuisance"]
+    np.testing.assert_allclose(parts, saved["scores.total"], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(saved["scores.total"], saved["logits"][saved["target"]], rtol=1e-4)
 
 
 def test_progress_says_compiling_and_a_single_pass_has_no_steps(example):
@@ -104,9 +104,8 @@ def test_saved_arrays_are_coherent(saved):
     np.testing.assert_array_equal(saved["photo"], SPEC.preprocess.crop_photo(example_photo()))
     assert saved["values"].shape == (224, 224, 3)
     assert saved["finite"]
-    np.testing.assert_allclose(saved["heatmap"], saved["values"].sum(axis=-1), atol=1e-5)
     np.testing.assert_allclose(saved["values"], saved["positive"] + saved["negative"], atol=1e-5)
-    assert np.abs(saved["heatmap"]).max() > 0
+    assert np.abs(saved["values"]).max() > 0
 
 
 def test_saved_prediction_is_coherent(saved):
@@ -122,7 +121,7 @@ def test_saved_prediction_is_coherent(saved):
 @pytest.fixture(scope="module")
 def contrasted(tmp_path_factory) -> Run:
     folder = tmp_path_factory.mktemp("contrast")
-    arguments = ("--target", "Tiger_Cat", "--contrast", "281", "-o", "cat.pdf", "--save", "cat.NPZ")
+    arguments = ("--target", "Tiger_Cat", "--contrast", "281", "-o", "cat.pdf", "--save", "cat.SafeTensors")
     return run_process(folder, "explain", "--example", *arguments)
 
 
@@ -130,14 +129,14 @@ def test_contrast_explains_the_difference_of_two_logits(contrasted):
     assert contrasted.code == 0, contrasted.err
     assert lines(contrasted.err)[-1] == "compiling"
     assert "explained: tiger cat minus tabby, preset fast\n" in contrasted.out
-    saved = arrays(contrasted.folder / "cat.NPZ")
+    saved = arrays(contrasted.folder / "cat.SafeTensors")
     assert (saved["target"], saved["contrast"]) == (282, 281)
     difference = saved["logits"][282] - saved["logits"][281]
-    np.testing.assert_allclose(saved["score_total"], difference, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(saved["scores.total"], difference, rtol=1e-4, atol=1e-3)
 
 
 def test_ending_chooses_the_format_and_may_be_in_capitals(contrasted):
-    assert sorted(everything_in(contrasted.folder)) == ["cat.NPZ", "cat.pdf"]
+    assert sorted(everything_in(contrasted.folder)) == ["cat.SafeTensors", "cat.pdf"]
     assert (contrasted.folder / "cat.pdf").read_bytes().startswith(b"%PDF-")
 
 
@@ -177,17 +176,17 @@ def test_unreadable_photograph_is_named_at_the_end_with_exit_code_2(several):
 def test_the_others_are_explained_and_equal_stems_stay_apart(several):
     stems = ("bird é:cat:_dmbp", "cat-2_dmbp", "cat_dmbp")
     assert sorted(everything_in(several.folder / "figures")) == [f"{stem}.png" for stem in stems]
-    assert sorted(everything_in(several.folder / "numbers")) == [f"{stem}.npz" for stem in stems]
+    assert sorted(everything_in(several.folder / "numbers")) == [f"{stem}.safetensors" for stem in stems]
     for name, source in (
         ("bird é:cat:", "photos/bird é:cat:.jpg"),
         ("cat", "photos/cat.png"),
         ("cat-2", "other/cat.jpg"),
     ):
-        saved = arrays(several.folder / "numbers" / f"{name}_dmbp.npz")
+        saved = arrays(several.folder / "numbers" / f"{name}_dmbp.safetensors")
         crop = SPEC.preprocess.crop_photo(several.folder / source)
         np.testing.assert_array_equal(saved["photo"], crop)
         assert saved["target"] == saved["logits"].argmax()
-        for line in (source, f"wrote figures/{name}_dmbp.png", f"wrote numbers/{name}_dmbp.npz"):
+        for line in (source, f"wrote figures/{name}_dmbp.png", f"wrote numbers/{name}_dmbp.safetensors"):
             assert line.replace("é", r"\xe9") in several.out.splitlines()
 
 
@@ -204,9 +203,9 @@ def test_progress_counts_batches(several):
 
 
 def test_photograph_in_a_batch_is_explained_as_if_alone(several, saved):
-    batched = arrays(several.folder / "numbers" / "cat_dmbp.npz")
-    np.testing.assert_allclose(batched["score_positive"], saved["score_positive"], rtol=1e-3)
-    correlation = np.corrcoef(batched["heatmap"].ravel(), saved["heatmap"].ravel())[0, 1]
+    batched = arrays(several.folder / "numbers" / "cat_dmbp.safetensors")
+    np.testing.assert_allclose(batched["scores.positive"], saved["scores.positive"], rtol=1e-3)
+    correlation = np.corrcoef(*(one["values"].sum(axis=-1).ravel() for one in (batched, saved)))[0, 1]
     assert correlation > 0.999
 
 
@@ -274,15 +273,21 @@ CHOICES = {
 OUTPUTS = {
     "unknown ending": (["-o", "map.xyz"], ["map.xyz", ".png"]),
     "no ending": (["-o", "map"], ["cannot write map", ".png"]),
-    "numbers with unknown ending": (["--save", "map.npy"], ["map.npy", ".npz"]),
+    "numbers with unknown ending": (["--save", "map.npy"], ["map.npy", ".safetensors"]),
     "photograph itself": (["-o", "good.png"], ["good.png", "another name"]),
     "photograph by another path": (["-o", "nothing/../good.png"], ["good.png", "another name"]),
     "another of the photographs": (["good_dmbp.png"], ["good_dmbp.png", "another name"]),
     "several to one file": (["whole.jpg", "-o", "good.png"], ["several photographs", "good.png"]),
     "several to one new file": (["whole.jpg", "-o", "new.png"], ["several photographs", "new.png"]),
-    "several numbers to one file": (["whole.jpg", "--save", "new.npz"], ["several photographs", "new.npz"]),
+    "several numbers to one file": (
+        ["whole.jpg", "--save", "new.safetensors"],
+        ["several photographs", "new.safetensors"],
+    ),
     "below a file": (["-o", "text.jpg/map.png"], ["cannot write text.jpg/map.png"]),
-    "numbers below a file": (["--save", "text.jpg/map.npz"], ["cannot write text.jpg/map.npz"]),
+    "numbers below a file": (
+        ["--save", "text.jpg/map.safetensors"],
+        ["cannot write text.jpg/map.safetensors"],
+    ),
     "several below a file": (
         ["whole.jpg", "-o", "text.jpg/maps"],
         ["cannot write text.jpg/maps/good_dmbp.png"],
@@ -364,23 +369,22 @@ def test_interruption_ends_with_130(tmp_path, monkeypatch):
 
 
 def test_another_method_has_one_map_and_no_scores(tmp_path):
-    files = ("-o", "why.png", "--save", "why.npz")
+    files = ("-o", "why.png", "--save", "why.safetensors")
     run = run_here(tmp_path, "explain", "--example", "--method", "gradient_x_input", *files)
     assert run.code == 0, run.err
     assert "y+" not in run.out
     assert "preset" not in run.out
     with PIL.Image.open(tmp_path / "why.png") as figure:
         assert figure.width < 3 * 2.7 * 150
-    with np.load(tmp_path / "why.npz") as arrays:
-        assert arrays["values"].shape == (224, 224, 3)
-        assert "positive" not in arrays
+    a = Attribution.load(tmp_path / "why.safetensors")
+    assert a.values.shape == (224, 224, 3)
+    assert a.positive is None
 
 
 def test_an_ablation_is_a_method_of_the_command(tmp_path):
-    run = run_here(tmp_path, "explain", "--example", "--method", "dmbp_posneg", "--save", "why.npz")
+    run = run_here(tmp_path, "explain", "--example", "--method", "dmbp_posneg", "--save", "why.safetensors")
     assert run.code == 0, run.err
     assert SCORES.search(run.out)
     assert "step 10 of 10" in run.err
     assert "one backward pass" not in run.out
-    with np.load(tmp_path / "why.npz") as arrays:
-        assert arrays["score_positive"] > 0
+    assert Attribution.load(tmp_path / "why.safetensors").scores.positive > 0

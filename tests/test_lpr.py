@@ -10,9 +10,10 @@ from small import CLASSES, tiny_network
 from dmbp_jax import InputError
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.lpr import learn_rules, learned_saliency, lpr, lpr_loss, make_mask
-from dmbp_jax.ops import contrast, run_loop
+from dmbp_jax.ops import run_loop
 from dmbp_jax.rules import PLAIN, Plain, find_sites
 from dmbp_jax.rules.learned import Learned, learned_gate
+from dmbp_jax.targets import contrast
 
 OPTIONS = {"percentile": 90.0, "area_weight": 0.7, "total_variation_weight": 0.3}
 LEARNING = {"learning_rate": 0.1, "eps": 1e-8, "start": 3.0}

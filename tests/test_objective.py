@@ -9,8 +9,8 @@ from small import tiny_network
 from dmbp_jax.dmbp import masked_sites, objective
 from dmbp_jax.dmbp.objective import Branch, mask_gradient, split
 from dmbp_jax.ops import target_score
+from dmbp_jax.result import Scores
 from dmbp_jax.rules import Masked, find_sites, linearize, read, tap
-from dmbp_jax.typing import Scores
 
 TARGET = jnp.asarray(3)
 

@@ -7,7 +7,7 @@ import pytest
 from dmbp_jax.dmbp.config import DMBPConfig
 from dmbp_jax.dmbp.optimize import optimize
 from dmbp_jax.ops import run_loop
-from dmbp_jax.typing import Scores
+from dmbp_jax.result import Scores
 
 
 @pytest.mark.parametrize("eps", [1e-8, 0.5])

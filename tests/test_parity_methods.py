@@ -7,6 +7,8 @@ import pytest
 
 import dmbp_jax
 from dmbp_jax import pretrained
+from dmbp_jax.attribution import layer_activation, layer_gradient_x_activation, noise_tunnel
+from dmbp_jax.methods import METHODS
 
 pytestmark = pytest.mark.parity
 
@@ -136,6 +138,54 @@ def test_pair_gives_the_same_smoothgrad_for_the_same_noise(network, monkeypatch)
         IMAGE, gradients_for_pair(reference), stdev_spread=0.15, nsamples=6, magnitude=False
     )
     close(ours(model, "smoothgrad", key=key, n_samples=6), expected)
+
+
+@pytest.mark.parametrize("statistic", ["smoothgrad", "smoothgrad_sq", "vargrad"])
+@pytest.mark.parametrize(
+    ("method", "captum_name"), [("gradient_x_input", "InputXGradient"), ("guided_backprop", "GuidedBackprop")]
+)
+@pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU:UserWarning")
+def test_captum_gives_the_same_noise_tunnel_for_the_same_noise(
+    network, monkeypatch, method, captum_name, statistic
+):
+    import captum.attr
+    import torch
+
+    reference, model = network
+    key, samples, level = jax.random.key(3), 4, 0.1
+    with jax.enable_x64(True):
+        (own,) = jax.random.split(key, 1)
+        keys = [jax.random.fold_in(own, i) for i in range(samples)]
+        noise = torch.cat(
+            [to_torch(np.asarray(jax.random.normal(k, IMAGE.shape, jnp.float64))) for k in keys]
+        )
+    drawn = []
+    monkeypatch.setattr(torch, "normal", lambda mean, deviation: drawn.append(1) or deviation * noise)
+    expected = captum.attr.NoiseTunnel(getattr(captum.attr, captum_name)(reference)).attribute(
+        to_torch(IMAGE).requires_grad_(True),
+        nt_type=statistic,
+        nt_samples=samples,
+        stdevs=level * float(IMAGE.max() - IMAGE.min()),
+        target=TARGET,
+    )
+    assert drawn == [1]
+    noisy = noise_tunnel(METHODS[method], n_samples=samples, noise_level=level, statistic=statistic)
+    close(ours(model, noisy, key=key), from_torch(expected))
+
+
+def test_captum_gives_the_same_activation_and_gradient_of_a_layer(network):
+    import captum.attr
+
+    reference, model = network
+    site = LAST_RELU[model.spec.architecture]
+    layer = dict(reference.named_modules())[site]
+    expected = captum.attr.LayerActivation(reference, layer).attribute(to_torch(IMAGE))
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), model.params)
+        actual = layer_activation(model.apply, params, jnp.asarray(IMAGE)[None], site)
+    close(np.asarray(actual[0]), from_torch(expected))
+    product = captum.attr.LayerGradientXActivation(reference, layer).attribute(to_torch(IMAGE), target=TARGET)
+    close(ours(model, layer_gradient_x_activation, site=site), from_torch(product))
 
 
 def test_fullgrad_equals_the_definition_in_pytorch(network):

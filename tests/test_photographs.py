@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 from small import CLASSES, tiny_network
 
+from dmbp_jax import Attribution
 from dmbp_jax.bench.compile_time import count_compile_time
 from dmbp_jax.cli.photographs import Photograph, explain_photographs
 from dmbp_jax.cli.results import write_arrays, write_figure
@@ -68,10 +69,10 @@ def test_all_methods_explain_and_are_drawn_in_order_with_progress(model, tmp_pat
     write_figure(explained[0], model.spec, tmp_path / "all.png")
     with PIL.Image.open(tmp_path / "all.png") as figure:
         assert figure.size[0] > 1000
-    write_arrays(explained[0], tmp_path / "all.npz")
-    with np.load(tmp_path / "all.npz") as arrays:
-        for name in METHODS:
-            np.testing.assert_array_equal(arrays[f"{name}/heatmap"], explained[0].attributions[name].heatmap)
+    write_arrays(explained[0], tmp_path / "all.safetensors")
+    for name in METHODS:
+        loaded = Attribution.load(tmp_path / "all.safetensors", name)
+        jax.tree.map(np.testing.assert_array_equal, loaded, explained[0].attributions[name])
 
 
 @pytest.mark.parametrize(("batch_size", "shapes"), [("auto", 4), (2, 2)])

@@ -8,7 +8,8 @@ from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError, check_choice, check_is_image
 from dmbp_jax.ops import Loop, gaussian_blur, iterative
 from dmbp_jax.ops.blur import Padding
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
+from dmbp_jax.result import Attribution
+from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 
 @iterative

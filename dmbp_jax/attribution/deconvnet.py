@@ -2,8 +2,9 @@
 
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.result import attribution
+from dmbp_jax.result import Attribution
 from dmbp_jax.rules.deconvnet import DECONVNET
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
+from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 
 def deconvnet(

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from dmbp_jax.attribution.baseline import Baseline, make_baseline
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.ops import target_score
+from dmbp_jax.result import Attribution
 from dmbp_jax.rules.rescale import RESCALE
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
+from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 
 def deeplift(

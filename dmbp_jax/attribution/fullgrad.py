@@ -10,8 +10,9 @@ from jaxtyping import Array, Float
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError, check_is_image
 from dmbp_jax.ops import min_max, upsample
+from dmbp_jax.result import Attribution
 from dmbp_jax.rules import biases_at, find_sites, tap
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target, is_traced
+from dmbp_jax.typing import Apply, Image, Key, Params, Target, is_traced
 
 
 class FullGradients(NamedTuple):

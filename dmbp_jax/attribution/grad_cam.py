@@ -5,12 +5,14 @@ import jax
 from jaxtyping import Array, Float
 
 from dmbp_jax.attribution.gradient import target_gradient
+from dmbp_jax.attribution.layer import tap_layer
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import check_is_image
 from dmbp_jax.ops import upsample
-from dmbp_jax.rules import choose_map, find_sites, tap
+from dmbp_jax.result import Attribution
+from dmbp_jax.rules import choose_map, find_sites
 from dmbp_jax.rules.guided import GUIDED
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
+from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 
 def grad_cam(
@@ -55,7 +57,7 @@ def _cam(
 ) -> Float[Array, "h w 1"]:
     check_is_image(image.shape, "grad_cam")
     at = choose_map(find_sites(apply, params, image), site)
-    tapped = tap(apply, params, image, target, [at])
-    weights = tapped.gradients[at.name].mean(axis=(0, 1), keepdims=True)
-    cam = jax.nn.relu((weights * tapped.activations[at.name]).sum(axis=-1, keepdims=True))
+    layer = tap_layer(apply, params, image, target, at)
+    weights = layer.gradient.mean(axis=(0, 1), keepdims=True)
+    cam = jax.nn.relu((weights * layer.activation).sum(axis=-1, keepdims=True))
     return upsample(cam, (image.shape[0], image.shape[1]))

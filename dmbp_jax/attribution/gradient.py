@@ -5,8 +5,9 @@ import jax
 
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.ops import target_score
+from dmbp_jax.result import Attribution
 from dmbp_jax.rules import PLAIN
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Rule, Target
+from dmbp_jax.typing import Apply, Image, Key, Params, Rule, Target
 
 
 def target_gradient(apply: Apply, params: Params, image: Image, target: Target, rule: Rule = PLAIN) -> Image:

@@ -9,7 +9,8 @@ from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError
 from dmbp_jax.ops import Loop, iterative, target_score
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
+from dmbp_jax.result import Attribution
+from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 
 @iterative

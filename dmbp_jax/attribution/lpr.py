@@ -19,9 +19,10 @@ from dmbp_jax.attribution.baseline import Baseline, make_baseline
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.checks import InputError, check_choice, check_is_image
 from dmbp_jax.ops import Loop, full_along, iterative, target_score
+from dmbp_jax.result import Attribution
 from dmbp_jax.rules import ACTIVATIONS, PLAIN, find_sites
 from dmbp_jax.rules.learned import Learned
-from dmbp_jax.typing import Apply, Attribution, Image, Key, OutputActivation, Params, Target
+from dmbp_jax.typing import Apply, Image, Key, OutputActivation, Params, Target
 
 Thetas = dict[str, Float[Array, "..."]]
 Reduction = Literal["max", "mean"]

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.ops import iterative, loop_of, target_score
-from dmbp_jax.typing import Apply, Image, Key, Method, Params, Target
+from dmbp_jax.result import Method
+from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 
 def meta_saliency(method: Method, *, epsilon: float = 1e-4, sign: int = 1) -> Method:

@@ -32,8 +32,9 @@ from jaxtyping import Array, Float
 from dmbp_jax.attribution.combine import combine_maps
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import check_choice, check_is_image
+from dmbp_jax.result import Attribution
 from dmbp_jax.rules import ACTIVATIONS, Site, choose_map, find_sites, tap
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
+from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 LAYERS = ("bias", "scaling", "conv1x1", "conv3x3")
 AGGREGATIONS = ("norm", "sum", "positive_norm", "max")

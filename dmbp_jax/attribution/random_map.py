@@ -4,7 +4,8 @@ import jax
 
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError, check_is_image
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
+from dmbp_jax.result import Attribution
+from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 
 def random_map(

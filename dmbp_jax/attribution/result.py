@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dmbp_jax.typing import Attribution
+from dmbp_jax.result import Attribution
 
 
 def attribution(values: Float[Array, "..."], **fields: Any) -> Attribution:

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Int
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError, check_choice, check_is_image
 from dmbp_jax.ops import Loop, full_along, iterative, target_score
-from dmbp_jax.typing import Apply, Attribution, Image, Key, OutputActivation, Params, Target
+from dmbp_jax.result import Attribution
+from dmbp_jax.typing import Apply, Image, Key, OutputActivation, Params, Target
 
 
 @iterative

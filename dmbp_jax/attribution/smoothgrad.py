@@ -1,14 +1,13 @@
 """SmoothGrad: Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017."""
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Int
+import functools
 
-from dmbp_jax.attribution.gradient import target_gradient
+from dmbp_jax.attribution.gradient import gradient
+from dmbp_jax.attribution.noise_tunnel import noisy_loop
 from dmbp_jax.attribution.result import attribution
-from dmbp_jax.checks import InputError
 from dmbp_jax.ops import Loop, iterative
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Target
+from dmbp_jax.result import Attribution
+from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 
 @iterative
@@ -25,30 +24,32 @@ def smoothgrad(
 ) -> Loop:
     """The mean gradient at `n_samples` noisy copies of the image.
 
-    The noise is normal, its standard deviation `noise_level` times the image's own range, `max - min`.
+    `noise_tunnel(gradient)`. The noise is normal, its standard deviation `noise_level` times the image's own
+    range, `max - min`.
     `multiply_by_inputs` gives the product with the image, which the DMBP paper evaluates. PAIR's `saliency`
     squares the gradients before the mean unless told otherwise; here they keep their sign.
 
-    Raises `InputError` without a `key`, and for `n_samples < 1`.
+    Raises `InputError` without a `key`, for `n_samples < 1`, and for a `noise_level` below 0.
 
+    >>> import jax, jax.numpy as jnp
     >>> linear = lambda params, x, rule=None: x.reshape(len(x), -1) @ params["w"]
     >>> params, image = {"w": jnp.ones((12, 5))}, jnp.ones((2, 2, 3))
     >>> a = smoothgrad(linear, params, image, jnp.asarray(0), key=jax.random.key(0))
     >>> a.values.shape
     (2, 2, 3)
     """
-    if key is None:
-        raise InputError("smoothgrad draws noise: give key=jax.random.key(0)")
-    if n_samples < 1:
-        raise InputError(f"n_samples must be at least 1, got {n_samples}")
-    deviation = noise_level * (image.max() - image.min())
+    loop = noisy_loop(
+        functools.partial(gradient, apply, params, target=target),
+        image,
+        key=key,
+        n_samples=n_samples,
+        noise_level=noise_level,
+        statistic="smoothgrad",
+        name="smoothgrad",
+    )
 
-    def add(total: Image, number: Int[Array, ""]) -> Image:
-        noise = jax.random.normal(jax.random.fold_in(key, number), image.shape, image.dtype)
-        return total + target_gradient(apply, params, image + deviation * noise, target)
+    def times_image(mean: Attribution) -> Attribution:
+        a = attribution(mean.values * image)
+        return a._replace(finite=a.finite & mean.finite)
 
-    def finish(total: Image) -> Attribution:
-        mean = total / n_samples
-        return attribution(mean * image if multiply_by_inputs else mean)
-
-    return Loop(n_samples, jnp.zeros_like(image), add, finish)
+    return loop.then(times_image) if multiply_by_inputs else loop

@@ -11,7 +11,8 @@ from dmbp_jax.batching.chunk_size import ProgramBytes, fitting_chunk, free_bytes
 from dmbp_jax.batching.chunks import Inputs, chunk_shapes
 from dmbp_jax.batching.slices import Slices, slice_loops
 from dmbp_jax.ops import Loop, loop_of
-from dmbp_jax.typing import Apply, Attribution, Method, OnStep, Params
+from dmbp_jax.result import Attribution, Method
+from dmbp_jax.typing import Apply, OnStep, Params
 
 KEPT = 32
 """So many networks, methods and options keep what was compiled for them, and with it the network; then the
@@ -147,7 +148,7 @@ def forget_programs() -> None:
 
 
 def _flag(result: Attribution, target: jax.Array, classes: int) -> Attribution:
-    if target.ndim:
+    if not jax.numpy.issubdtype(target.dtype, jax.numpy.integer):
         return result
     # The gradient of a class that does not exist is zero, which is finite and no explanation.
     return result._replace(finite=result.finite & (target >= 0) & (target < classes))

@@ -10,7 +10,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dmbp_jax.batching.explicit import automatic_mesh
 from dmbp_jax.progress import bar
-from dmbp_jax.typing import Attribution, OnStep
+from dmbp_jax.result import Attribution
+from dmbp_jax.typing import OnStep
 
 T = TypeVar("T")
 

@@ -29,30 +29,32 @@ def automatic(tree: T) -> T:
     return jax.tree.map(put, tree)
 
 
-def in_automatic_context() -> contextlib.AbstractContextManager[Any]:
+def on_automatic_axes(function: Callable[..., T], images: Any, *others: Any) -> T:
+    """`function(images, *others)`, with the compiler free on all axes.
+
+    Traced on explicit axes, the results are divided as the images are.
+    """
+    meshes = (_explicit_mesh(leaf) for leaf in jax.tree.leaves((images, others)) if not is_concrete(leaf))
+    traced_on = next((mesh for mesh in meshes if mesh is not None), None)
+    if traced_on is None:
+        with _automatic_context():
+            return function(images, *others)
+    spec = getattr(getattr(jax.typeof(images), "sharding", None), "spec", None)
+    result: T = jax.sharding.auto_axes(
+        function,
+        axes=tuple(traced_on.explicit_axes),
+        out_sharding=NamedSharding(traced_on, PartitionSpec(spec[0] if spec else None)),
+    )(images, *jax.tree.map(jax.numpy.asarray, others))
+    return result
+
+
+def _automatic_context() -> contextlib.AbstractContextManager[Any]:
     """A block outside `jit` in which the axes that `jax.set_mesh` made explicit are automatic."""
     # While something is traced, only the abstract one is known, and none can be set.
     if AxisType.Explicit in jax.sharding.get_abstract_mesh().axis_types:
         with contextlib.suppress(ValueError):
             return jax.set_mesh(automatic_mesh(jax.sharding.get_mesh()))
     return contextlib.nullcontext()
-
-
-def traced_explicitly(tree: Any) -> Any:
-    """The mesh on whose explicit axes an array of `tree` is being traced; None if there is no such array."""
-    meshes = (_explicit_mesh(leaf) for leaf in jax.tree.leaves(tree) if not is_concrete(leaf))
-    return next((mesh for mesh in meshes if mesh is not None), None)
-
-
-def along_automatic_axes(mesh: Any, function: Callable[..., T], images: Any, *others: Any) -> T:
-    """`function(images, *others)`, with `mesh` left to the compiler; the result lies as `images`."""
-    spec = jax.typeof(images).sharding.spec
-    divided = NamedSharding(mesh, PartitionSpec(spec[0] if spec else None))
-    axes = tuple(
-        name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind is AxisType.Explicit
-    )
-    result: T = jax.sharding.auto_axes(function, axes=axes, out_sharding=divided)(images, *others)
-    return result
 
 
 def _explicit_mesh(leaf: Any) -> Any:

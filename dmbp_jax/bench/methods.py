@@ -10,7 +10,8 @@ from dmbp_jax.bench.counts import NetworkCounts
 from dmbp_jax.bench.torch.network import TorchNetwork
 from dmbp_jax.explain import explain
 from dmbp_jax.ops import cast_floats
-from dmbp_jax.typing import Apply, Attribution, Params
+from dmbp_jax.result import Attribution
+from dmbp_jax.typing import Apply, Params
 
 
 class Timed(NamedTuple):

@@ -58,7 +58,7 @@ def explain(
     ] = None,
     save: Annotated[
         Path | None,
-        typer.Option(help="Also save the numbers: a .npz file; for several photographs a folder."),
+        typer.Option(help="Also save the numbers: a .safetensors file; for several photographs a folder."),
     ] = None,
     batch_size: BatchSize = "auto",
     seed: Annotated[int, typer.Option(help="Of the methods that draw at random.")] = 0,
@@ -71,7 +71,7 @@ def explain(
     if not paths:
         raise InputError("no photograph given; name one, or use --example")
     figures = _outputs(paths, output, ".png", FIGURE_SUFFIXES)
-    arrays = None if save is None else _outputs(paths, save, ".npz", frozenset({".npz"}))
+    arrays = None if save is None else _outputs(paths, save, ".safetensors", frozenset({".safetensors"}))
     loaded = pretrained.load_model(model, weights)
     index = None if target is None else loaded.spec.class_index(target)
     other = None if contrast is None else loaded.spec.class_index(contrast)

@@ -13,10 +13,11 @@ from dmbp_jax.batching.chunks import local_mesh
 from dmbp_jax.checks import InputError
 from dmbp_jax.explain import explain
 from dmbp_jax.methods import choose_method
-from dmbp_jax.ops import contrast
 from dmbp_jax.pretrained import Model
 from dmbp_jax.progress import StepProgress
-from dmbp_jax.typing import Attribution, Key
+from dmbp_jax.result import Attribution
+from dmbp_jax.targets import contrast
+from dmbp_jax.typing import Key
 
 
 class Photograph(NamedTuple):

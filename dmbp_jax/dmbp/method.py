@@ -16,8 +16,9 @@ from dmbp_jax.dmbp.optimize import optimize
 from dmbp_jax.dmbp.parts import keep_apart
 from dmbp_jax.dmbp.sweep import sweep
 from dmbp_jax.ops import Loop, cast_floats, full_along, iterative, target_score
+from dmbp_jax.result import Attribution, Scores
 from dmbp_jax.rules import Linearization, Masked, Tapped, read, record, tap
-from dmbp_jax.typing import Apply, Attribution, Image, Key, Params, Scores, Target
+from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 
 @iterative

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmbp_jax.dmbp.config import Objective
-from dmbp_jax.typing import Scores
+from dmbp_jax.result import Scores
 
 Thetas = dict[str, Float[Array, "..."]]
 Sites = dict[str, Float[Array, "..."]]

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from dmbp_jax.dmbp.config import DMBPConfig
 from dmbp_jax.ops import Loop, full_along
-from dmbp_jax.typing import Scores
+from dmbp_jax.result import Scores
 
 
 class _Carry(NamedTuple):

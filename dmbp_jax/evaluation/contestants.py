@@ -8,7 +8,8 @@ from dmbp_jax.attribution.random_map import random_map
 from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.dmbp import configure
 from dmbp_jax.methods import METHODS, VARIANTS, choose_method
-from dmbp_jax.typing import Method, OutputActivation
+from dmbp_jax.result import Method
+from dmbp_jax.typing import OutputActivation
 
 TABLE1 = ("gradient_x_input", "dmbp_positive", "dmbp_posneg", "dmbp")
 """The ablation of the objective; gradient times input is ND, no disentangling."""

@@ -15,7 +15,7 @@ from dmbp_jax.data import Dataset
 from dmbp_jax.evaluation.contestants import Contestant
 from dmbp_jax.evaluation.items import Item, Measure, Measurement, Setting
 from dmbp_jax.metrics.counter_evidence import SHARES
-from dmbp_jax.ops import contrast
+from dmbp_jax.targets import contrast
 from dmbp_jax.typing import Apply, Images, Params
 
 

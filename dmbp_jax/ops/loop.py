@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from dmbp_jax.ops.hoist import hoist
-from dmbp_jax.typing import Attribution
+from dmbp_jax.result import Attribution
 
 P = ParamSpec("P")
 

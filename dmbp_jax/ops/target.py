@@ -20,12 +20,3 @@ def target_score(logits: Float[Array, "k"], target: Target) -> Float[Array, ""]:
         in_range = (target >= 0) & (target < logits.shape[0])
         return jnp.where(in_range, logits[target], jnp.nan)
     return jnp.vdot(target.astype(logits.dtype), logits)
-
-
-def contrast(classes: int, target: int, other: int) -> Float[Array, "k"]:
-    """The weights of "`target` minus `other`" among `classes` classes.
-
-    >>> contrast(3, 2, 0).tolist()
-    [-1.0, 0.0, 1.0]
-    """
-    return jnp.zeros(classes).at[target].add(1.0).at[other].add(-1.0)

@@ -6,11 +6,9 @@ import re
 from pathlib import Path
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.data.atomic import atomic_path
+from dmbp_jax.data.tensors import read_tensors, write_tensors
 from dmbp_jax.pretrained.state_dict import StateDict
 
 ARCHITECTURE_KEY = "dmbp_jax.architecture"
@@ -42,24 +40,13 @@ def read_safetensors(path: Path) -> tuple[StateDict, str | None]:
 
     Raises `InputError` for a missing, truncated or foreign file.
     """
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise InputError(f"no such file: {path}") from None
-    except (safetensors.SafetensorError, OSError, TypeError, AttributeError) as error:
-        # AttributeError: a number format that NumPy does not have, such as float8.
-        raise InputError(f"{path} is damaged, truncated or not a safetensors file: {error}") from None
+    tensors, metadata = read_tensors(path)
     return {name: _to_float32(tensor) for name, tensor in tensors.items()}, metadata.get(ARCHITECTURE_KEY)
 
 
 def write_safetensors(path: Path, state: StateDict, architecture: str) -> None:
     """Write the tensors, in torchvision's names and layout, whole or not at all."""
-    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in state.items()}
-    metadata = {"format": "pt", ARCHITECTURE_KEY: architecture}
-    with atomic_path(path) as temporary:
-        safetensors.numpy.save_file(contiguous, temporary, metadata=metadata)
+    write_tensors(path, state, {"format": "pt", ARCHITECTURE_KEY: architecture})
 
 
 def read_checkpoint(path: Path) -> StateDict:

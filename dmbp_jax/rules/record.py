@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Inexact, Int, Shaped, UInt8
 
 from dmbp_jax import ops
@@ -144,10 +145,12 @@ def linearize(apply: Apply, params: Any, image: Image) -> tuple[Inexact[Array, "
     return recorded.logits, recorded.at
 
 
-def find_sites(apply: Apply, params: Any, image: Image | jax.ShapeDtypeStruct) -> tuple[Site, ...]:
+def find_sites(
+    apply: Apply, params: Any, image: Image | np.ndarray | jax.ShapeDtypeStruct
+) -> tuple[Site, ...]:
     """Every site of a network, in the order of its forward pass; nothing is computed.
 
-    `image` may be a `jax.ShapeDtypeStruct`.
+    `image` may be a `jax.ShapeDtypeStruct`: its values are not looked at.
     """
     found: list[Site] = []
     jax.eval_shape(lambda params, x: found.extend(record(apply, params, x).sites), params, image)

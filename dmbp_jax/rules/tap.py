@@ -117,6 +117,13 @@ def _forward(
     return forward
 
 
+def choose_site(sites: Sequence[Site], name: str) -> Site:
+    """The site of that name; `InputError` names the known ones."""
+    known = {site.name: site for site in sites}
+    check_choice("site", name, known)
+    return known[name]
+
+
 def choose_map(sites: Sequence[Site], name: str | None = None) -> Site:
     """The site of that name, whose output must be a map, `(h, w, c)`; by default the last activation's.
 
@@ -127,8 +134,7 @@ def choose_map(sites: Sequence[Site], name: str | None = None) -> Site:
         if not maps:
             raise InputError("the network has no activation whose output is a map; name another site")
         return maps[-1]
-    known = {site.name: site for site in sites}
-    check_choice("site", name, known)
-    if len(known[name].shape) != 3:
-        raise InputError(f"site {name!r} has no map: its output has shape {known[name].shape}")
-    return known[name]
+    chosen = choose_site(sites, name)
+    if len(chosen.shape) != 3:
+        raise InputError(f"site {name!r} has no map: its output has shape {chosen.shape}")
+    return chosen

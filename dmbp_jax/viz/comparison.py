@@ -12,24 +12,25 @@ COLUMNS = 6
 
 
 def draw_comparison(
-    photo: UInt8[np.ndarray, "h w 3"],
+    photo: UInt8[np.ndarray, "h w 3"] | None,
     heatmaps: Mapping[str, Float[np.ndarray, "h w"]],
     *,
     title: str = "",
 ) -> matplotlib.figure.Figure:
-    """A grid of panels: the photograph, then each heat map under the name of its method.
+    """A grid of panels: the photograph if given, then each heat map under its name, such as its method's.
 
     Every map is blue, white and red on a symmetric scale of its own, clipped at a percentile, since methods
     differ in unit. A map without negative values is shown from its minimum.
     """
-    panels = [("photograph", photo)]
+    panels = [] if photo is None else [("photograph", photo)]
     for name, heatmap in heatmaps.items():
         panels.append((name.replace("_", " "), color_heatmap(from_minimum(heatmap))))
-    rows = -(-len(panels) // COLUMNS)
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
     figure = matplotlib.figure.Figure(
-        figsize=(1.9 * COLUMNS, 2.15 * rows + 0.4), dpi=110, layout="constrained"
+        figsize=(1.9 * columns, 2.15 * rows + 0.4), dpi=110, layout="constrained"
     )
-    grid = np.ravel(figure.subplots(rows, COLUMNS, squeeze=False))
+    grid = np.ravel(figure.subplots(rows, columns, squeeze=False))
     for axes in grid:
         axes.axis("off")
     for axes, (name, picture) in zip(grid, panels, strict=False):

@@ -1,6 +1,6 @@
 """A user's program, type-checked as such: a network, a rule and methods of one's own.
 
-Uses every public name of `dmbp_jax`, `.attribution`, `.dmbp`, `.ops`, `.rules` and `.tracing`.
+Uses every public name of `dmbp_jax`, `.attribution`, `.dmbp`, `.ops`, `.result`, `.rules` and `.tracing`.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dmbp_jax as dmbp
-from dmbp_jax import ops
+from dmbp_jax import ops, targets
 from dmbp_jax.attribution import (
     FullGradients,
     blur_integrated_gradients,
@@ -26,8 +26,12 @@ from dmbp_jax.attribution import (
     guided_backprop,
     guided_grad_cam,
     integrated_gradients,
+    layer_activation,
+    layer_gradient,
+    layer_gradient_x_activation,
     lpr,
     meta_saliency,
+    noise_tunnel,
     norm_grad,
     random_map,
     rise,
@@ -39,6 +43,7 @@ from dmbp_jax.dmbp import PRESETS, DMBPConfig, SweepConfig, configure, masked_si
 from dmbp_jax.dmbp import dmbp as dmbp_method
 from dmbp_jax.explain import explain
 from dmbp_jax.methods import METHODS
+from dmbp_jax.result import Attribution, Method, Scores
 from dmbp_jax.rules import (
     ACTIVATIONS,
     PLAIN,
@@ -50,6 +55,7 @@ from dmbp_jax.rules import (
     Tapped,
     biases_at,
     choose_map,
+    choose_site,
     find_sites,
     linearize,
     masked_gate,
@@ -60,18 +66,15 @@ from dmbp_jax.rules import (
 from dmbp_jax.tracing import Gated, GatedApply, gated
 from dmbp_jax.typing import (
     Apply,
-    Attribution,
     Image,
     Images,
     Key,
     Logits,
-    Method,
     OnStep,
     OutputActivation,
     Params,
     Role,
     Rule,
-    Scores,
     Target,
     Window,
 )
@@ -176,12 +179,14 @@ def explain_it(params: Params, images: Images) -> jax.Array:
 
     mine: Method = halved_gradient
     weights: jax.Array = dmbp.contrast(3, 0, 2)[None].repeat(2, axis=0)
-    for method in (mine, mean_of_noisy, meta_saliency(mine), METHODS["gradient"], "grad_cam"):
+    for method in (mine, mean_of_noisy, meta_saliency(mine), noise_tunnel(mine, n_samples=2), "grad_cam"):
         other = explain(network, params, images, weights, method, key=jax.random.key(1), batch_size=1)
         maps = maps + jnp.asarray(other.heatmap)
     loop = ops.loop_of(mean_of_noisy)
     assert loop is not None
     looped: Attribution = ops.run_loop(loop(network, params, images[0], jnp.asarray(0)))
+    several: Attribution = dmbp.explain_classes(network, params, images, [0, 1], "gradient")
+    assert several.take(0).heatmap.shape == (2, 8, 8)
     alone: Attribution = dmbp_method(network, params, images[0], jnp.asarray(0), preset="fast")
     return maps + jnp.asarray(looped.heatmap)[None] + jnp.asarray(alone.heatmap)[None]
 
@@ -201,6 +206,13 @@ def look_inside(params: Params, image: Image, target: Target) -> dict[str, tuple
     assert bool(jnp.allclose(score, ops.target_score(logits, target)))
     tapped = tap(network, params, image, target, [choose_map(sites)])
     site: Site = choose_map(sites, "relu")
+    assert choose_site(sites, "relu") == site
+    output: jax.Array = layer_activation(network, params, image[None], site.name)
+    slope, product = (
+        method(network, params, image, target, site=site.name).values
+        for method in (layer_gradient, layer_gradient_x_activation)
+    )
+    assert bool(jnp.allclose(slope * output[0], product, atol=1e-5))
     assert site.kind in ACTIVATIONS
     sizes: jax.Array = virtual_identity(tapped.activations[site.name], tapped.gradients[site.name])
     biases: dict[str, jax.Array] = biases_at(network, params, image)
@@ -249,7 +261,7 @@ def use_operations(image: Image) -> jax.Array:
     blurred = ops.gaussian_blur(image, 1.0, max_sigma=2.0) + ops.folded_gaussian_blur(image, size=3)
     half = ops.cast_floats({"image": blurred}, jnp.bfloat16)
     assert_type(half, dict[str, jax.Array])
-    weights: jax.Array = ops.contrast(3, 0, 1)
+    weights: jax.Array = targets.contrast(3, 0, 1)
     assert half["image"].dtype == jnp.bfloat16
     return ops.upsample(ops.min_max(pooled[0]), (8, 8)) + ops.target_score(jnp.arange(3.0), weights)
 
@@ -260,12 +272,18 @@ def explain_any_network() -> tuple[int, ...]:
     def mlp(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
         return jnp.maximum(x @ params["first"], 0) @ params["second"]
 
-    wrapped: Gated = gated((mlp, {"first": jnp.ones((7, 4)), "second": jnp.ones((4, 3))}))
+    wrapped: Gated = gated(
+        (mlp, {"first": jnp.ones((7, 4)), "second": jnp.ones((4, 3))}), output=targets.flatten
+    )
     apply, params = dmbp.gated((mlp, wrapped.params))
     known: Callable[..., jax.Array] = wrapped.apply
     assert isinstance(known, GatedApply)
     a = dmbp.explain(apply, params, np.ones((2, 7), np.float32), [0, 2], preset="fast")
-    shape: tuple[int, ...] = a.values.shape
+    assert targets.element((3,), -1) == 2
+    both: jax.Array = targets.total([0, 2], classes=3) - targets.contrast(3, 0, 2)
+    here: jax.Array = targets.region(np.ones((1, 3), np.bool_), 0, classes=1, reduction="sum")
+    b = dmbp.explain(apply, params, np.ones((2, 7), np.float32), jnp.stack([both, here]), "gradient")
+    shape: tuple[int, ...] = (a.values + b.values).shape
     return shape
 
 
@@ -277,6 +295,7 @@ def list_all_methods() -> int:
     options = dmbp.list_methods()
     names = [method for method in options if dmbp.METHODS[method] in functions]
     assert {*options} == {*names, "dmbp"}
+    assert dmbp.METHODS["gradient"] is METHODS["gradient"]
     assert options["lpr"]["n_steps"] > 0
     assert random_map.__name__ not in dmbp.METHODS
     return len(options)

@@ -102,10 +102,14 @@ from dmbp_jax.pretrained import (
     read_manifest,
 )
 from dmbp_jax.viz import (
+    Row,
+    Style,
     blend,
     color_heatmap,
     draw_comparison,
     draw_explanation,
+    draw_explanations,
+    smooth_heatmap,
     symmetric_limit,
     thumbnail_map,
     thumbnail_photo,
@@ -265,6 +269,14 @@ def draw(read: LoadedSample, heatmap: npt.NDArray[np.floating], folder: Path) ->
     limit: float = symmetric_limit(heatmap)
     figure: matplotlib.figure.Figure = draw_explanation(read.rgb, heatmap, {"part": heatmap}, title="cat")
     figure.savefig(folder / "explanation.png")
+    soft = Style(percentile=99.0, alpha=0.7, cmap="RdBu_r", smooth=2.0)
+    two: list[Row] = [Row(read.rgb, heatmap), Row(None, smooth_heatmap(heatmap, 2.0), title="smooth")]
+    draw_explanations(two, style=soft).savefig(folder / "two.png")
+    a = dmbp.Attribution(values=jnp.asarray(heatmap)[..., None], finite=jnp.asarray(True))
+    a.save(folder / "a.safetensors", photo=read.rgb, target=281)
+    same: dmbp.Attribution = dmbp.Attribution.load(folder / "a.safetensors")
+    again: matplotlib.figure.Figure = same.plot(read.rgb, titles="cat", smooth=2.0)
+    again.savefig(folder / "again.png")
     draw_comparison(read.rgb, {"gradient": heatmap}).savefig(folder / "comparison.png")
     PIL.Image.fromarray(blend(read.rgb, heatmap, limit)).save(folder / "overlay.png")
     PIL.Image.fromarray(color_heatmap(heatmap)).save(folder / "map.png")
@@ -309,7 +321,7 @@ def main() -> None:
             print(metric, value)
         assert examine(model, read[1], maps[1], photographs)["mass"] == 1
         assert forget(model) == ["classifier.1"]
-        assert len(draw(read[1], maps[1], Path(name))) == 6
+        assert len(draw(read[1], maps[1], Path(name))) == 8
 
 
 if __name__ == "__main__":
