@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from dmbp_jax.bench.case import SHORT, Case
-from dmbp_jax.bench.compile_time import count_compile_time
+from dmbp_jax.compile_time import count_compile_time
 from dmbp_jax.bench.counts import count_network
 from dmbp_jax.bench.device import matrix_product, peak_bytes
 from dmbp_jax.bench.methods import run_ours, run_torch

@@ -40,6 +40,10 @@ class Item(NamedTuple):
     """Whether the image is two photographs side by side, of the classes in `labels`."""
     first: bool
     """Whether it is the first item of its image, on which metrics of whole images are measured."""
+    alone: bool = True
+    """Whether it is the only item of its image."""
+    mask: np.ndarray | None = None
+    """Where the target is, bool `(h, w)` in pixels of the image; None where nobody has drawn it."""
 
 
 class Setting(NamedTuple):
@@ -63,13 +67,24 @@ class Setting(NamedTuple):
 
         What is drawn depends on the first item's name: other batches draw anew, the same items draw the same.
         """
+        return self.explain(contestant, np.stack([item.image for item in items]), targets, items[0].name, params)
+
+    def explain(
+        self,
+        contestant: Contestant,
+        images: Float[np.ndarray, "n h w c"],
+        targets: Sequence[int] | Float[np.ndarray, "n k"],
+        name: str,
+        params: Params | None = None,
+    ) -> Float[np.ndarray, "n h w"]:
+        """The maps of any images; what is drawn depends on `name`."""
         attribution = explain(
             self.model.apply,
-            self.replicated if params is self.model.params else params,
-            np.stack([item.image for item in items]),
+            self.replicated if params is None or params is self.model.params else params,
+            images,
             targets if isinstance(targets, np.ndarray) else np.asarray(targets, np.int32),
             contestant.method,
-            key=jax.random.fold_in(self.key, zlib.crc32(items[0].name.encode("utf-8", "surrogateescape"))),
+            key=jax.random.fold_in(self.key, zlib.crc32(name.encode("utf-8", "surrogateescape"))),
             batch_size=self.batch_size,
             mesh=self.mesh,
             progress=False,

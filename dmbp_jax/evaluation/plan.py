@@ -5,23 +5,37 @@ import functools
 import hashlib
 import importlib.metadata
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dmbp_jax.batching.chunk_size import most_at_once
 from dmbp_jax.batching.chunks import local_mesh, replicate
 from dmbp_jax.checks import InputError, check_choice
-from dmbp_jax.data import Dataset, Problem, Sample, input_shape, open_dataset, take
+from dmbp_jax.data import (
+    Dataset,
+    LoadedSample,
+    Problem,
+    Sample,
+    input_shape,
+    open_dataset,
+    read_sample,
+    take,
+)
 from dmbp_jax.dmbp import PRESETS
 from dmbp_jax.evaluation.contestants import Contestant, choose_contestants
 from dmbp_jax.evaluation.items import Setting, label_indices
-from dmbp_jax.evaluation.measures import MEASURES, check_metrics
+from dmbp_jax.evaluation.metric import Metric
+from dmbp_jax.evaluation.own_metric import MetricFunction
 from dmbp_jax.evaluation.recognized import choose_recognized
+from dmbp_jax.evaluation.registry import check_metrics, choose_metrics
 from dmbp_jax.pretrained import Model, ModelSpec, load_model
+from dmbp_jax.pretrained.spec import Unprepared
+from dmbp_jax.typing import Method
 
 TARGETS = ("truth", "predicted")
 
@@ -33,19 +47,20 @@ class Evaluation:
     Raises `InputError` for a value outside its range.
     """
 
-    data: str
-    """`imagenet:PATH`, `voc2007:PATH`, `voc2012:PATH`, `folder:PATH`, or `grid:` or `pairs:` before any of
-    them; pairs are of photographs that the network gets right."""
+    data: str | Dataset
+    """`imagenet:PATH`, `voc2007:PATH`, `voc2012:PATH`, `folder:PATH`, a kind of `register_dataset`, or `grid:` or
+    `pairs:` before any of the package's; pairs are of photographs that the network gets right. Or a dataset."""
     split: str | None = None
     """VOC's list of images in `ImageSets/Main`, by default `val`."""
-    model: str = "squeezenet1_1"
+    model: str | Model = "squeezenet1_1"
+    """A name as `load_model` takes it, or a network."""
     weights: str | None = None
     """A tag of the manifest or a `.safetensors` file; None takes the first entry of the manifest."""
-    methods: tuple[str, ...] = ("table2",)
-    """Names in `contestants.KNOWN` and `contestants.GROUPS`."""
-    metrics: tuple[str, ...] | None = None
-    """Names in `measures.MEASURES`; None takes those of the paper that the dataset allows: `im`, and `cim`
-    where images have several classes."""
+    methods: tuple[str | Method, ...] = ("table2",)
+    """Names in `contestants.known_methods`, `all`, names in `contestants.GROUPS`, `maps:FOLDER`, functions."""
+    metrics: tuple[str | MetricFunction, ...] | None = None
+    """Names in `registry.METRICS`, functions; None takes those of the paper that the dataset allows: `im`, and
+    `cim` where images have several classes."""
     preset: str = "fast"
     """`"paper"`: 200 steps of DMBP, RISE's own number of masks, and five random images of each class of
     ImageNet. `"fast"`: a quick look."""
@@ -66,13 +81,15 @@ class Evaluation:
     grid: int = 2
     """Composites have `grid * grid` cells."""
     gallery: int = 32
-    """So many images, a random subset, keep their maps for the report."""
+    """So many images, a random subset, keep small pictures of their maps for the report."""
+    keep_maps: bool = False
+    """Keep every map, in half precision, so that a metric that is added later explains nothing anew; all metrics
+    measure the maps as they are kept."""
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, PRESETS)
         check_choice("target", self.target, TARGETS)
-        for metric in self.metrics or ():
-            check_choice("metric", metric, MEASURES)
+        choose_metrics(self.metrics or ())
         for name, least in (("limit", 1), ("per_class", 1), ("batch_size", 1), ("grid", 2), ("gallery", 0)):
             value = getattr(self, name)
             if value not in (None, "auto") and value < least:
@@ -84,16 +101,24 @@ class Plan(NamedTuple):
 
     model: Model
     contestants: tuple[Contestant, ...]
-    metrics: tuple[str, ...]
+    metrics: tuple[Metric, ...]
     chunks: tuple[tuple[Sample, ...], ...]
     problems: tuple[Problem, ...]
+    arrays: Mapping[str, LoadedSample]
+    """The samples that are in memory already, by name."""
     gallery: frozenset[str]
     target: str
+    keep_maps: bool
     setting: Setting
     config: dict[str, Any]
     """What determines the rows: a run is continued only with the same."""
     about: dict[str, Any]
-    """For the record: versions, the machine, where the data lay, the names of the classes."""
+    """For the record: versions, the machine, where the data lay, the names of classes and methods."""
+
+    def read(self, sample: Sample) -> LoadedSample:
+        """What the network sees of a sample; raises `InputError` as `read_sample` does."""
+        loaded = self.arrays.get(sample.name)
+        return read_sample(sample, self.model.spec.preprocess) if loaded is None else loaded
 
     def span(self, number: int) -> str:
         """Which images are in a chunk, for people."""
@@ -111,17 +136,10 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
     not know, a metric that the dataset does not allow.
     """
     # Only once, and not before the dataset is known to be there: its weights may have to be fetched.
-    load = functools.cache(lambda: load_model(evaluation.model, evaluation.weights))
-    dataset = open_dataset(
-        evaluation.data,
-        split=evaluation.split,
-        seed=evaluation.seed,
-        grid=evaluation.grid,
-        choose=lambda photographs: choose_recognized(
-            photographs, load(), limit=evaluation.limit, seed=evaluation.seed
-        ),
-    )
-    model = load()
+    given = evaluation.model
+    load = functools.cache(lambda: given if isinstance(given, Model) else load_model(given, evaluation.weights))
+    dataset = evaluation.data if isinstance(evaluation.data, Dataset) else _open(evaluation, evaluation.data, load)
+    model = _with_classes(load(), dataset)
     contestants = choose_contestants(
         evaluation.methods,
         preset=evaluation.preset,
@@ -136,8 +154,9 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
     for sample in dataset.samples:
         label_indices(sample, model.spec)
     several = any(len(sample.labels) > 1 for sample in dataset.samples)
-    metrics = tuple(dict.fromkeys(evaluation.metrics or (("im", "cim") if several else ("im",))))
-    check_metrics(metrics, dataset)
+    metrics = choose_metrics(evaluation.metrics or (("im", "cim") if several else ("im",)))
+    check_metrics(metrics, dataset, maps_only=[one.name for one in contestants if one.maps])
+    _check_maps(contestants, dataset, model.spec, evaluation.target)
     gallery = (
         take(dataset, limit=evaluation.gallery, seed=evaluation.seed).samples if evaluation.gallery else ()
     )
@@ -147,28 +166,29 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
         together = together or most_at_once(jax.local_devices()[0]) * jax.local_device_count()
         evaluation = dataclasses.replace(evaluation, batch_size=together)
     chunks = _chunks(dataset, model.spec, evaluation)
+    options = {field.name: getattr(evaluation, field.name) for field in dataclasses.fields(evaluation)}
     config = {
-        **dataclasses.asdict(evaluation),
+        # Metrics may be added to a run; the same samples may be named by another path.
+        **{name: value for name, value in options.items() if name not in ("data", "metrics")},
         "dataset": dataset.kind,
         "samples": len(dataset.samples),
         # In their chunks: a photograph whose size cannot be told any more belongs to another one.
         "samples_sha256": _fingerprint(
-            repr([[sample._replace(paths=()) for sample in chunk] for chunk in chunks]).encode()
+            repr([[sample._replace(paths=()) for sample in chunk] for chunk in chunks]).encode(),
+            *_array_bytes(dataset),
         ),
         "chunks": len(chunks),
+        "model": model.spec.architecture,
         "weights": model.spec.tag,
-        "weights_sha256": _fingerprint(
-            *(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(model.params))
-        ),
+        "weights_sha256": _fingerprint(*map(_bytes, jax.tree.leaves(model.params))),
         "methods": {one.name: one.describe() for one in contestants},
-        "metrics": list(metrics),
         "per_class": per_class,
         **_makers(),
     }
-    # Recorded, not compared: the same samples may be named by another path.
     about = {
-        "data": config.pop("data"),
+        "data": evaluation.data if isinstance(evaluation.data, str) else "images in memory",
         "classes": _class_names(dataset, model.spec, evaluation.target),
+        "titles": {one.name: one.title for one in contestants},
         **_versions(),
     }
     return Plan(
@@ -177,19 +197,79 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
         metrics,
         chunks,
         dataset.problems,
+        dataset.arrays or {},
         frozenset(sample.name for sample in gallery),
         evaluation.target,
+        evaluation.keep_maps,
         Setting(model, jax.random.key(evaluation.seed), at_once, mesh, replicate(model.params, mesh)),
         config,
         about,
     )
 
 
+def _open(evaluation: Evaluation, data: str, load: Callable[[], Model]) -> Dataset:
+    return open_dataset(
+        data,
+        split=evaluation.split,
+        seed=evaluation.seed,
+        grid=evaluation.grid,
+        choose=lambda photographs: choose_recognized(
+            photographs, _with_classes(load(), photographs), limit=evaluation.limit, seed=evaluation.seed
+        ),
+    )
+
+
+def _with_classes(model: Model, dataset: Dataset) -> Model:
+    """A network that says nothing of its classes has as many as it has logits.
+
+    Raises `InputError` for photographs that nobody has said how to prepare.
+    """
+    preprocess = model.spec.preprocess
+    if dataset.arrays is None and isinstance(preprocess, Unprepared):
+        preprocess.cut(dataset.samples[0].paths[0])
+    if model.spec.classes:
+        return model
+    if dataset.arrays is not None:
+        shape = dataset.arrays[dataset.samples[0].name].image.shape
+    else:
+        sizes = (input_shape(sample, preprocess) for sample in dataset.samples)
+        shape = (*next((size for size in sizes if size is not None), (224, 224)), 3)
+    logits = jax.eval_shape(jax.jit(model.apply), model.params, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+    names = tuple(f"class {number}" for number in range(logits.shape[-1]))
+    return model._replace(spec=dataclasses.replace(model.spec, classes=names))
+
+
+def _check_maps(
+    contestants: Sequence[Contestant], dataset: Dataset, spec: ModelSpec, target: str
+) -> None:
+    """Raise `InputError` for a map that is not in its folder, before any other is measured."""
+    for one in contestants:
+        for sample in dataset.samples if one.maps is not None else ():
+            targets = label_indices(sample, spec) if target == "truth" else (None,)
+            for index in targets:
+                one.maps.find(sample.name, index, alone=len(targets) == 1)
+
+
+def _array_bytes(dataset: Dataset) -> Iterator[bytes]:
+    for sample in dataset.samples if dataset.arrays is not None else ():
+        loaded = dataset.arrays[sample.name]
+        yield _bytes(loaded.image)
+        yield b"" if loaded.masks is None else _bytes(loaded.masks)
+
+
+def _bytes(array: Any) -> bytes:
+    if isinstance(array, jax.Array) and jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    return np.asarray(array).tobytes()
+
+
 def _chunks(dataset: Dataset, spec: ModelSpec, evaluation: Evaluation) -> tuple[tuple[Sample, ...], ...]:
     """Samples of one input size together, so that each size is compiled once and batches are full."""
     groups: dict[tuple[int, int] | None, list[Sample]] = {}
     for sample in dataset.samples:
-        groups.setdefault(input_shape(sample, spec.preprocess), []).append(sample)
+        loaded = None if dataset.arrays is None else dataset.arrays[sample.name]
+        shape = input_shape(sample, spec.preprocess) if loaded is None else loaded.size
+        groups.setdefault(shape, []).append(sample)
     return tuple(chunk for group in groups.values() for chunk in _cut(group, evaluation))
 
 

@@ -8,22 +8,39 @@ from jaxtyping import Array, Float
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import Preprocess
+from dmbp_jax.data.preprocess import Cut, Photo
 from dmbp_jax.typing import OutputActivation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Unprepared(Preprocess):
+    """The preprocessing of a network that takes arrays, of which nobody has said how they are made."""
+
+    def cut(self, photo: Photo) -> Cut:
+        """There is none; raises `InputError`."""
+        raise InputError(
+            "nobody has said how photographs are prepared for this network: give preprocess="
+            "dmbp_jax.data.Preprocess(...), in a Model with its ModelSpec, or arrays that are normalised already"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """Facts about one set of weights."""
+    """Facts about one set of weights; of a network of one's own only the first matter."""
 
     architecture: str
-    tag: str
-    classes: tuple[str, ...]
-    preprocess: Preprocess
-    input_size: int
+    """The network's name."""
+    classes: tuple[str, ...] = ()
+    """Their names; of a network of one's own an evaluation counts them, if there are none."""
+    preprocess: Preprocess = Unprepared()
+    """From a photograph to the network's input."""
+    output: OutputActivation = "softmax"
+    """What makes probabilities of its logits."""
+    tag: str = "own"
+    input_size: int | None = None
     """Side in pixels of the images that the network was trained on."""
-    output: OutputActivation
-    licence: str
-    source: str
+    licence: str = "unknown"
+    source: str = "own"
     wnids: tuple[str, ...] = ()
     """The WordNet ids of the classes, where they have any."""
 
