@@ -47,32 +47,34 @@ def evaluate(
     progress: bool = True,
     processes: "Processes | None" = None,
 ) -> "Evaluated":
-    """Measure how good the maps of several methods are; a run in a folder that was stopped goes on where it was.
+    """Measure how good the maps of several methods are; a run in a folder that was stopped goes on.
 
     Args:
-        network: a `Model` of `load_model`, a name as `load_model` takes it, or `(apply, params)`, such as `gated`
-            gives of any JAX network.
-        samples: `(images, targets)`, images `(n, h, w, c)` normalised as the network takes them, a class index for
-            each or several; or an `dmbp_jax.data.ArraySample` for each image, which may have a name, boxes, a
-            mask; or photographs as the command names them, such as `"folder:PATH"`, a kind of
+        network: a `Model` of `load_model`, a name as `load_model` takes it, or `(apply, params)`, such as
+            `gated` gives of any JAX network.
+        samples: `(images, targets)`, images `(n, h, w, c)` normalised as the network takes them, a class
+            index for each or several; or an `dmbp_jax.data.ArraySample` for each image, which may have a
+            name, boxes, a mask; or photographs as the command names them, such as `"folder:PATH"`, a kind of
             `register_dataset`, or a `dmbp_jax.data.Dataset`.
-        methods: names (`METHODS`, `"table1"`, `"table2"`, `"table3"`, `"all"`, `"random"`), functions with the
-            methods' signature, and `"maps:FOLDER"`: maps `(h, w)` that somebody else has made, `NAME.npy` for each
-            sample, or `NAME.TARGET.npy` for each of several targets.
+        methods: names (`METHODS`, `"table1"`, `"table2"`, `"table3"`, `"all"`, `"random"`), functions with
+            the methods' signature, and `"maps:FOLDER"`: maps `(h, w)` that somebody else has made, `NAME.npy`
+            for each sample, or `NAME.TARGET.npy` for each of several targets.
         metrics: names (`"im"`, `"deletion"`, ...), and functions `metric(predict, image, heatmap, target) ->
-            float`; see `register_metric` for more. None: `"im"`, and `"cim"` where images have several classes.
-        folder: of the run: killed at any moment, the same call goes on where it was, with the rows of an undisturbed
-            run; with more metrics than before, it measures those. None: in memory, and nothing is left behind.
-        keep_maps: keep every map in the folder, half precision, about 60 KB for 224 x 224 pixels; then a metric that
-            is added later explains nothing anew. Metrics measure the maps as they are kept.
+            float`; see `register_metric` for more. None: `"im"`, and `"cim"` where images have several
+            classes.
+        folder: of the run: killed at any moment, the same call goes on where it was, with the rows of an
+            undisturbed run; with more metrics than before, it measures those. None: in memory, and nothing is
+            left behind.
+        keep_maps: keep every map in the folder, half precision, about 60 KB for 224 x 224 pixels; then a
+            metric that is added later explains nothing anew. Metrics measure the maps as they are kept.
         name: of a network that is `(apply, params)`, for the report.
         classes: the names of its classes; by default "class 0" and so on.
         output: what makes probabilities of its logits, `"softmax"` (the default) or `"sigmoid"`.
         preprocess: from photographs to its inputs, where samples are photographs.
         weights: of a name, as `load_model` takes them.
         split: VOC's list of images, by default `"val"`.
-        preset: `"fast"`: a quick look. `"paper"`: 200 steps of DMBP, RISE's own number of masks, five random images of
-            each class of ImageNet.
+        preset: `"fast"`: a quick look. `"paper"`: 200 steps of DMBP, RISE's own number of masks, five random
+            images of each class of ImageNet.
         steps: DMBP's steps in place of the 200 of preset `"paper"`.
         target: what is explained: `"truth"`, each true class in turn, or `"predicted"`, the most likely one.
         limit: evaluate a random subset of so many images.
@@ -88,9 +90,9 @@ def evaluate(
         An `Evaluated`: rows, a summary, a pandas frame, the report.
 
     Raises:
-        InputError: whatever cannot be done, before the work begins: an unknown name, a label that the network does not
-            know, a metric that needs what the samples have not, maps that are missing, a folder with a run of another
-            configuration; a photograph that has become unreadable since the run began.
+        InputError: whatever cannot be done, before the work begins: an unknown name, a label that the network
+            does not know, a metric that needs what the samples have not, maps that are missing, a folder with
+            a run of another configuration; a photograph that has become unreadable since the run began.
 
     >>> import jax.numpy as jnp
     >>> import dmbp_jax
@@ -98,8 +100,8 @@ def evaluate(
     >>> images = jnp.linspace(-1, 1, 4 * 8 * 8 * 3).reshape(4, 8, 8, 3)
     >>> def share(predict, image, heatmap, target):
     ...     return float((heatmap > 0).mean())
-    >>> methods = ["gradient_x_input", "dmbp"]
-    >>> run = evaluate((apply, params), (images, [0, 1, 2, 0]), methods=methods, metrics=[share], progress=False)
+    >>> chosen = {"methods": ["gradient_x_input", "dmbp"], "metrics": [share]}
+    >>> run = evaluate((apply, params), (images, [0, 1, 2, 0]), **chosen, progress=False)
     >>> run.rows()[0][:5], round(run.summary()["share", "dmbp"].mean, 3)
     (('0', 0, 'gradient_x_input', 'share', 0.0), 0.5)
     """
@@ -162,7 +164,7 @@ class Evaluated:
         self._store = store
 
     def rows(self) -> list[Row]:
-        """Every measurement: image, target, method, metric, value, seconds, and a curve where there is one."""
+        """Every measurement, with its curve where there is one."""
         with self._open() as store:
             return list(store.rows())
 
@@ -172,12 +174,15 @@ class Evaluated:
             return store.problems()
 
     def summary(self) -> dict[Key, Summary]:
-        """By metric and method: the mean, its 95 % interval over images, how many values, seconds per target."""
+        """By metric and method: the mean, its 95 % interval over images, counts, seconds per target."""
         with self._open() as store:
             return summarize(collect(store.rows(), titles_of(store)))
 
     def frame(self) -> Any:
-        """The rows as a `pandas.DataFrame`, without curves; raises `InputError` where pandas is not installed."""
+        """The rows as a `pandas.DataFrame`, without curves.
+
+        Raises `InputError` where pandas is not installed.
+        """
         try:
             import pandas
         except ImportError:
@@ -188,8 +193,8 @@ class Evaluated:
     def write_report(self, path: str | Path | None = None) -> Path:
         """Write the page with tables, curves and a gallery, and return where it is.
 
-        `path` None writes `report.html` into the run's folder. Raises `InputError` where there is none, or the
-        page cannot be written.
+        `path` None writes `report.html` into the run's folder. Raises `InputError` where there is none, or
+        the page cannot be written.
         """
         from dmbp_jax.report.write import NAME, write_page
 

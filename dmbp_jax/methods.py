@@ -55,8 +55,8 @@ VARIANTS: dict[str, tuple[Method, dict[str, Any]]] = {
     "dmbp_posneg": (dmbp, {"objective": "posneg"}),
     "random": (random_map, {}),
 }
-"""What the commands and an evaluation know beside `METHODS`: methods with options under names of their own, as
-the ablations of Table 1, and the map that knows nothing."""
+"""What the commands and an evaluation know beside `METHODS`: methods with options under names of their own,
+as the ablations of Table 1, and the map that knows nothing."""
 
 TITLES: dict[str, str] = {
     "dmbp": "DMBP",
@@ -113,7 +113,7 @@ def _options(method: Method) -> dict[str, Any]:
 def register_method(
     method: Method, *, name: str | None = None, title: str | None = None, **options: Any
 ) -> Method:
-    """Make a method of one's own known by name: to `explain`, to an evaluation, to the commands and the report.
+    """Make a method of one's own known by name: to `explain`, evaluations, the commands and the report.
 
     Args:
         method: `method(apply, params, image, target, *, key=None, **options) -> Attribution` for one image.
@@ -155,7 +155,9 @@ def name_of(function: Any) -> str:
     """
     name = getattr(function, "__name__", "")
     if not str(name).isidentifier():
-        raise InputError(f"{function!r} has no name to be shown by: write a function with def, or register it")
+        raise InputError(
+            f"{function!r} has no name to be shown by: write a function with def, or register it"
+        )
     return str(name)
 
 

@@ -194,10 +194,10 @@ def test_the_reference_has_every_public_name_and_no_other():
 
 
 def test_all_metrics_and_presets_are_spoken_of():
-    from dmbp_jax.evaluation.measures import MEASURES
+    from dmbp_jax.evaluation.registry import METRICS
 
     headings = " ".join(re.findall(r"^### (.*)$", TEXT["evaluation"], flags=re.MULTILINE))
-    for name in MEASURES:
+    for name in METRICS:
         assert f"`{name}`" in headings, name
     for preset in dmbp_jax.PRESETS:
         assert f"## Preset `{preset}`" in TEXT["how_dmbp_works"]

@@ -29,7 +29,8 @@ class ArraySample(NamedTuple):
 
 
 Arrays: TypeAlias = tuple[Any, Any] | Iterable[Any]
-"""`(images, targets)`, `(n, h, w, c)` and one target or several for each; or an `ArraySample` for each image."""
+"""`(images, targets)`, `(n, h, w, c)` and one target or several for each; or an `ArraySample` for each
+image."""
 
 
 def from_arrays(samples: Arrays, *, kind: str = "arrays") -> Dataset:
@@ -66,8 +67,8 @@ def _one_by_one(samples: Arrays) -> Iterable[ArraySample]:
         for one in samples:
             if not isinstance(one, ArraySample):
                 raise InputError(
-                    f"a sample is {type(one).__name__}: give dmbp_jax.data.ArraySample(image, targets, ...) for "
-                    "each image, or the pair (images, targets)"
+                    f"a sample is {type(one).__name__}: give dmbp_jax.data.ArraySample(image, targets, ...) "
+                    "for each image, or the pair (images, targets)"
                 )
             yield one
         return
@@ -104,8 +105,8 @@ def _load(name: str, one: ArraySample, labels: int) -> LoadedSample:
     rgb = _shown(image) if one.rgb is None else np.asarray(one.rgb)
     if rgb.shape != (height, width, 3) or rgb.dtype != np.uint8:
         raise InputError(
-            f"the rgb of sample {name!r} must be uint8 {(height, width, 3)}, as its image is, got {rgb.shape} "
-            f"of {rgb.dtype}"
+            f"the rgb of sample {name!r} must be uint8 {(height, width, 3)}, as its image is, got "
+            f"{rgb.shape} of {rgb.dtype}"
         )
     masks = None
     if one.mask is not None:
@@ -126,4 +127,4 @@ def _shown(image: Float[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
     """An image for people: its first three channels, or its one in grey, from the least to the greatest."""
     channels = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, axis=-1)
     least, most = float(channels.min()), float(channels.max())
-    return np.uint8(255 * (channels - least) / max(most - least, 1e-12))
+    return (255 * (channels - least) / max(most - least, 1e-12)).astype(np.uint8)

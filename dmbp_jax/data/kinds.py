@@ -27,9 +27,9 @@ def register_dataset(reader: Reader, *, name: str | None = None) -> Reader:
     """Make a kind of data known: `NAME:PATH` in `dmbp_jax.evaluate`, and as `--data` of the command.
 
     Args:
-        reader: `reader(path) -> Dataset` of photographs, none of which it reads; or `-> (images, targets)`, or
-            `-> [ArraySample(...), ...]`, as `from_arrays` takes them. `path` is what follows the colon, as it
-            is written.
+        reader: `reader(path) -> Dataset` of photographs, none of which it reads; or `-> (images, targets)`,
+            or `-> [ArraySample(...), ...]`, as `from_arrays` takes them. `path` is what follows the colon, as
+            it is written.
         name: of the kind, by default the function's; lower case.
 
     Returns:

@@ -1,4 +1,5 @@
-"""What an evaluation compares: methods with the options under which the paper ran them, one's own, and maps."""
+"""What an evaluation compares: methods with the options under which the paper ran them, one's own, and
+maps."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -37,7 +38,6 @@ MAPS = "maps:"
 # Section 4 of the paper: "every gradient method's map is gradient times input". Guided Grad-CAM, a product
 # already, stays as its authors define it.
 _TIMES_INPUT = ("smoothgrad", "guided_backprop", "deconvnet")
-
 
 
 class Contestant(NamedTuple):
@@ -80,8 +80,8 @@ def choose_contestants(
     architecture: str,
     output: OutputActivation,
 ) -> tuple[Contestant, ...]:
-    """The contestants of those names and functions, each once; `table1`, `table2`, `table3` and `all` stand for
-    several, `maps:FOLDER` for maps that somebody else has made.
+    """The contestants of those names and functions, each once; `table1`, `table2`, `table3` and `all` stand
+    for several, `maps:FOLDER` for maps that somebody else has made.
 
     `steps` is DMBP's number of steps in place of the preset's. Raises `InputError` for an unknown name, two
     methods of one name, and for steps of the preset `"fast"`, which takes none.
@@ -109,7 +109,9 @@ def choose_contestants(
             for name in known if given == "all" else GROUPS.get(given, (given,)):
                 add(_by_name(name, preset, steps, architecture, output))
     if not found:
-        raise InputError(f"no method given; name one or more of {', '.join([*GROUPS, 'all', *known_methods()])}")
+        raise InputError(
+            f"no method given; name one or more of {', '.join([*GROUPS, 'all', *known_methods()])}"
+        )
     return tuple(found.values())
 
 

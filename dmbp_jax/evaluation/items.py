@@ -67,7 +67,9 @@ class Setting(NamedTuple):
 
         What is drawn depends on the first item's name: other batches draw anew, the same items draw the same.
         """
-        return self.explain(contestant, np.stack([item.image for item in items]), targets, items[0].name, params)
+        return self.explain(
+            contestant, np.stack([item.image for item in items]), targets, items[0].name, params
+        )
 
     def explain(
         self,
@@ -78,6 +80,8 @@ class Setting(NamedTuple):
         params: Params | None = None,
     ) -> Float[np.ndarray, "n h w"]:
         """The maps of any images; what is drawn depends on `name`."""
+        # A metric that would explain maps from a folder is refused before the work begins.
+        assert contestant.method is not None
         attribution = explain(
             self.model.apply,
             self.replicated if params is None or params is self.model.params else params,

@@ -18,7 +18,8 @@ class KeptMap(NamedTuple):
     height: int
     width: int
     scale: float
-    """The map's greatest magnitude, by which `values` are divided: half precision ends at 65504 and at 6e-8."""
+    """The map's greatest magnitude, by which `values` are divided: half precision ends at 65504 and at
+    6e-8."""
     values: bytes
     """Float16, compressed by zlib; what was not finite is NaN."""
 
@@ -40,6 +41,6 @@ def keep_map(
     finite = np.where(np.isfinite(heatmap), heatmap, np.float32(np.nan))
     scale = float(np.nanmax(np.abs(finite))) if not np.isnan(finite).all() else 0.0
     values = (finite / np.float32(scale or 1.0)).astype(np.float16)
-    return KeptMap(
-        image, target, method, seconds, *heatmap.shape, scale, zlib.compress(values.tobytes(), level=6)
-    )
+    height, width = heatmap.shape
+    packed = zlib.compress(values.tobytes(), level=6)
+    return KeptMap(image, target, method, seconds, height, width, scale, packed)

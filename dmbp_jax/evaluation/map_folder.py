@@ -1,4 +1,5 @@
-"""Maps that somebody else has made, in a folder of `.npy` files: measured as if a method had made them here."""
+"""Maps that somebody else has made, in a folder of `.npy` files: measured as if a method had made them
+here."""
 
 import hashlib
 from pathlib import Path
@@ -41,9 +42,7 @@ class MapFolder(NamedTuple):
         wanted = " or ".join(str(file) for file in choices)
         raise InputError(f"no map of {name}: there is no {wanted}")
 
-    def read(
-        self, name: str, target: int, size: tuple[int, int], *, alone: bool
-    ) -> Float[np.ndarray, "h w"]:
+    def read(self, name: str, target: int, size: tuple[int, int], *, alone: bool) -> Float[np.ndarray, "h w"]:
         """The map of a sample, float32; raises `InputError` for a file that is no map of that `size`."""
         file = self.find(name, target, alone=alone)
         try:

@@ -35,6 +35,7 @@ def _curve(
 
 def along_a_curve(name: str, metric: Callable[..., metrics.Curve]) -> Measure:
     """Insertion, complementary insertion and deletion."""
+
     def measure(
         setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
     ) -> Iterator[Measurement]:
@@ -140,7 +141,8 @@ def contrast(
     classes = len(setting.model.spec.classes)
     others = [next(label for label in item.labels if label != item.target) for item in items]
     weights = [
-        np.asarray(ops.contrast(classes, item.target, other)) for item, other in zip(items, others, strict=True)
+        np.asarray(ops.contrast(classes, item.target, other))
+        for item, other in zip(items, others, strict=True)
     ]
     for item, heatmap in zip(
         items, setting.heatmaps(contestant, items, np.stack(weights), setting.model.params), strict=True

@@ -71,8 +71,8 @@ def _extras(function: MetricFunction, name: str) -> tuple[tuple[str, ...], tuple
     for p in keywords:
         if p.name not in EXTRAS and p.default is p.empty:
             raise InputError(
-                f"the metric {name} asks for {p.name!r}: an evaluation fills in {', '.join(EXTRAS)}; give all "
-                "other options a default"
+                f"the metric {name} asks for {p.name!r}: an evaluation fills in {', '.join(EXTRAS)}; give "
+                "all other options a default"
             )
     wanted = [p for p in keywords if p.name in EXTRAS]
     return tuple(p.name for p in wanted), tuple(p.name for p in wanted if p.default is p.empty)
@@ -190,7 +190,8 @@ def _explainer(setting: Setting, contestant: Contestant, item: Item) -> Callable
 
 
 def boxes_in_image(item: Item) -> tuple[tuple[float, float, float, float], ...]:
-    """The boxes of the target, `(left, top, right, bottom)` in pixels of the network's image and cut to it."""
+    """The boxes of the target, `(left, top, right, bottom)` in pixels of the network's image and cut to
+    it."""
     height, width = item.image.shape[:2]
     left, top, right, bottom = item.region
     x, y = width / (right - left), height / (bottom - top)

@@ -48,8 +48,9 @@ class Evaluation:
     """
 
     data: str | Dataset
-    """`imagenet:PATH`, `voc2007:PATH`, `voc2012:PATH`, `folder:PATH`, a kind of `register_dataset`, or `grid:` or
-    `pairs:` before any of the package's; pairs are of photographs that the network gets right. Or a dataset."""
+    """`imagenet:PATH`, `voc2007:PATH`, `voc2012:PATH`, `folder:PATH`, a kind of `register_dataset`, or
+    `grid:` or `pairs:` before any of the package's; pairs are of photographs that the network gets right. Or
+    a dataset."""
     split: str | None = None
     """VOC's list of images in `ImageSets/Main`, by default `val`."""
     model: str | Model = "squeezenet1_1"
@@ -57,10 +58,11 @@ class Evaluation:
     weights: str | None = None
     """A tag of the manifest or a `.safetensors` file; None takes the first entry of the manifest."""
     methods: tuple[str | Method, ...] = ("table2",)
-    """Names in `contestants.known_methods`, `all`, names in `contestants.GROUPS`, `maps:FOLDER`, functions."""
+    """Names in `contestants.known_methods`, `all`, names in `contestants.GROUPS`, `maps:FOLDER`,
+    functions."""
     metrics: tuple[str | MetricFunction, ...] | None = None
-    """Names in `registry.METRICS`, functions; None takes those of the paper that the dataset allows: `im`, and
-    `cim` where images have several classes."""
+    """Names in `registry.METRICS`, functions; None takes those of the paper that the dataset allows: `im`,
+    and `cim` where images have several classes."""
     preset: str = "fast"
     """`"paper"`: 200 steps of DMBP, RISE's own number of masks, and five random images of each class of
     ImageNet. `"fast"`: a quick look."""
@@ -83,8 +85,8 @@ class Evaluation:
     gallery: int = 32
     """So many images, a random subset, keep small pictures of their maps for the report."""
     keep_maps: bool = False
-    """Keep every map, in half precision, so that a metric that is added later explains nothing anew; all metrics
-    measure the maps as they are kept."""
+    """Keep every map, in half precision, so that a metric that is added later explains nothing anew; all
+    metrics measure the maps as they are kept."""
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, PRESETS)
@@ -137,8 +139,12 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
     """
     # Only once, and not before the dataset is known to be there: its weights may have to be fetched.
     given = evaluation.model
-    load = functools.cache(lambda: given if isinstance(given, Model) else load_model(given, evaluation.weights))
-    dataset = evaluation.data if isinstance(evaluation.data, Dataset) else _open(evaluation, evaluation.data, load)
+    load = functools.cache(
+        lambda: given if isinstance(given, Model) else load_model(given, evaluation.weights)
+    )
+    dataset = (
+        evaluation.data if isinstance(evaluation.data, Dataset) else _open(evaluation, evaluation.data, load)
+    )
     model = _with_classes(load(), dataset)
     contestants = choose_contestants(
         evaluation.methods,
@@ -234,31 +240,35 @@ def _with_classes(model: Model, dataset: Dataset) -> Model:
     else:
         sizes = (input_shape(sample, preprocess) for sample in dataset.samples)
         shape = (*next((size for size in sizes if size is not None), (224, 224)), 3)
-    logits = jax.eval_shape(jax.jit(model.apply), model.params, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+    logits = jax.eval_shape(
+        jax.jit(model.apply), model.params, jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    )
     names = tuple(f"class {number}" for number in range(logits.shape[-1]))
     return model._replace(spec=dataclasses.replace(model.spec, classes=names))
 
 
-def _check_maps(
-    contestants: Sequence[Contestant], dataset: Dataset, spec: ModelSpec, target: str
-) -> None:
+def _check_maps(contestants: Sequence[Contestant], dataset: Dataset, spec: ModelSpec, target: str) -> None:
     """Raise `InputError` for a map that is not in its folder, before any other is measured."""
     for one in contestants:
-        for sample in dataset.samples if one.maps is not None else ():
+        if one.maps is None:
+            continue
+        for sample in dataset.samples:
             targets = label_indices(sample, spec) if target == "truth" else (None,)
             for index in targets:
                 one.maps.find(sample.name, index, alone=len(targets) == 1)
 
 
 def _array_bytes(dataset: Dataset) -> Iterator[bytes]:
-    for sample in dataset.samples if dataset.arrays is not None else ():
+    if dataset.arrays is None:
+        return
+    for sample in dataset.samples:
         loaded = dataset.arrays[sample.name]
         yield _bytes(loaded.image)
         yield b"" if loaded.masks is None else _bytes(loaded.masks)
 
 
 def _bytes(array: Any) -> bytes:
-    if isinstance(array, jax.Array) and jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+    if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
     return np.asarray(array).tobytes()
 

@@ -19,8 +19,8 @@ def _lacks_classes(dataset: Dataset) -> str | None:
     if any(len(sample.labels) > 1 for sample in dataset.samples):
         return None
     return (
-        "cim needs images with several classes, which this dataset has not: take voc2012:PATH, or composites, "
-        "grid:PATH or pairs:PATH"
+        "cim needs images with several classes, which this dataset has not: take voc2012:PATH, or "
+        "composites, grid:PATH or pairs:PATH"
     )
 
 
@@ -51,7 +51,8 @@ _PACKAGE = (
                 "Insertion (IM)",
                 "IM",
                 True,
-                "Pixels return to a blurred image, highest in the map first; area under the target's probability.",
+                "Pixels return to a blurred image, highest in the map first; area under the target's "
+                "probability.",
                 (_INSERTED, _PROBABILITY),
             ),
         },
@@ -64,7 +65,8 @@ _PACKAGE = (
                 "Complementary insertion (cIM)",
                 "cIM",
                 True,
-                "As insertion, lowest in the map first; area under the probability of the image's other classes.",
+                "As insertion, lowest in the map first; area under the probability of the image's other "
+                "classes.",
                 (_INSERTED, "Probability of the other classes"),
             ),
         },
@@ -137,8 +139,8 @@ _PACKAGE = (
                 "Counter-evidence",
                 "Counter",
                 True,
-                "The 2 % of the pixels that are lowest in the map, and below zero, are blurred; change of the "
-                "target's log-probability. Above zero: they did speak against it.",
+                "The 2 % of the pixels that are lowest in the map, and below zero, are blurred; change of "
+                "the target's log-probability. Above zero: they did speak against it.",
             ),
             "counter_evidence_logit": Shown(
                 "Counter-evidence, logit",
@@ -162,7 +164,8 @@ _PACKAGE = (
                 "Sanity check of magnitudes",
                 "Sanity, abs.",
                 False,
-                "As the sanity check, of the maps' magnitudes: whether a pixel matters, not for or against what.",
+                "As the sanity check, of the maps' magnitudes: whether a pixel matters, not for or against "
+                "what.",
             ),
         },
         explains=True,
@@ -175,7 +178,8 @@ _PACKAGE = (
                 "Cascading randomisation",
                 "Cascade",
                 False,
-                "Rank correlation of the map with those after more and more layers, from the last, are drawn anew.",
+                "Rank correlation of the map with those after more and more layers, from the last, are drawn "
+                "anew.",
                 (_DEPTH, _CORRELATION),
             ),
             "cascade_abs": Shown(
@@ -235,7 +239,8 @@ def register_metric(
             `labels`, all true classes; `boxes`, the target's, `(left, top, right, bottom)` in pixels of the
             image; `mask`, bool `(h, w)`, where the target is; `key`, a random key, of the item's own;
             `explain(images, targets=None) -> heatmaps`, the method that is measured, on other images. An item
-            without boxes or a mask is left out, unless the parameter has a default. Other options have defaults.
+            without boxes or a mask is left out, unless the parameter has a default. Other options have
+            defaults.
         name: by default the function's.
         title: for headings, and `short` for the heads of tables; by default the name.
         short: see `title`.
@@ -302,14 +307,14 @@ def _check_free(name: str) -> None:
 
 
 def check_metrics(chosen: Sequence[Metric], dataset: Dataset, *, maps_only: Sequence[str] = ()) -> None:
-    """Raise `InputError` for a metric that needs what no sample of the dataset has, or what no map has that was
-    read from a folder: `maps_only` are the names of those methods."""
+    """Raise `InputError` for a metric that needs what no sample of the dataset has, or what no map has that
+    was read from a folder: `maps_only` are the names of those methods."""
     for metric in chosen:
         problem = metric.lacks(dataset)
         if problem is not None:
             raise InputError(problem)
         if metric.explains and maps_only:
             raise InputError(
-                f"{metric.name} explains anew, which {maps_only[0]} cannot: measure the methods that can in a run "
-                "of their own"
+                f"{metric.name} explains anew, which {maps_only[0]} cannot: measure the methods that can in "
+                "a run of their own"
             )

@@ -1,9 +1,9 @@
 """An evaluation: every method on every image, every metric on every map, row by row into a store.
 
 The samples are cut into chunks once and for all. One method on one chunk is explained as a whole, measured by
-every metric that is missing, and stored together: after an interruption it is computed again with the same arrays
-in the same places, so that an interrupted run ends with the rows of an undisturbed one. Where maps are kept, a
-metric that is added later reads them.
+every metric that is missing, and stored together: after an interruption it is computed again with the same
+arrays in the same places, so that an interrupted run ends with the rows of an undisturbed one. Where maps are
+kept, a metric that is added later reads them.
 
 Several processes work in rounds: they meet, see what is left to do, and divide it among those that are alive.
 One round does, unless one of them dies: then the others do in the next what it has left.
@@ -41,7 +41,8 @@ def run_evaluation(
 ) -> Store | None:
     """Run an evaluation, or what is left of it, into `folder`; with others, if they are in `processes`.
 
-    Returns when every unit is done, whoever did it. Without a folder it runs in memory, and returns the store.
+    Returns when every unit is done, whoever did it. Without a folder it runs in memory, and returns the
+    store.
 
     Raises `InputError` as `make_plan` does, where `folder` holds a run of another configuration, where it
     cannot be written, and if another process has stopped with an error; what is finished by then is kept.
@@ -131,7 +132,7 @@ def run_chunks(
                 rows = _measure(plan, contestant, metrics, maps)
                 pictures = _pictures(plan, contestant, maps)
                 kept = [one.kept for one in maps if one.kept is not None] if plan.keep_maps else []
-                compiling = sum(one.compiling for one in maps)
+                compiling = sum((one.compiling for one in maps), 0.0)
                 store.add(number, contestant.name, rows, pictures, maps=kept, compiling=compiling)
                 progress.advance()
 

@@ -1,8 +1,9 @@
 """Where an evaluation keeps its rows: SQLite files, to which whole units of work are added, each at once.
 
-A unit is one metric of one method on one chunk of samples. Its rows, and the note that it is done, are added in
-one transaction, together with the other metrics that are measured of the same maps and with the maps, so a run that is killed at any moment finds on its return every unit either whole or absent.
-SQLite was chosen over Parquet parts since it gives exactly that, and is read everywhere.
+A unit is one metric of one method on one chunk of samples. Its rows, and the note that it is done, are added
+in one transaction, together with the other metrics that are measured of the same maps and with the maps, so a
+run that is killed at any moment finds on its return every unit either whole or absent. SQLite was chosen over
+Parquet parts since it gives exactly that, and is read everywhere.
 
 Every process of a run has a file of its own, and whoever reads sees them all as one; see `store_files`. A run
 in no folder has one database in memory.
@@ -117,7 +118,11 @@ class Store:
             connection.executemany(
                 "INSERT OR IGNORE INTO metrics VALUES (?, ?, ?)",
                 [
-                    (one.name, one.code, json.dumps({row: shown._asdict() for row, shown in one.shown.items()}))
+                    (
+                        one.name,
+                        one.code,
+                        json.dumps({row: shown._asdict() for row, shown in one.shown.items()}),
+                    )
                     for one in metrics
                 ],
             )
@@ -136,8 +141,8 @@ class Store:
         maps: Iterable[KeptMap] = (),
         compiling: float = 0.0,
     ) -> None:
-        """Add the units of these metrics whole, with what there is beside them; one that is there, since the same
-        command runs twice, stays as it is. `compiling` are the seconds that went into it."""
+        """Add the units of these metrics whole, with what there is beside them; one that is there, since the
+        same command runs twice, stays as it is. `compiling` are the seconds that went into it."""
         with self._transaction() as connection:
             for metric, measured in rows.items():
                 added = connection.execute(
@@ -200,13 +205,14 @@ class Store:
     def kept_map(self, image: str, target: int, method: str) -> KeptMap | None:
         """The map of that target by that method, if it was kept."""
         found = self._read(
-            "SELECT * FROM maps WHERE image = ? AND target = ? AND method = ?", (storable(image), target, method)
+            "SELECT * FROM maps WHERE image = ? AND target = ? AND method = ?",
+            (storable(image), target, method),
         )
         return next((KeptMap(*one) for one in found), None)
 
     def compiling(self) -> float:
         """The seconds that compiling has taken so far, in all processes together."""
-        return sum(seconds for (seconds,) in self._read("SELECT seconds FROM compiling"))
+        return sum((seconds for (seconds,) in self._read("SELECT seconds FROM compiling")), 0.0)
 
     def _read(self, query: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
         """What a query finds in all files of the run, also those that other processes have made meanwhile."""

@@ -36,8 +36,8 @@ def register_network(factory: Factory, *, name: str | None = None) -> Factory:
     """Make a network of one's own known to `load_model`, and so as `--model` to all commands.
 
     Args:
-        factory: `factory() -> Model`, or `-> (apply, params)` as `gated` gives; called when it is asked for. The
-            commands need a `Model`, whose `ModelSpec` knows how photographs are prepared.
+        factory: `factory() -> Model`, or `-> (apply, params)` as `gated` gives; called when it is asked for.
+            The commands need a `Model`, whose `ModelSpec` knows how photographs are prepared.
         name: by default the function's.
 
     Returns:

@@ -19,8 +19,9 @@ class Unprepared(Preprocess):
     def cut(self, photo: Photo) -> Cut:
         """There is none; raises `InputError`."""
         raise InputError(
-            "nobody has said how photographs are prepared for this network: give preprocess="
-            "dmbp_jax.data.Preprocess(...), in a Model with its ModelSpec, or arrays that are normalised already"
+            f"cannot prepare {photo} for this network, since nobody has said how: give "
+            "preprocess=dmbp_jax.data.Preprocess(...), of a Model in its ModelSpec, or arrays that "
+            "are normalised"
         )
 
 

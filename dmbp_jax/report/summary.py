@@ -73,8 +73,8 @@ class Comparison(NamedTuple):
     interval: Interval | None
     """95 %; None for fewer than two images."""
     better: float | None
-    """Share of the pairs where the method is better; the rest after `worse` are ties. None where nobody has said
-    which way is good."""
+    """Share of the pairs where the method is better; the rest after `worse` are ties. None where nobody has
+    said which way is good."""
     worse: float | None
     p: float | None
     """Wilcoxon's signed-rank test on the images' mean differences; None where there is nothing to rank."""
@@ -146,8 +146,8 @@ def compare(
 ) -> dict[Key, Comparison]:
     """Every series against the reference's of the same metric; those without a common pair are left out.
 
-    `titles` knows which way each metric is good; None takes what is registered. Raises `InputError` for a metric
-    that nobody has described.
+    `titles` knows which way each metric is good; None takes what is registered. Raises `InputError` for a
+    metric that nobody has described.
     """
     titles = titles or registered_titles()
     comparisons = {}

@@ -86,7 +86,8 @@ def overview_table(
     metrics = list(dict.fromkeys(metric for metric, _ in summaries))
     best = {
         metric: _best(
-            {m: s.mean for (k, m), s in summaries.items() if k == metric}, titles.metric(metric).higher_is_better
+            {m: s.mean for (k, m), s in summaries.items() if k == metric},
+            titles.metric(metric).higher_is_better,
         )
         for metric in metrics
     }
@@ -138,14 +139,14 @@ def metric_table(
         ]
         rows.append(row + (_compared(comparisons.get((metric, method))) if compared else []))
     group = f"Method minus {titles.method(reference)}, on common targets"
-    titles = ["Difference", INTERVAL, "Better", "Worse", "Wilcoxon\u00a0p"] if compared else []
+    heads = ["Difference", INTERVAL, "Better", "Worse", "Wilcoxon\u00a0p"] if compared else []
     return Table(
         name="metric" + metric.replace("_", ""),
         caption=f"{shown.title}, {shown.direction}. {shown.explanation}",
         columns=[
             Column("Method", numeric=False),
             *(Column(title) for title in ("Mean", INTERVAL, "Targets", "Images", "Undefined")),
-            *(Column(title, group) for title in titles),
+            *(Column(head, group) for head in heads),
         ],
         rows=rows,
         sortable=True,

@@ -42,7 +42,8 @@ def registered_titles() -> Titles:
 
 
 def titles_of(store: Store) -> Titles:
-    """Of a run: as they were when it was measured; the package's metrics in the package's order, others behind."""
+    """Of a run: as they were when it was measured; the package's metrics in the package's order, others
+    behind."""
     known = registered_titles()
     own = {row: one for metric in store.metrics().values() for row, one in metric.items()}
     return Titles({**known.metrics, **own}, {**known.methods, **store.about().get("titles", {})})

@@ -1,6 +1,7 @@
 """From a run's folder to its page: what `dmbp-jax report RUN/` does."""
 
 import importlib.metadata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import numpy as np
 
 from dmbp_jax.data.atomic import atomic_path
 from dmbp_jax.dmbp import DMBPConfig
-from dmbp_jax.evaluation.metric import Shown
 from dmbp_jax.evaluation.store import Picture, Store, Unit, open_store
 from dmbp_jax.report.page import Chart, DrawnCurve, Example, Report, Section, render_report
 from dmbp_jax.report.paper_tables import published_setup
@@ -78,7 +78,7 @@ def make_report(store: Store) -> Report:
     examples = _examples(measurements, pictures, about["classes"], methods, titles)
     return Report(
         title=f"Attribution methods compared on {config['model']}",
-        lead=_lead(config, about["data"], measurements, methods, [titles.metric(name) for name in metrics], titles),
+        lead=_lead(config, about["data"], measurements, methods, titles),
         notices=_notices(config, methods, list(store.metrics()), store.done()),
         problems=problems,
         methods={name: titles.method(name) for name in methods},
@@ -117,17 +117,17 @@ def _lead(
     data: str,
     measurements: Measurements,
     methods: Sequence[str],
-    metrics: Sequence[Shown],
     titles: Titles,
 ) -> str:
     if not measurements.pairs:
         return "There are no measurements yet."
     targets = "most likely classes" if config["target"] == "predicted" else "true classes"
+    metrics = [titles.metric(name).title for name in dict.fromkeys(name for name, _ in measurements.series)]
     return (
         f"{_count(len(methods), 'method')} explained {_count(_images(measurements), 'image')} of "
         f"{data} for {_count(_targets(measurements, titles), 'target')}, their {targets}, "
         f"as {config['model']} (weights {config['weights']}) classifies them. "
-        f"The maps are measured by {_listed([one.title[0].lower() + one.title[1:] for one in metrics])}. "
+        f"The maps are measured by {_listed([title[0].lower() + title[1:] for title in metrics])}. "
         f"The preset was {config['preset']}."
     )
 
@@ -136,12 +136,14 @@ def _notices(
     config: Mapping[str, Any], methods: Sequence[str], metrics: Sequence[str], done: set[Unit]
 ) -> list[str]:
     """Whether the run is unfinished."""
-    total = config["chunks"] * len(methods) * len(metrics)
-    if len(done) >= total:
+    total = config["chunks"] * len(methods)
+    measured = Counter((unit.chunk, unit.method) for unit in done if unit.metric in metrics)
+    complete = sum(count == len(metrics) for count in measured.values())
+    if complete >= total:
         return []
     return [
-        f"This run is not finished: {len(done):,} of {total:,} batches are done, counted for each method and "
-        "metric. The numbers below are of what is there."
+        f"This run is not finished: {complete:,} of {total:,} batches are done, counted for each method. "
+        "The numbers below are of what is there."
     ]
 
 
