@@ -18,7 +18,7 @@ from dmbp_jax.evaluation.contestants import Contestant
 from dmbp_jax.evaluation.items import Item, Measure, Measurement, Setting
 from dmbp_jax.evaluation.metric import Metric, Shown
 from dmbp_jax.methods import name_of
-from dmbp_jax.typing import Apply, Images, Params
+from dmbp_jax.typing import Apply, Params
 
 MetricFunction: TypeAlias = Callable[..., Any]
 """See `dmbp_jax.evaluation.registry.register_metric`."""
@@ -137,10 +137,10 @@ def _called(
     logits: bool,
     static: tuple[tuple[str, Any], ...],
 ) -> Any:
-    def predict(images: Images) -> Array:
+    def predict(images: Any) -> Array:
         return output(raw(images))
 
-    def raw(images: Images) -> Array:
+    def raw(images: Any) -> Array:
         return _logits(params, jnp.asarray(images), apply=apply)
 
     more = {"logits": raw} if logits else {}

@@ -1,5 +1,6 @@
 """`load_model`: a network, its parameters, and what is known about them; the package's, or one's own."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -102,6 +103,12 @@ def load_model(name: str, weights: str | Path | None = None) -> Model:
         if weights is not None:
             raise InputError(f"{name} brings its own weights: leave weights out")
         factory = REGISTERED[name] if name in REGISTERED else load_object(name)
+        try:
+            inspect.signature(factory).bind()
+        except TypeError:
+            raise InputError(
+                f"{name} is not a function that makes a network: it returns a Model, or (apply, params)"
+            ) from None
         return as_model(factory(), name.rpartition(":")[2])
     check_choice("model", name, [*ARCHITECTURES, *REGISTERED])
     architecture = get_architecture(name)
