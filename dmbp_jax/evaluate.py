@@ -29,7 +29,7 @@ def evaluate(
     metrics: Sequence[str | MetricFunction] | None = None,
     folder: str | Path | None = None,
     keep_maps: bool = False,
-    name: str = "network",
+    name: str = "your network",
     classes: Sequence[str] | None = None,
     output: OutputActivation | None = None,
     preprocess: Preprocess | None = None,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from registered import forgetting
 from small import CLASSES, tiny_network
 from tiny_evaluation import tiny_model
 
@@ -14,7 +15,6 @@ import dmbp_jax
 from dmbp_jax import metrics
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import ArraySample, Box
-from dmbp_jax.evaluation.registry import METRICS
 from dmbp_jax.pretrained import Model, ModelSpec
 
 SIZE, COUNT = 16, 6
@@ -172,13 +172,11 @@ def test_a_compiled_metric_gives_what_the_plain_one_gives(network, images, targe
     def compiled(predict, image, heatmap, target, *, key, labels):
         return drop(predict, image, heatmap, target, key=key, labels=labels)
 
-    dmbp_jax.register_metric(compiled, jit=True, curve=("step", "probability"))
-    try:
+    with forgetting():
+        dmbp_jax.register_metric(compiled, jit=True, curve=("step", "probability"))
         run = dmbp_jax.evaluate(
             network, (images, targets), methods=["gradient"], metrics=[drop, compiled], **QUIET
         )
-    finally:
-        del METRICS["compiled"]
     by_metric = {name: [row for row in run.rows() if row.metric == name] for name in ("drop", "compiled")}
     for one, other in zip(by_metric["drop"], by_metric["compiled"], strict=True):
         np.testing.assert_allclose(one.value, other.value, rtol=1e-4, atol=1e-6)
@@ -197,13 +195,9 @@ def test_an_undefined_value_has_no_number(network, images, targets):
 def test_a_model_in_memory_is_the_same_as_by_its_name(images, targets):
     model = tiny_model()
     options = {"methods": ["gradient_x_input", "rise"], "metrics": ["im"], **QUIET}
-    dmbp_jax.register_network(lambda: model, name="tiny_of_this_test")
-    try:
+    with forgetting():
+        dmbp_jax.register_network(lambda: model, name="tiny_of_this_test")
         by_name = dmbp_jax.evaluate("tiny_of_this_test", (images, targets), **options)
-    finally:
-        from dmbp_jax.pretrained.load import REGISTERED
-
-        del REGISTERED["tiny_of_this_test"]
     assert without_seconds(dmbp_jax.evaluate(model, (images, targets), **options)) == without_seconds(by_name)
     bare = dmbp_jax.evaluate(
         (model.apply, model.params), (images, targets), classes=model.spec.classes, **options
@@ -266,8 +260,10 @@ def test_the_summary_and_the_report_know_the_directions(network, images, targets
     def down(predict, image, heatmap, target):
         return float(np.abs(heatmap).max())
 
-    dmbp_jax.register_metric(down, title="Peak", short="Pk", higher_is_better=False, explanation="How high.")
-    try:
+    with forgetting():
+        dmbp_jax.register_metric(
+            down, title="Peak", short="Pk", higher_is_better=False, explanation="How high."
+        )
         run = dmbp_jax.evaluate(
             network,
             (images, targets),
@@ -276,8 +272,6 @@ def test_the_summary_and_the_report_know_the_directions(network, images, targets
             folder=tmp_path / "run",
             **QUIET,
         )
-    finally:
-        del METRICS["down"]
     # Written when nobody knows the metric any more.
     page = run.write_report().read_text("utf-8")
     assert "Peak, lower is better. How high." in page

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 from commands import run_here
 from datasets import make_folder
+from registered import forgetting
 
 import dmbp_jax
 from dmbp_jax import methods as methods_module
 from dmbp_jax.checks import InputError
-from dmbp_jax.data import kinds
 from dmbp_jax.evaluation import registry
 from dmbp_jax.evaluation.store import open_store
 from dmbp_jax.plugins import load_object, load_plugin
-from dmbp_jax.pretrained import load
 
 PLUGIN = '''
 """One file that teaches the package a method, a metric, a network and a kind of data."""
@@ -78,20 +77,8 @@ dmbp.register_dataset(noise)
 
 @pytest.fixture
 def forget():
-    """What a test registers is gone behind it."""
-    registries = [
-        methods_module.METHODS,
-        methods_module.VARIANTS,
-        methods_module.TITLES,
-        registry.METRICS,
-        load.REGISTERED,
-        kinds.REGISTERED,
-    ]
-    before = [dict(one) for one in registries]
-    yield
-    for one, names in zip(registries, before, strict=True):
-        one.clear()
-        one.update(names)
+    with forgetting():
+        yield
 
 
 @pytest.fixture

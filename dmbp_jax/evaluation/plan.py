@@ -2,16 +2,11 @@
 
 import dataclasses
 import functools
-import hashlib
-import importlib.metadata
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from dmbp_jax.batching.chunk_size import most_at_once
 from dmbp_jax.batching.chunks import local_mesh, replicate
@@ -32,6 +27,7 @@ from dmbp_jax.evaluation.items import Setting, label_indices
 from dmbp_jax.evaluation.metric import Metric
 from dmbp_jax.evaluation.own_metric import MetricFunction
 from dmbp_jax.evaluation.recognized import choose_recognized
+from dmbp_jax.evaluation.record import about_of, config_of
 from dmbp_jax.evaluation.registry import check_metrics, choose_metrics
 from dmbp_jax.pretrained import Model, ModelSpec, load_model
 from dmbp_jax.pretrained.spec import Unprepared
@@ -173,30 +169,7 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
         evaluation = dataclasses.replace(evaluation, batch_size=together)
     chunks = _chunks(dataset, model.spec, evaluation)
     options = {field.name: getattr(evaluation, field.name) for field in dataclasses.fields(evaluation)}
-    config = {
-        # Metrics may be added to a run; the same samples may be named by another path.
-        **{name: value for name, value in options.items() if name not in ("data", "metrics")},
-        "dataset": dataset.kind,
-        "samples": len(dataset.samples),
-        # In their chunks: a photograph whose size cannot be told any more belongs to another one.
-        "samples_sha256": _fingerprint(
-            repr([[sample._replace(paths=()) for sample in chunk] for chunk in chunks]).encode(),
-            *_array_bytes(dataset),
-        ),
-        "chunks": len(chunks),
-        "model": model.spec.architecture,
-        "weights": model.spec.tag,
-        "weights_sha256": _fingerprint(*map(_bytes, jax.tree.leaves(model.params))),
-        "methods": {one.name: one.describe() for one in contestants},
-        "per_class": per_class,
-        **_makers(),
-    }
-    about = {
-        "data": evaluation.data if isinstance(evaluation.data, str) else "images in memory",
-        "classes": _class_names(dataset, model.spec, evaluation.target),
-        "titles": {one.name: one.title for one in contestants},
-        **_versions(),
-    }
+    options["per_class"] = per_class
     return Plan(
         model,
         contestants,
@@ -208,8 +181,8 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
         evaluation.target,
         evaluation.keep_maps,
         Setting(model, jax.random.key(evaluation.seed), at_once, mesh, replicate(model.params, mesh)),
-        config,
-        about,
+        config_of(options, model, dataset, chunks, contestants),
+        about_of(options, model.spec, dataset, contestants),
     )
 
 
@@ -258,21 +231,6 @@ def _check_maps(contestants: Sequence[Contestant], dataset: Dataset, spec: Model
                 one.maps.find(sample.name, index, alone=len(targets) == 1)
 
 
-def _array_bytes(dataset: Dataset) -> Iterator[bytes]:
-    if dataset.arrays is None:
-        return
-    for sample in dataset.samples:
-        loaded = dataset.arrays[sample.name]
-        yield _bytes(loaded.image)
-        yield b"" if loaded.masks is None else _bytes(loaded.masks)
-
-
-def _bytes(array: Any) -> bytes:
-    if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        array = jax.random.key_data(array)
-    return np.asarray(array).tobytes()
-
-
 def _chunks(dataset: Dataset, spec: ModelSpec, evaluation: Evaluation) -> tuple[tuple[Sample, ...], ...]:
     """Samples of one input size together, so that each size is compiled once and batches are full."""
     groups: dict[tuple[int, int] | None, list[Sample]] = {}
@@ -296,36 +254,3 @@ def _cut(samples: list[Sample], evaluation: Evaluation) -> Iterator[tuple[Sample
         targets += more
     if chunk:
         yield tuple(chunk)
-
-
-def _fingerprint(*parts: bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()[:16]
-
-
-def _class_names(dataset: Dataset, spec: ModelSpec, target: str) -> dict[str, str]:
-    """The names of the classes that rows can speak of."""
-    if target == "predicted":
-        return {str(index): name for index, name in enumerate(spec.classes)}
-    true = {index for sample in dataset.samples for index in label_indices(sample, spec)}
-    return {str(index): spec.classes[index] for index in sorted(true)}
-
-
-def _makers() -> dict[str, Any]:
-    """What computes the rows: another version, or another kind of device, gives other numbers."""
-    device = jax.local_devices()[0]
-    packages = ("dmbp_jax", "jax", "jaxlib")
-    return {
-        "computed_by": {name: importlib.metadata.version(name) for name in packages},
-        "device": f"{device.platform}, {device.device_kind}",
-    }
-
-
-def _versions() -> dict[str, Any]:
-    versions = {name: importlib.metadata.version(name) for name in ("numpy", "scipy", "pillow")}
-    return {
-        "versions": {"python": platform.python_version(), **versions},
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
