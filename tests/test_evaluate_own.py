@@ -313,7 +313,10 @@ def wrong(images, **change):
         ),
         ({"samples": (np.zeros((1, 8, 8, 3), np.float32), [0.5])}, "the index or the name of a class"),
         ({"samples": (np.zeros((1, 8, 8, 3), np.float32), [()])}, "has no target"),
-        ({"samples": (np.zeros((1, 8, 8, 3), np.float32), [12])}, "the label '12' is no class of network"),
+        (
+            {"samples": (np.zeros((1, 8, 8, 3), np.float32), [12])},
+            "the label '12' is no class of your network",
+        ),
         ({"samples": []}, "no sample given"),
         ({"samples": [np.zeros((8, 8, 3))]}, "give dmbp_jax.data.ArraySample"),
         ({"samples": "folder"}, "write KIND:PATH"),

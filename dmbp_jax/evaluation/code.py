@@ -11,7 +11,8 @@ def code_of(function: Callable[..., Any]) -> str:
 
     What the function calls, and what it closes over, is not in it.
 
-    >>> code_of(code_of), len(code_of(lambda x: x + 1))
+    >>> import json
+    >>> code_of(code_of), len(code_of(json.dumps))
     ('', 16)
     """
     inner = inspect.unwrap(function)
