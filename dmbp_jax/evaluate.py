@@ -13,6 +13,7 @@ from dmbp_jax.evaluation.own_metric import MetricFunction
 from dmbp_jax.evaluation.store import Row, Store, open_store
 from dmbp_jax.pretrained import Model
 from dmbp_jax.pretrained.load import as_model
+from dmbp_jax.progress import RunProgress
 from dmbp_jax.report.summary import Key, Summary, collect, summarize
 from dmbp_jax.report.titles import titles_of
 from dmbp_jax.typing import Method, OutputActivation
@@ -44,7 +45,7 @@ def evaluate(
     batch_size: int | Literal["auto"] = "auto",
     grid: int = 2,
     gallery: int = 32,
-    progress: bool = True,
+    progress: bool | RunProgress = True,
     processes: "Processes | None" = None,
 ) -> "Evaluated":
     """Measure how good the maps of several methods are; a run in a folder that was stopped goes on.
@@ -83,7 +84,8 @@ def evaluate(
         batch_size: targets that are explained at once, and stored together.
         grid: `"grid:PATH"` makes composites of `grid * grid` photographs.
         gallery: so many images keep small pictures of their maps for the report.
-        progress: whether progress shows: a bar on a terminal, lines elsewhere, on standard error.
+        progress: whether progress shows: a bar on a terminal, lines elsewhere, on standard error; or what
+            shows it.
         processes: others that share the run; see `dmbp_jax.evaluation.processes`.
 
     Returns:
@@ -107,7 +109,6 @@ def evaluate(
     """
     from dmbp_jax.evaluation.plan import Evaluation
     from dmbp_jax.evaluation.run import run_evaluation
-    from dmbp_jax.progress import RunProgress
 
     evaluation = Evaluation(
         data=samples if isinstance(samples, str | Dataset) else from_arrays(samples),
@@ -128,7 +129,8 @@ def evaluate(
         keep_maps=keep_maps,
     )
     where = None if folder is None else Path(folder)
-    store = run_evaluation(evaluation, where, RunProgress(silent=not progress), processes)
+    shown = progress if isinstance(progress, RunProgress) else RunProgress(silent=not progress)
+    store = run_evaluation(evaluation, where, shown, processes)
     return Evaluated(where, store)
 
 

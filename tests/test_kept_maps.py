@@ -18,7 +18,7 @@ import dmbp_jax
 from dmbp_jax.checks import InputError
 from dmbp_jax.evaluation import items
 from dmbp_jax.evaluation.kept_maps import keep_map
-from dmbp_jax.evaluation.store import open_store
+from dmbp_jax.evaluation.store import open_store, resume_store
 
 SIZE, COUNT = 16, 6
 QUIET = {"progress": False, "batch_size": 4}
@@ -167,6 +167,17 @@ def test_keeping_maps_is_part_of_the_configuration(network, samples, tmp_path):
     dmbp_jax.evaluate(network, samples, **options)
     with pytest.raises(InputError, match="keep_maps: there false, now true"):
         dmbp_jax.evaluate(network, samples, keep_maps=True, **options)
+
+
+def test_a_map_that_another_process_kept_is_found(tmp_path):
+    kept = keep_map("a", 0, "dmbp", 0.5, np.eye(3, dtype=np.float32))
+    with resume_store(tmp_path, {}, {}) as first:
+        with resume_store(tmp_path, {}, {}, process=1) as second:
+            second.add(1, "dmbp", {"im": []}, maps=[kept], compiling=0.5)
+        first.add(0, "dmbp", {"im": []}, compiling=0.25)
+        assert first.kept_map("a", 0, "dmbp") == kept
+        assert first.kept_map("a", 1, "dmbp") is None
+        assert first.compiling() == 0.75
 
 
 KILLED = """
