@@ -381,7 +381,7 @@ def test_photographs_need_a_preprocessing(network, tmp_path):
 
     photos = make_folder(tmp_path, 2)
     options = {"methods": ["gradient"], "metrics": ["im"], **QUIET}
-    with pytest.raises(InputError, match="nobody has said how"):
+    with pytest.raises(InputError, match="nobody has said how they are prepared"):
         dmbp_jax.evaluate(network, f"folder:{photos}", **options)
     prepared = dmbp_jax.evaluate(
         network, f"folder:{photos}", preprocess=tiny_model().spec.preprocess, **options

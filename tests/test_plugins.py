@@ -183,8 +183,21 @@ def test_a_bare_network_has_no_photographs(plugin, tmp_path):
     given = ("evaluate", "--data", f"folder:{photos}", "--model", "taught.py:bare", "-o", "run")
     done = run_here(tmp_path, *given, "--methods", "gradient")
     assert done.code == 2
-    assert "since nobody has said how: give preprocess=" in done.err
+    assert "nobody has said how they are prepared: give preprocess=" in done.err
     assert not (tmp_path / "run").exists()
+    photo = sorted(photos.glob("*.*"))[0]
+    done = run_here(tmp_path, "explain", photo, "--model", "taught.py:bare")
+    assert done.code == 2
+    assert "nobody has said how they are prepared" in done.err
+
+
+def test_a_network_without_names_of_classes_has_numbers(plugin, tmp_path):
+    plugin.write_text(PLUGIN.replace("classes=NAMES, ", ""))
+    photo = sorted(make_folder(tmp_path / "photos", 1).glob("*.*"))[0]
+    given = ("--model", "taught.py:toy", "--target", "9", "--method", "gradient", "-o", "a.png")
+    done = run_here(tmp_path, "explain", photo, *given)
+    assert done.code == 0, done.err
+    assert "explained: class 9" in done.out
 
 
 @pytest.mark.parametrize(

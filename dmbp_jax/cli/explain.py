@@ -20,6 +20,7 @@ from dmbp_jax.data.atomic import check_writable
 from dmbp_jax.dmbp import PRESETS
 from dmbp_jax.methods import METHODS, VARIANTS
 from dmbp_jax.plugins import load_plugin
+from dmbp_jax.pretrained.load import count_classes
 from dmbp_jax.progress import StepProgress
 
 FIGURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".pdf", ".svg", ".webp"})
@@ -87,6 +88,7 @@ def explain(
     figures = _outputs(paths, output, ".png", FIGURE_SUFFIXES)
     arrays = None if save is None else _outputs(paths, save, ".npz", frozenset({".npz"}))
     loaded = pretrained.load_model(model, weights)
+    loaded = count_classes(loaded, (*loaded.spec.preprocess.input_size(256, 256), 3))
     index = None if target is None else loaded.spec.class_index(target)
     other = None if contrast is None else loaded.spec.class_index(contrast)
     if other is not None and other == index:

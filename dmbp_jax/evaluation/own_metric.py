@@ -82,7 +82,7 @@ def _lacks(name: str, needed: Sequence[str], dataset: Dataset) -> str | None:
     if "boxes" in needed and not any(sample.boxes for sample in dataset.samples):
         return f"{name} needs bounding boxes, which this dataset has not: take voc2012:PATH"
     loaded = (dataset.arrays or {}).values()
-    if "mask" in needed and dataset.arrays is not None and all(one.masks is None for one in loaded):
+    if "mask" in needed and all(one.masks is None for one in loaded):
         return f"{name} needs segmentation masks, which these samples have not: give ArraySample a mask"
     return None
 

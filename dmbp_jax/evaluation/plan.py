@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from dmbp_jax.batching.chunk_size import most_at_once
 from dmbp_jax.batching.chunks import local_mesh, replicate
@@ -30,7 +29,7 @@ from dmbp_jax.evaluation.recognized import choose_recognized
 from dmbp_jax.evaluation.record import about_of, config_of
 from dmbp_jax.evaluation.registry import check_metrics, choose_metrics
 from dmbp_jax.pretrained import Model, ModelSpec, load_model
-from dmbp_jax.pretrained.spec import Unprepared
+from dmbp_jax.pretrained.load import count_classes
 from dmbp_jax.typing import Method
 
 TARGETS = ("truth", "predicted")
@@ -199,25 +198,11 @@ def _open(evaluation: Evaluation, data: str, load: Callable[[], Model]) -> Datas
 
 
 def _with_classes(model: Model, dataset: Dataset) -> Model:
-    """A network that says nothing of its classes has as many as it has logits.
-
-    Raises `InputError` for photographs that nobody has said how to prepare.
-    """
-    preprocess = model.spec.preprocess
-    if dataset.arrays is None and isinstance(preprocess, Unprepared):
-        preprocess.cut(dataset.samples[0].paths[0])
-    if model.spec.classes:
-        return model
+    """The model with classes, counted if need be; `InputError` for photographs that it cannot take."""
     if dataset.arrays is not None:
-        shape = dataset.arrays[dataset.samples[0].name].image.shape
-    else:
-        sizes = (input_shape(sample, preprocess) for sample in dataset.samples)
-        shape = (*next((size for size in sizes if size is not None), (224, 224)), 3)
-    logits = jax.eval_shape(
-        jax.jit(model.apply), model.params, jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    )
-    names = tuple(f"class {number}" for number in range(logits.shape[-1]))
-    return model._replace(spec=dataclasses.replace(model.spec, classes=names))
+        return count_classes(model, dataset.arrays[dataset.samples[0].name].image.shape)
+    # The number of classes does not depend on the size.
+    return count_classes(model, (*model.spec.preprocess.input_size(256, 256), 3))
 
 
 def _check_maps(contestants: Sequence[Contestant], dataset: Dataset, spec: ModelSpec, target: str) -> None:

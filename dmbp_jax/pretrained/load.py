@@ -1,5 +1,6 @@
 """`load_model`: a network, its parameters, and what is known about them; the package's, or one's own."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,21 @@ def as_model(network: Any, name: str) -> Model:
         f"{name} is {type(network).__name__}: a network is a Model, or (apply, params), such as "
         "dmbp_jax.gated(network) gives"
     )
+
+
+def count_classes(model: Model, shape: tuple[int, ...]) -> Model:
+    """A network that says nothing of its classes has as many as it has logits, for an image `(h, w, c)`.
+
+    >>> model = as_model((lambda params, x, rule=None: x.mean(axis=(1, 2)), {}), "mine")
+    >>> count_classes(model, (8, 8, 2)).spec.classes
+    ('class 0', 'class 1')
+    """
+    if model.spec.classes:
+        return model
+    image = jax.ShapeDtypeStruct((1, *shape), jax.numpy.float32)
+    logits = jax.eval_shape(jax.jit(model.apply), model.params, image)
+    names = tuple(f"class {number}" for number in range(logits.shape[-1]))
+    return model._replace(spec=dataclasses.replace(model.spec, classes=names))
 
 
 def load_model(name: str, weights: str | Path | None = None) -> Model:

@@ -2,13 +2,13 @@
 
 import dataclasses
 import re
+from typing import NoReturn
 
 import jax
 from jaxtyping import Array, Float
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import Preprocess
-from dmbp_jax.data.preprocess import Cut, Photo
 from dmbp_jax.typing import OutputActivation
 
 
@@ -16,12 +16,11 @@ from dmbp_jax.typing import OutputActivation
 class Unprepared(Preprocess):
     """The preprocessing of a network that takes arrays, of which nobody has said how they are made."""
 
-    def cut(self, photo: Photo) -> Cut:
-        """There is none; raises `InputError`."""
+    def _place(self, width: int, height: int) -> NoReturn:  # noqa: ARG002
         raise InputError(
-            f"cannot prepare {photo} for this network, since nobody has said how: give "
-            "preprocess=dmbp_jax.data.Preprocess(...), of a Model in its ModelSpec, or arrays that "
-            "are normalised"
+            "this network takes no photographs, since nobody has said how they are prepared: give "
+            "preprocess=dmbp_jax.data.Preprocess(...), of a Model in its ModelSpec, or arrays that are "
+            "normalised"
         )
 
 
