@@ -66,8 +66,9 @@ def evaluate(
         folder: of the run: killed at any moment, the same call goes on where it was, with the rows of an
             undisturbed run; with more metrics than before, it measures those. None: in memory, and nothing is
             left behind.
-        keep_maps: keep every map in the folder, half precision, about 60 KB for 224 x 224 pixels; then a
-            metric that is added later explains nothing anew. Metrics measure the maps as they are kept.
+        keep_maps: keep every map in the folder, half precision, about 90 KB for 224 x 224 pixels; then a
+            metric that is added later explains nothing anew. Metrics measure the maps as they are kept: of
+            pixels that differ by less than their eleven bits, the first counts as the higher.
         name: of a network that is `(apply, params)`, for the report.
         classes: the names of its classes; by default "class 0" and so on.
         output: what makes probabilities of its logits, `"softmax"` (the default) or `"sigmoid"`.
@@ -110,6 +111,10 @@ def evaluate(
     from dmbp_jax.evaluation.plan import Evaluation
     from dmbp_jax.evaluation.run import run_evaluation
 
+    if weights is not None and not isinstance(network, str):
+        raise InputError("weights are of a network by name: this one brings its own")
+    if split is not None and not isinstance(samples, str):
+        raise InputError(f"these samples have no splits, got split {split!r}; only voc2007 and voc2012 have")
     evaluation = Evaluation(
         data=samples if isinstance(samples, str | Dataset) else from_arrays(samples),
         model=_network(network, name, classes, output, preprocess),

@@ -29,8 +29,7 @@ class ArraySample(NamedTuple):
 
 
 Arrays: TypeAlias = tuple[Any, Any] | Iterable[Any]
-"""`(images, targets)`, `(n, h, w, c)` and one target or several for each; or an `ArraySample` for each
-image."""
+"""`(images, targets)`, `(n, h, w, c)` and one target or several for each; or an `ArraySample` for each."""
 
 
 def from_arrays(samples: Arrays, *, kind: str = "arrays") -> Dataset:

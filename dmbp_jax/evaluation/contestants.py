@@ -1,5 +1,4 @@
-"""What an evaluation compares: methods with the options under which the paper ran them, one's own, and
-maps."""
+"""What an evaluation compares: methods with the options under which the paper ran them, and others' maps."""
 
 import dataclasses
 from collections.abc import Iterable

@@ -1,5 +1,4 @@
-"""Maps that somebody else has made, in a folder of `.npy` files: measured as if a method had made them
-here."""
+"""Maps that somebody else has made, in a folder of `.npy` files."""
 
 import hashlib
 from pathlib import Path

@@ -1,5 +1,4 @@
-"""What a metric is to an evaluation: how it is measured, what it needs, and how its rows are shown and
-read."""
+"""What a metric is to an evaluation: how it is measured, what it needs, how its rows are shown and read."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

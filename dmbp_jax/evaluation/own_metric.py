@@ -53,7 +53,7 @@ def metric_of(
         _measure(name, function, wanted, needed, jit),
         {name: shown},
         functools.partial(_lacks, name, needed),
-        explains="explain" in wanted,
+        explains="explain" in needed,
         function=function,
         code=code_of(function),
     )
@@ -104,7 +104,7 @@ def _measure(
             static = {
                 "boxes": boxes,
                 "labels": item.labels,
-                "explain": _explainer(setting, contestant, item) if "explain" in wanted else None,
+                "explain": _explainer(setting, contestant, item) if contestant.method else None,
             }
             found = call(
                 model.params,
