@@ -17,11 +17,12 @@ from dmbp_jax.attribution import (
     integrated_gradients,
     lpr,
     norm_grad,
+    random_map,
     rise,
     selective_norm_grad,
     smoothgrad,
 )
-from dmbp_jax.checks import check_choice
+from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.dmbp import PRESETS, dmbp
 from dmbp_jax.result import Method
 from dmbp_jax.typing import OutputActivation
@@ -50,11 +51,38 @@ METHODS: dict[str, Method] = {
 """In the order in which a comparison shows them."""
 
 
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "dmbp_positive": ("dmbp", {"objective": "positive"}),
-    "dmbp_posneg": ("dmbp", {"objective": "posneg"}),
+VARIANTS: dict[str, tuple[Method, dict[str, Any]]] = {
+    "dmbp_positive": (dmbp, {"objective": "positive"}),
+    "dmbp_posneg": (dmbp, {"objective": "posneg"}),
+    "random": (random_map, {}),
 }
-"""Methods with options, under names of their own: the ablations of Table 1."""
+"""What the commands and an evaluation know beside `METHODS`: methods with options under names of their own,
+as the ablations of Table 1, and the map that knows nothing."""
+
+TITLES: dict[str, str] = {
+    "dmbp": "DMBP",
+    "dmbp_positive": "DMBP, y⁺ only",
+    "dmbp_posneg": "DMBP, y⁻ \u2212 y⁺",
+    "random": "Random map",
+    "gradient": "Gradient",
+    "gradient_x_input": "Gradient \u00d7 input (ND)",
+    "integrated_gradients": "Integrated gradients",
+    "smoothgrad": "SmoothGrad",
+    "blur_integrated_gradients": "Blur integrated gradients",
+    "deeplift": "DeepLIFT",
+    "guided_backprop": "Guided backprop",
+    "deconvnet": "DeconvNet",
+    "guided_grad_cam": "Guided Grad-CAM",
+    "grad_cam": "Grad-CAM",
+    "fullgrad": "FullGrad",
+    "rise": "RISE",
+    "lpr": "LPR",
+    "norm_grad": "NormGrad",
+    "selective_norm_grad": "Selective NormGrad",
+}
+"""What the methods are called in tables and on pages."""
+
+_OWN = frozenset([*METHODS, *VARIANTS])
 
 FEWER_STEPS: dict[str, Any] = {"steps": 10, "learning_rate": 0.1}
 """For a quick look at an ablation, which is one of the paper's optimisation and not of a sweep."""
@@ -83,6 +111,57 @@ def _options(method: Method) -> dict[str, Any]:
     return options
 
 
+def register_method(
+    method: Method, *, name: str | None = None, title: str | None = None, **options: Any
+) -> Method:
+    """Make a method of one's own known by name: to `explain`, evaluations, the commands and the report.
+
+    Args:
+        method: `method(apply, params, image, target, *, key=None, **options) -> Attribution` for one image.
+        name: by default the function's.
+        title: what tables call it; by default the name, without underscores.
+        **options: of the method, under this name: then the name is a variant, such as
+            `register_method(smoothgrad, name="smoothgrad_500", n_samples=500)`, for evaluations and commands.
+
+    Returns:
+        The method, so that it may stand above a function as a decorator.
+
+    Raises:
+        InputError: a name that is one of the package's, or none.
+
+    >>> def zero(apply, params, image, target, *, key=None):
+    ...     ...
+    >>> register_method(zero, title="Nothing") is zero, "zero" in METHODS, TITLES["zero"]
+    (True, True, 'Nothing')
+    >>> del METHODS["zero"], TITLES["zero"]
+    """
+    name = name or name_of(method)
+    if name in _OWN:
+        raise InputError(f"there is a method {name!r} in the package: give name= another one")
+    METHODS.pop(name, None)
+    VARIANTS.pop(name, None)
+    if options:
+        VARIANTS[name] = (method, options)
+    else:
+        METHODS[name] = method
+    TITLES[name] = title or name.replace("_", " ")
+    return method
+
+
+def name_of(function: Any) -> str:
+    """A function's own name; `InputError` for one that has none, such as a lambda or a `functools.partial`.
+
+    >>> name_of(name_of)
+    'name_of'
+    """
+    name = getattr(function, "__name__", "")
+    if not str(name).isidentifier():
+        raise InputError(
+            f"{function!r} has no name to be shown by: write a function with def, or register it"
+        )
+    return str(name)
+
+
 def get_method(method: str | Method) -> Method:
     """The method of that name, or the method itself; `InputError` names the known ones."""
     if not isinstance(method, str):
@@ -108,13 +187,12 @@ def choose_method(
     """
     check_choice("preset", preset, PRESETS)
     check_choice("method", name, [*METHODS, *VARIANTS])
-    base, options = VARIANTS.get(name, (name, {}))
-    method = METHODS[base]
-    if base == "dmbp":
+    method, options = VARIANTS[name] if name in VARIANTS else (METHODS[name], {})
+    if method is dmbp:
         if options and preset == "fast":
             return method, {"preset": "paper", **FEWER_STEPS, **options}
         return method, {"preset": preset, **options}
-    if base == "rise":
+    if method is rise:
         paper = 8000 if architecture.startswith("resnet") else 4000
-        return method, {"n_masks": paper if preset == "paper" else 1000, "output": output}
-    return method, {"output": output} if base == "lpr" else {}
+        return method, {"n_masks": paper if preset == "paper" else 1000, "output": output, **options}
+    return method, {"output": output, **options} if method is lpr else options

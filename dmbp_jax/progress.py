@@ -85,7 +85,8 @@ class RunProgress:
     Elsewhere than on a terminal a line for each unit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, silent: bool = False) -> None:
+        self._silent = silent
         self._left: collections.Counter[str] = collections.Counter()
         self._seconds: dict[str, float] = {}
         self._kind = ""
@@ -99,7 +100,7 @@ class RunProgress:
         self._total = total
         self._left = collections.Counter(left)
         try:
-            with bar("reading", total) as self._bar:
+            with contextlib.nullcontext() if self._silent else bar("reading", total) as self._bar:
                 self._show()
                 yield
         finally:
@@ -119,7 +120,7 @@ class RunProgress:
         text = f"{kind}, {what}{self._estimate()}"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], description=text)
-        else:
+        elif not self._silent:
             print(f"[{self._done + 1} of {self._total}] {text}", file=sys.stderr, flush=True)
 
     def advance(self) -> None:

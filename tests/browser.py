@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 
 from dmbp_jax.data import Problem
+from dmbp_jax.evaluation.registry import METRICS
 from dmbp_jax.evaluation.store import Picture, Row, Store, resume_store
 from dmbp_jax.viz.thumbnail import thumbnail_map, thumbnail_photo
 
@@ -101,6 +102,7 @@ def made_up_run(
         "started": "2026-01-31T12:00:00+00:00",
     }
     with resume_store(folder, config, about) as store:
+        store.add_metrics([METRICS[name] for name in metrics if name in METRICS])
         store.add_problems(problems)
         for number in range(images):
             name = names[number] if names else f"n{1514668 + 977 * number:08d}_{NAMES[number % 8]}.JPEG"
@@ -135,7 +137,8 @@ def _add_image(
                     value = None
                 rows.append(Row(name, target, method, metric, value, 0.05 * (1 + at) ** 2, curve))
             pictures.append(Picture(name, target, method, _map(rng, at)))
-        store.add(number, method, rows, pictures)
+        by_metric = {metric: [row for row in rows if row.metric == metric] for metric in metrics}
+        store.add(number, method, by_metric, pictures)
 
 
 def _photo(rng: np.random.Generator) -> bytes:

@@ -17,8 +17,8 @@ from dmbp_jax.batching.chunk_size import (
     host_free_bytes,
     program_bytes,
 )
-from dmbp_jax.bench.compile_time import count_compile_time
 from dmbp_jax.checks import InputError
+from dmbp_jax.compile_time import count_compile_time
 from dmbp_jax.explain import automatic_batch_size
 
 FEW = {"steps": 2, "learning_rate": 0.1}

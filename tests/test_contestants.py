@@ -7,8 +7,8 @@ from small import tiny_network
 
 import dmbp_jax
 from dmbp_jax.checks import InputError
-from dmbp_jax.evaluation.contestants import GROUPS, KNOWN, TABLE2, choose_contestants
-from dmbp_jax.methods import METHODS
+from dmbp_jax.evaluation.contestants import GROUPS, TABLE2, choose_contestants, known_methods
+from dmbp_jax.methods import METHODS, VARIANTS
 
 NETWORK = {"architecture": "squeezenet1_1", "output": "softmax"}
 
@@ -18,8 +18,10 @@ def choose(*names, preset="paper", **options):
 
 
 def test_groups_stand_for_known_methods_and_all_for_every_one():
-    assert all(name in KNOWN for names in GROUPS.values() for name in names)
-    assert sorted(GROUPS["all"]) == sorted(KNOWN)
+    known = known_methods()
+    assert all(name in known for names in GROUPS.values() for name in names)
+    assert sorted(choose("all")) == sorted(known) == sorted([*METHODS, *VARIANTS])
+    assert list(choose("all"))[-3:] == ["dmbp_positive", "dmbp_posneg", "dmbp"]
     assert [len(GROUPS[f"table{number}"]) for number in (1, 2, 3)] == [4, 12, 3]
 
 
@@ -69,7 +71,7 @@ def test_unknown_and_no_methods_are_named():
         choose()
 
 
-@pytest.mark.parametrize("name", [name for name in KNOWN if name not in METHODS])
+@pytest.mark.parametrize("name", VARIANTS)
 def test_what_is_no_method_of_explain_also_explains(name):
     apply, params, images = tiny_network()
     one = choose(name, steps=2)[name]

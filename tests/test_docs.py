@@ -18,6 +18,7 @@ import PIL.Image
 import pytest
 import typer
 from commands import run_here
+from registered import forgetting
 from small import TINY_LAYERS, draw_params, tiny_apply
 from test_downstream import PACKAGES, exported
 
@@ -59,11 +60,12 @@ def tiny(monkeypatch):
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {"__name__": page}
-    for number, block in enumerate(blocks(page, "python"), start=1):
-        exec(compile(block, f"{page}.md, block {number}", "exec"), names)
-        for name in ("a", "b"):
-            if isinstance(names.get(name), dmbp_jax.Attribution):
-                assert names[name].finite.all(), f"{page}.md, block {number}"
+    with forgetting():
+        for number, block in enumerate(blocks(page, "python"), start=1):
+            exec(compile(block, f"{page}.md, block {number}", "exec"), names)
+            for name in ("a", "b"):
+                if isinstance(names.get(name), dmbp_jax.Attribution):
+                    assert names[name].finite.all(), f"{page}.md, block {number}"
 
 
 def test_no_block_is_overlooked():
@@ -194,10 +196,10 @@ def test_the_reference_has_every_public_name_and_no_other():
 
 
 def test_all_metrics_and_presets_are_spoken_of():
-    from dmbp_jax.evaluation.measures import MEASURES
+    from dmbp_jax.evaluation.registry import METRICS
 
     headings = " ".join(re.findall(r"^### (.*)$", TEXT["evaluation"], flags=re.MULTILINE))
-    for name in MEASURES:
+    for name in METRICS:
         assert f"`{name}`" in headings, name
     for preset in dmbp_jax.PRESETS:
         assert f"## Preset `{preset}`" in TEXT["how_dmbp_works"]

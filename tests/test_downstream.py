@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from registered import forgetting
 
 import dmbp_jax
 
@@ -69,7 +70,8 @@ def test_every_package_that_hands_on_names_is_among_them():
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.stem)
 def test_users_programs_run(program):
-    runpy.run_path(str(program), run_name="__main__")
+    with forgetting():
+        runpy.run_path(str(program), run_name="__main__")
 
 
 @pytest.mark.long

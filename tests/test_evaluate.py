@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import re
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +15,11 @@ from dmbp_jax import metrics
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import Preprocess, read_sample
 from dmbp_jax.evaluation import plan as plan_module
-from dmbp_jax.evaluation.measures import MEASURES
 from dmbp_jax.evaluation.plan import Evaluation
-from dmbp_jax.evaluation.run import evaluate
+from dmbp_jax.evaluation.registry import METRICS
+from dmbp_jax.evaluation.run import run_evaluation
 from dmbp_jax.evaluation.store import Store, open_store
-from dmbp_jax.report.titles import METRICS
+from dmbp_jax.report.titles import registered_titles
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +50,7 @@ def setting(photos, **options):
 
 
 def run(evaluation, folder):
-    evaluate(evaluation, folder)
+    run_evaluation(evaluation, folder)
     with open_store(folder) as store:
         return list(store.rows())
 
@@ -142,10 +141,19 @@ def test_every_metric_gives_one_row_for_what_it_is_defined_on(photos, tmp_path):
     assert curves == {"im": 27, "cim": 27, "deletion": 27, "cascade": 3, "cascade_abs": 3}
 
 
-def test_every_measure_is_described_and_the_other_way_round():
-    measure = {name: re.sub("_(abs|logit|red|blue)$", "", name) for name in METRICS}
-    assert set(measure.values()) == MEASURES.keys()
-    assert {name for name in METRICS if measure[name] == "contrast"} == {"contrast_red", "contrast_blue"}
+def test_every_metric_describes_the_rows_that_it_gives(photos, tmp_path):
+    for data, names in (
+        (
+            f"grid:{photos}",
+            ["im", "cim", "deletion", "grid_pointing", "sanity", "cascade", "class_sensitivity"],
+        ),
+        (f"folder:{photos}", ["counter_evidence"]),
+    ):
+        folder = tmp_path / names[0]
+        rows = run(setting(photos, data=data, metrics=tuple(names), methods=("random",), limit=1), folder)
+        described = {row for name in names for row in METRICS[name].shown}
+        assert {row.metric for row in rows} == described
+    assert [row for metric in METRICS.values() for row in metric.shown] == list(registered_titles().metrics)
 
 
 @pytest.fixture
@@ -343,10 +351,10 @@ def stop_after(units, evaluation, folder, monkeypatch):
     """A run that stops when so many units are stored."""
     add, count = Store.add, iter(range(100))
 
-    def stopping_add(store, *unit):
+    def stopping_add(store, *unit, **beside):
         if next(count) == units:
             raise Stop
-        add(store, *unit)
+        add(store, *unit, **beside)
 
     with monkeypatch.context() as patch:
         patch.setattr(Store, "add", stopping_add)
@@ -360,7 +368,7 @@ def test_a_run_that_stopped_goes_on_with_the_same_rows(photos, tmp_path, monkeyp
     undisturbed = run(evaluation, tmp_path / "undisturbed")
     stop_after(stop_at, evaluation, tmp_path / "stopped", monkeypatch)
     with open_store(tmp_path / "stopped") as store:
-        assert len(store.done()) == stop_at
+        assert len(store.done()) == 2 * stop_at  # of each method and batch, both metrics
     assert without_seconds(run(evaluation, tmp_path / "stopped")) == without_seconds(undisturbed)
     # A run that is complete is not computed again.
     with monkeypatch.context() as patch:
@@ -520,10 +528,11 @@ def test_the_papers_protocol_fills_in_what_was_not_said(tmp_path):
         for number in range(7):
             save_photo(folder / name / f"{name}{number}.JPEG")
     paper = Evaluation(data=f"imagenet:{folder}", preset="paper")
-    config = plan_module.make_plan(paper).config
+    plan = plan_module.make_plan(paper)
+    config = plan.config
     assert config["per_class"] == 5
     assert config["samples"] == 10
-    assert config["metrics"] == ["im"]
+    assert [metric.name for metric in plan.metrics] == ["im"]
     assert config["target"] == "truth"
     assert len(config["methods"]) == 12
     assert config["methods"]["dmbp"]["options"]["steps"] == 200
@@ -532,6 +541,6 @@ def test_the_papers_protocol_fills_in_what_was_not_said(tmp_path):
     assert plan_module.make_plan(dataclasses.replace(paper, per_class=2)).config["samples"] == 4
 
     devkit = make_voc(tmp_path, [VocImage("a", (VocObject("dog"), VocObject("cat")))])
-    voc = plan_module.make_plan(Evaluation(data=f"voc2012:{devkit}", preset="paper")).config
-    assert voc["metrics"] == ["im", "cim"]
-    assert voc["per_class"] is None
+    voc = plan_module.make_plan(Evaluation(data=f"voc2012:{devkit}", preset="paper"))
+    assert [metric.name for metric in voc.metrics] == ["im", "cim"]
+    assert voc.config["per_class"] is None

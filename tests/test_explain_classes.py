@@ -10,8 +10,8 @@ from test_methods import SHORT
 import dmbp_jax
 from dmbp_jax import InputError
 from dmbp_jax.attribution import meta_saliency
-from dmbp_jax.bench.compile_time import count_compile_time
 from dmbp_jax.bench.counts import count_flops
+from dmbp_jax.compile_time import count_compile_time
 from dmbp_jax.methods import METHODS
 
 NAMED = [1, 4, 7]

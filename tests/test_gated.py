@@ -11,8 +11,8 @@ from small import small_network
 from zoo import CASES, REFUSED, user_settings
 
 import dmbp_jax
-from dmbp_jax.bench.compile_time import count_compile_time
 from dmbp_jax.checks import InputError
+from dmbp_jax.compile_time import count_compile_time
 from dmbp_jax.dmbp import masked_sites
 from dmbp_jax.methods import METHODS
 from dmbp_jax.rules import Masked, biases_at, find_sites, linearize

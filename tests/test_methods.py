@@ -9,7 +9,7 @@ import pytest
 from small import CLASSES, small_network, tiny_network
 
 import dmbp_jax
-from dmbp_jax.bench.compile_time import count_compile_time
+from dmbp_jax.compile_time import count_compile_time
 from dmbp_jax.methods import METHODS
 
 # What each method does by default takes long for nothing here.

@@ -13,7 +13,7 @@ from references import metrics as reference
 
 import dmbp_jax
 from dmbp_jax import InputError, ops
-from dmbp_jax.bench.compile_time import count_compile_time
+from dmbp_jax.compile_time import count_compile_time
 from dmbp_jax.metrics import (
     area_under_curve,
     complementary_insertion,

@@ -104,7 +104,7 @@ def test_what_a_killed_process_leaves_the_other_does(photos, undisturbed, tmp_pa
     assert "Insertion (IM), higher is better" in out
     assert rows_of(tmp_path / "run") == undisturbed
     with open_store(tmp_path / "run") as store:
-        assert Counter(method for _, method in store.done()) == {"random": 5, "gradient_x_input": 5}
+        assert Counter(unit.method for unit in store.done()) == {"random": 5, "gradient_x_input": 5}
 
 
 @pytest.mark.long

@@ -136,7 +136,7 @@ def test_unfinished_run(tmp_path):
     with open_store(run) as store:
         for chunk in (4, 5):
             for method in FEW:
-                store.add(chunk, method, [])
+                store.add(chunk, method, {"im": []})
     assert "not finished" not in page_of(run)
 
 
@@ -199,7 +199,8 @@ def test_metrics_of_whole_images_show_at_every_target(tmp_path):
     run = browser.made_up_run(tmp_path, images=2, methods=("dmbp",), metrics=("im",))
     with open_store(run) as store:
         image = next(store.rows()).image
-        store.add(99, "dmbp", [browser.Row(image, 77, "dmbp", "class_sensitivity", 0.25, 1.0)])
+        row = browser.Row(image, 77, "dmbp", "class_sensitivity", 0.25, 1.0)
+        store.add(99, "dmbp", {"class_sensitivity": [row]})
         report = make_report(store)
     assert report.examples[0].values["class_sensitivity"] == {"dmbp": 0.25}
     assert "for 3 targets" in report.lead

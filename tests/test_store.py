@@ -10,20 +10,22 @@ import pytest
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import Problem
-from dmbp_jax.evaluation.store import FILE, Picture, Row, open_store, resume_store
+from dmbp_jax.evaluation.store import FILE, Picture, Row, Unit, open_store, resume_store
 
 CONFIG = {"seed": 0, "methods": {"dmbp": {"steps": 10}}, "metrics": ["im"]}
 ROWS = [
     Row("a.jpg", 3, "dmbp", "im", 0.25, 1.5, (0.0, 0.5, 0.25)),
     Row("a.jpg", 3, "dmbp", "cascade", None, 1.5, (None, 0.5)),
 ]
+OF_BOTH = {"im": ROWS[:1], "cascade": ROWS[1:]}
+DONE = {Unit(0, "dmbp", "im"), Unit(0, "dmbp", "cascade")}
 
 
 @pytest.fixture
 def run(tmp_path):
     folder = tmp_path / "run"
     with resume_store(folder, CONFIG, {"device": "cpu"}) as store:
-        store.add(0, "dmbp", ROWS, [Picture("a.jpg", 3, "dmbp", b"png")])
+        store.add(0, "dmbp", OF_BOTH, [Picture("a.jpg", 3, "dmbp", b"png")])
         store.add_problems([Problem("b.jpg", "no such file")])
     return folder
 
@@ -33,14 +35,14 @@ def test_what_was_added_is_read_again(run):
         assert list(store.rows()) == ROWS
         assert list(store.pictures()) == [Picture("a.jpg", 3, "dmbp", b"png")]
         assert store.problems() == [Problem("b.jpg", "no such file")]
-        assert store.done() == {(0, "dmbp")}
+        assert store.done() == DONE
         assert store.config() == CONFIG
         assert store.about() == {"device": "cpu"}
 
 
 def test_the_same_configuration_continues(run):
     with resume_store(run, CONFIG, {"device": "another machine"}) as store:
-        store.add(1, "dmbp", [ROWS[0]._replace(image="c.jpg")])
+        store.add(1, "dmbp", {"im": [ROWS[0]._replace(image="c.jpg")]})
         store.add_problems([Problem("b.jpg", "no such file")])
         assert len(list(store.rows())) == 3
         assert len(store.problems()) == 1
@@ -64,16 +66,16 @@ def test_a_unit_that_fails_half_way_leaves_nothing(run):
     with open_store(run) as store:
         # Twice the same row is a mistake of ours, not of another process.
         with pytest.raises(sqlite3.IntegrityError):
-            store.add(1, "dmbp", [good, doubled])
+            store.add(1, "dmbp", {"im": [good, doubled]})
         assert list(store.rows()) == ROWS
-        assert store.done() == {(0, "dmbp")}
+        assert store.done() == DONE
 
 
 def test_a_unit_is_never_added_twice(run):
     again = ROWS[0]._replace(image="c.jpg")
     with open_store(run) as one, open_store(run) as other:
-        one.add(1, "dmbp", [again])
-        other.add(1, "dmbp", [again._replace(value=0.75), ROWS[1]._replace(image="d.jpg")])
+        one.add(1, "dmbp", {"im": [again]})
+        other.add(1, "dmbp", {"im": [again._replace(value=0.75), again._replace(image="d.jpg")]})
         assert list(other.rows()) == [*ROWS, again]
 
 
@@ -83,11 +85,10 @@ def test_every_process_has_a_file_and_readers_see_them_as_one(run):
         for process in (10, 2):
             with resume_store(run, CONFIG, {"device": "another"}, process=process) as store:
                 assert store.path.name == f"results-{process}.sqlite"
-                store.add(
-                    process, "dmbp", [row._replace(target=process)], [Picture("a.jpg", 3, "dmbp", b"2")]
-                )
+                rows = {"im": [row._replace(target=process)]}
+                store.add(process, "dmbp", rows, [Picture("a.jpg", 3, "dmbp", b"2")])
                 store.add_problems([Problem("b.jpg", "no such file"), Problem("a", f"{process}")])
-        assert reader.done() == {(0, "dmbp"), (2, "dmbp"), (10, "dmbp")}
+        assert reader.done() == DONE | {Unit(2, "dmbp", "im"), Unit(10, "dmbp", "im")}
         assert list(reader.rows()) == [*ROWS, row._replace(target=2), row._replace(target=10)]
         assert [problem.name for problem in reader.problems()] == ["a", "b.jpg"]
         assert list(reader.pictures()) == [Picture("a.jpg", 3, "dmbp", b"png")]
@@ -96,8 +97,9 @@ def test_every_process_has_a_file_and_readers_see_them_as_one(run):
 
 def test_a_unit_that_two_processes_finished_counts_once(run):
     with resume_store(run, CONFIG, {}, process=1) as store:
-        store.add(0, "dmbp", [row._replace(seconds=9.0) for row in ROWS])
-        store.add(1, "dmbp", [ROWS[0]._replace(image="c.jpg")])
+        again = {name: [row._replace(seconds=9.0) for row in rows] for name, rows in OF_BOTH.items()}
+        store.add(0, "dmbp", again)
+        store.add(1, "dmbp", {"im": [ROWS[0]._replace(image="c.jpg")]})
         assert list(store.rows()) == [*ROWS, ROWS[0]._replace(image="c.jpg")]
 
 
@@ -120,11 +122,11 @@ def test_a_full_disk_is_named_and_costs_nothing_that_was_finished(run):
         store._connection.execute(f"PRAGMA max_page_count = {pages}")
         many = [ROWS[0]._replace(image=f"{i}.jpg", curve=(0.1,) * 100) for i in range(1000)]
         with pytest.raises(InputError, match=r"cannot write .*full.*finished is kept") as refusal:
-            store.add(1, "dmbp", many)
+            store.add(1, "dmbp", {"im": many})
         assert str(run / FILE) in str(refusal.value)
     with open_store(run) as store:
         assert list(store.rows()) == ROWS
-        store.add(1, "dmbp", many)
+        store.add(1, "dmbp", {"im": many})
         assert len(list(store.rows())) == 1002
 
 
@@ -166,7 +168,7 @@ def kill_before(statement):
 with open_store(Path(sys.argv[1])) as store:
     store._connection.set_trace_callback(kill_before)
     rows = [Row(f"{i}.jpg", 3, "dmbp", "im", 0.5, 1.0) for i in range(2000)]
-    store.add(1, "dmbp", rows, [Picture("0.jpg", 3, "dmbp", b"png")])
+    store.add(1, "dmbp", {"im": rows}, [Picture("0.jpg", 3, "dmbp", b"png")])
 """
 
 
@@ -180,15 +182,15 @@ def test_a_kill_in_the_middle_of_a_unit_leaves_nothing_of_it(run, statement):
     assert done.returncode == -signal.SIGKILL
     with open_store(run) as store:
         assert list(store.rows()) == ROWS
-        assert store.done() == {(0, "dmbp")}
+        assert store.done() == DONE
         assert len(list(store.pictures())) == 1
-        store.add(1, "dmbp", [ROWS[0]._replace(image="0.jpg")])
+        store.add(1, "dmbp", {"im": [ROWS[0]._replace(image="0.jpg")]})
 
 
 def test_names_that_are_not_utf_8_are_spelled_out(run):
     name = os.fsdecode(b"caf\xe9.jpg")
     with open_store(run) as store:
-        store.add(1, "dmbp", [ROWS[0]._replace(image=name)], [Picture(name, -1, "", b"png")])
+        store.add(1, "dmbp", {"im": [ROWS[0]._replace(image=name)]}, [Picture(name, -1, "", b"png")])
         store.add_problems([Problem(name, f"cannot read {name}")])
         assert list(store.rows())[-1].image == "caf\\udce9.jpg"
         assert store.problems()[-1] == Problem("caf\\udce9.jpg", "cannot read caf\\udce9.jpg")

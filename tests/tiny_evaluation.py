@@ -35,10 +35,10 @@ def kill_after(units: int) -> None:
     """`kill -9` this process when it is about to store one unit more."""
     add, count = Store.add, iter(range(1000))
 
-    def killing_add(store, *unit):
+    def killing_add(store, *unit, **beside):
         if next(count) == units:
             os.kill(os.getpid(), signal.SIGKILL)
-        add(store, *unit)
+        add(store, *unit, **beside)
 
     Store.add = killing_add
 

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 from dmbp_jax.bench.case import SHORT, Case
-from dmbp_jax.bench.compile_time import count_compile_time
 from dmbp_jax.bench.counts import count_network
 from dmbp_jax.bench.device import matrix_product, peak_bytes
 from dmbp_jax.bench.methods import run_ours, run_torch
@@ -17,6 +16,7 @@ from dmbp_jax.bench.results import Against, BenchRow, Side
 from dmbp_jax.bench.roofline import step_bytes
 from dmbp_jax.bench.timing import Spread, measure_rounds, ratios, spread
 from dmbp_jax.checks import InputError
+from dmbp_jax.compile_time import count_compile_time
 from dmbp_jax.models import get_architecture, init
 from dmbp_jax.ops import cast_floats
 from dmbp_jax.progress import RunProgress

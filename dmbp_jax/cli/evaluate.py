@@ -1,10 +1,9 @@
 """`dmbp-jax evaluate`, `report` and `rows`: run an evaluation, show it, export its rows."""
 
 import csv
-import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import rich.console
 import typer
@@ -14,12 +13,12 @@ from dmbp_jax.cli.batch_size import BatchSize, read_batch_size
 from dmbp_jax.cli.compilation_cache import use_compilation_cache
 from dmbp_jax.cli.summary_table import summary_table
 from dmbp_jax.data.atomic import atomic_path
-from dmbp_jax.evaluation.contestants import GROUPS, KNOWN
-from dmbp_jax.evaluation.measures import MEASURES
-from dmbp_jax.evaluation.plan import Evaluation
+from dmbp_jax.evaluate import evaluate as run
+from dmbp_jax.evaluation.contestants import GROUPS, known_methods
 from dmbp_jax.evaluation.processes import join_processes
-from dmbp_jax.evaluation.run import evaluate as run
+from dmbp_jax.evaluation.registry import METRICS
 from dmbp_jax.evaluation.store import Row, open_store
+from dmbp_jax.plugins import load_plugin
 from dmbp_jax.report.write import write_report
 
 _RUN = typer.Argument(help="The folder of an evaluation.")
@@ -34,23 +33,35 @@ def evaluate(
         str,
         typer.Option(
             help="imagenet:PATH, voc2007:PATH, voc2012:PATH, folder:PATH (with a labels.csv), grid:PATH, "
-            "composites of several photographs, or pairs:PATH, two side by side that the network gets right."
+            "composites of several photographs, pairs:PATH, two side by side that the network gets right, or "
+            "a kind of a plugin."
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder of the run.")],
     split: Annotated[str | None, typer.Option(help="Of VOC, by default val.")] = None,
-    model: Annotated[str, typer.Option(help="The network.")] = "squeezenet1_1",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="The network: a name, or package.module:factory or file.py:factory, which returns a Model "
+            "of your own."
+        ),
+    ] = "squeezenet1_1",
     weights: Annotated[
         str | None, typer.Option(help="A tag of `dmbp-jax weights list`, or a .safetensors file.")
     ] = None,
     methods: Annotated[
-        str, typer.Option(help=f"Separated by commas: {', '.join(GROUPS)}, or of: {', '.join(KNOWN)}.")
+        str,
+        typer.Option(
+            help=f"Separated by commas: {', '.join([*GROUPS, 'all'])}, or of: {', '.join(known_methods())}; "
+            "maps:FOLDER for maps that are there, NAME.npy for each image, or NAME.TARGET.npy; or of a "
+            "plugin."
+        ),
     ] = "table2",
     metrics: Annotated[
         str | None,
         typer.Option(
-            help=f"Separated by commas, of: {', '.join(MEASURES)}. Default: im, and cim where images have "
-            "several classes."
+            help=f"Separated by commas, of: {', '.join(METRICS)}, or of a plugin. Default: im, and cim where "
+            "images have several classes. More may be added to a run later."
         ),
     ] = None,
     preset: Annotated[
@@ -71,7 +82,21 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
     batch_size: BatchSize = "auto",
     grid: Annotated[int, typer.Option(help="Composites have GRID x GRID cells.")] = 2,
-    gallery: Annotated[int, typer.Option(help="Images that keep their maps for the report.")] = 32,
+    gallery: Annotated[
+        int, typer.Option(help="Images that keep pictures of their maps for the report.")
+    ] = 32,
+    keep_maps: Annotated[
+        bool,
+        typer.Option(
+            "--keep-maps", help="Keep every map, so that a metric that is added later explains nothing anew."
+        ),
+    ] = False,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A file or a module that registers methods, metrics, networks or kinds of data of your own."
+        ),
+    ] = None,
     coordinator: Annotated[
         str | None,
         typer.Option(
@@ -86,15 +111,31 @@ def evaluate(
     ] = 60,
 ) -> None:
     """Measure how good the maps of several methods are; a run that was stopped goes on where it was."""
-    # Before there are other names: the options that are the evaluation's, by its fields.
-    options = locals()
-    given: dict[str, Any] = {field.name: options[field.name] for field in dataclasses.fields(Evaluation)}
+    for name in plugin or ():
+        load_plugin(name)
     use_compilation_cache()
     joined = join_processes(output, coordinator, count=num_processes, index=process_id, lost_after=lost_after)
     with joined as processes:
-        given["methods"], given["batch_size"] = _split(methods), read_batch_size(batch_size)
-        given["metrics"] = None if metrics is None else _split(metrics)
-        run(Evaluation(**given), output, processes=processes)
+        run(
+            model,
+            data,
+            methods=_split(methods),
+            metrics=None if metrics is None else _split(metrics),
+            folder=output,
+            keep_maps=keep_maps,
+            weights=weights,
+            split=split,
+            preset=preset,
+            steps=steps,
+            target=target,
+            limit=limit,
+            per_class=per_class,
+            seed=seed,
+            batch_size=read_batch_size(batch_size),
+            grid=grid,
+            gallery=gallery,
+            processes=processes,
+        )
     if processes.index > 0:
         typer.echo(f"process {processes.index} has nothing left to do; process 0 sums up")
         return
@@ -103,6 +144,9 @@ def evaluate(
     with open_store(output) as store:
         for table in summary_table(store):
             console.print(table)
+        console.print(
+            f"s/target: without the {store.compiling():.1f} s in all that compiling took", markup=False
+        )
         problems = store.problems()
         measured = next(store.rows(), None) is not None
     if problems:

@@ -19,6 +19,8 @@ from dmbp_jax.data import Preprocess, example_photo, find_photos
 from dmbp_jax.data.atomic import check_writable
 from dmbp_jax.dmbp import PRESETS
 from dmbp_jax.methods import METHODS, VARIANTS
+from dmbp_jax.plugins import load_plugin
+from dmbp_jax.pretrained.load import count_classes
 from dmbp_jax.progress import StepProgress
 
 FIGURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".pdf", ".svg", ".webp"})
@@ -33,7 +35,13 @@ def explain(
     example: Annotated[
         bool, typer.Option("--example", help="Explain the photograph that ships with the package.")
     ] = False,
-    model: Annotated[str, typer.Option(help="The network.")] = "squeezenet1_1",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="The network: a name, or package.module:factory or file.py:factory, which returns a Model "
+            "of your own."
+        ),
+    ] = "squeezenet1_1",
     weights: Annotated[
         str | None, typer.Option(help="A tag of `dmbp-jax weights list`, or a .safetensors file.")
     ] = None,
@@ -43,7 +51,8 @@ def explain(
     ] = None,
     contrast: Annotated[str | None, typer.Option(help="Explain the target minus this class.")] = None,
     method: Annotated[
-        str, typer.Option(help=f"all, to compare, or one of: {', '.join([*METHODS, *VARIANTS])}.")
+        str,
+        typer.Option(help=f"all, to compare, or one of: {', '.join([*METHODS, *VARIANTS])}; or of a plugin."),
     ] = "dmbp",
     preset: Annotated[
         str,
@@ -62,8 +71,14 @@ def explain(
     ] = None,
     batch_size: BatchSize = "auto",
     seed: Annotated[int, typer.Option(help="Of the methods that draw at random.")] = 0,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(help="A file, or a module, that registers methods or networks of your own."),
+    ] = None,
 ) -> None:
     """Explain photographs: draw which pixels speak for a class and which against it."""
+    for name in plugin or ():
+        load_plugin(name)
     use_compilation_cache()
     check_choice("method", method, ["all", *METHODS, *VARIANTS])
     check_choice("preset", preset, PRESETS)
@@ -73,6 +88,7 @@ def explain(
     figures = _outputs(paths, output, ".png", FIGURE_SUFFIXES)
     arrays = None if save is None else _outputs(paths, save, ".safetensors", frozenset({".safetensors"}))
     loaded = pretrained.load_model(model, weights)
+    loaded = count_classes(loaded, (*loaded.spec.preprocess.input_size(256, 256), 3))
     index = None if target is None else loaded.spec.class_index(target)
     other = None if contrast is None else loaded.spec.class_index(contrast)
     if other is not None and other == index:

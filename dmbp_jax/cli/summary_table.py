@@ -6,16 +6,17 @@ from rich.table import Column, Table
 
 from dmbp_jax.evaluation.store import Store
 from dmbp_jax.report.summary import REFERENCE, Comparison, Summary, collect, compare, summarize
-from dmbp_jax.report.titles import get_metric
+from dmbp_jax.report.titles import titles_of
 
 
 def summary_table(store: Store) -> Iterator[Table]:
     """A table per metric: each method's mean, its interval, its difference from DMBP, seconds per target."""
-    measurements = collect(store.rows())
+    titles = titles_of(store)
+    measurements = collect(store.rows(), titles)
     summaries = summarize(measurements)
-    comparisons = compare(measurements, REFERENCE)
+    comparisons = compare(measurements, REFERENCE, titles=titles)
     for name in dict.fromkeys(metric for metric, _ in summaries):
-        metric = get_metric(name)
+        metric = titles.metric(name)
         table = Table(
             "method",
             *(
@@ -29,7 +30,7 @@ def summary_table(store: Store) -> Iterator[Table]:
                     "s/target",
                 )
             ),
-            title=f"{metric.title}, {'higher' if metric.higher_is_better else 'lower'} is better",
+            title=f"{metric.title}, {metric.direction}",
             title_justify="left",
             box=None,
         )

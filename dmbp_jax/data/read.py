@@ -1,33 +1,18 @@
 """From a sample to what the network takes, and how large that will be."""
 
 import dataclasses
-from typing import NamedTuple
 
 import numpy as np
 import PIL.ExifTags
 import PIL.Image
-from jaxtyping import Float, UInt8
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.data.decode import quiet_readers
 from dmbp_jax.data.preprocess import Preprocess
-from dmbp_jax.data.sample import Sample
+from dmbp_jax.data.sample import LoadedSample, Sample
 
 # EXIF orientations that swap height and width.
 _ON_ITS_SIDE = (5, 6, 7, 8)
-
-
-class LoadedSample(NamedTuple):
-    """A sample that has been read."""
-
-    rgb: UInt8[np.ndarray, "h w 3"]
-    """What the network sees, for people to look at."""
-    image: Float[np.ndarray, "h w 3"]
-    """The network's input, float32, normalised."""
-    size: tuple[int, int]
-    """`(height, width)` of the upright photograph, or of the composite."""
-    region: tuple[float, float, float, float]
-    """`(left, top, right, bottom)`, in pixels of that size: the part of it that `rgb` shows."""
 
 
 def read_sample(sample: Sample, preprocess: Preprocess) -> LoadedSample:

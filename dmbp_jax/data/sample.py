@@ -1,7 +1,11 @@
 """What every dataset is made of: samples with labels, not yet read, and what was wrong with the others."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
 
 from dmbp_jax.checks import InputError
 
@@ -47,14 +51,31 @@ class Problem(NamedTuple):
     message: str
 
 
+class LoadedSample(NamedTuple):
+    """A sample that has been read."""
+
+    rgb: UInt8[np.ndarray, "h w 3"]
+    """What the network sees, for people to look at."""
+    image: Float[np.ndarray, "h w c"]
+    """The network's input, float32, normalised."""
+    size: tuple[int, int]
+    """`(height, width)` of the upright photograph, or of the composite."""
+    region: tuple[float, float, float, float]
+    """`(left, top, right, bottom)`, in pixels of that size: the part of it that `rgb` shows."""
+    masks: Bool[np.ndarray, "labels h w"] | None = None
+    """Where the object of each label of the sample is in `rgb`; None where nobody has drawn it."""
+
+
 class Dataset(NamedTuple):
     """The samples of a dataset in its own order."""
 
     kind: str
-    """`imagenet`, `voc2007`, `voc2012`, `folder`, `grid` or `pairs`."""
+    """`imagenet`, `voc2007`, `voc2012`, `folder`, `grid`, `pairs` or `arrays`, or as its reader calls it."""
     samples: tuple[Sample, ...]
     problems: tuple[Problem, ...] = ()
     """Found without reading any photograph, such as a missing annotation."""
+    arrays: Mapping[str, LoadedSample] | None = None
+    """Samples that are arrays in memory, by name: they have no paths, and nothing is left to read."""
 
 
 def check_usable(dataset: Dataset, path: Path) -> Dataset:

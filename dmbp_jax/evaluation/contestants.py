@@ -1,13 +1,14 @@
-"""What an evaluation compares: methods with the options under which the paper ran them."""
+"""What an evaluation compares: methods with the options under which the paper ran them, and others' maps."""
 
 import dataclasses
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from dmbp_jax.attribution.random_map import random_map
 from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.dmbp import configure
-from dmbp_jax.methods import METHODS, VARIANTS, choose_method
+from dmbp_jax.evaluation.code import code_of
+from dmbp_jax.evaluation.map_folder import MapFolder
+from dmbp_jax.methods import METHODS, TITLES, VARIANTS, choose_method, name_of
 from dmbp_jax.result import Method
 from dmbp_jax.typing import OutputActivation
 
@@ -29,68 +30,112 @@ TABLE2 = (
 )
 TABLE3 = ("guided_backprop", "guided_grad_cam", "dmbp")
 
-GROUPS: dict[str, tuple[str, ...]] = {
-    "table1": TABLE1,
-    "table2": TABLE2,
-    "table3": TABLE3,
-    "all": ("random", *(name for name in METHODS if name != "dmbp"), *TABLE1[1:]),
-}
-"""Names that stand for several; in the order in which tables show them."""
+GROUPS: dict[str, tuple[str, ...]] = {"table1": TABLE1, "table2": TABLE2, "table3": TABLE3}
+"""Names that stand for several, in the order in which tables show them; `all` stands for every method."""
+MAPS = "maps:"
+"""Before the path of a folder of maps, in the place of a method."""
 
 # Section 4 of the paper: "every gradient method's map is gradient times input". Guided Grad-CAM, a product
 # already, stays as its authors define it.
 _TIMES_INPUT = ("smoothgrad", "guided_backprop", "deconvnet")
-
-KNOWN = (*METHODS, *VARIANTS, "random")
 
 
 class Contestant(NamedTuple):
     """A method as it is evaluated."""
 
     name: str
-    method: Method
+    title: str
+    method: Method | None
+    """None where the maps are there already."""
     options: dict[str, Any]
+    maps: MapFolder | None = None
 
     def describe(self) -> dict[str, Any]:
         """What makes this contestant, for the record of a run."""
+        if self.maps is not None:
+            return {"maps": self.maps.fingerprint()}
+        assert self.method is not None
         dmbp = self.method is METHODS["dmbp"]
         options = dataclasses.asdict(configure(**self.options)) if dmbp else self.options
-        return {"method": self.method.__name__, "options": options}
+        code = code_of(self.method)
+        known = {"method": getattr(self.method, "__name__", self.name), "options": options}
+        return known | ({"code": code} if code else {})
+
+
+def known_methods() -> tuple[str, ...]:
+    """Every name of a method that can be evaluated: what `all` stands for, dmbp and its ablations last.
+
+    >>> known_methods()[0], known_methods()[-1]
+    ('random', 'dmbp')
+    """
+    last = TABLE1[1:]
+    return ("random", *(name for name in (*METHODS, *VARIANTS) if name not in ("random", *last)), *last)
 
 
 def choose_contestants(
-    names: Iterable[str],
+    chosen: Iterable[str | Method],
     *,
     preset: str,
     steps: int | None = None,
     architecture: str,
     output: OutputActivation,
 ) -> tuple[Contestant, ...]:
-    """The contestants of those names, each once; `table1`, `table2`, `table3` and `all` stand for several.
+    """The contestants of those names and functions, each once; `table1`, `table2`, `table3` and `all` stand
+    for several, `maps:FOLDER` for maps that somebody else has made.
 
-    `steps` is DMBP's number of steps in place of the preset's. Raises `InputError` for an unknown name, and
-    for steps of the preset `"fast"`, which takes none.
+    `steps` is DMBP's number of steps in place of the preset's. Raises `InputError` for an unknown name, two
+    methods of one name, and for steps of the preset `"fast"`, which takes none.
 
     >>> chosen = choose_contestants(["table3"], preset="paper", architecture="resnet50", output="softmax")
     >>> [one.name for one in chosen], chosen[0].options
     (['guided_backprop', 'guided_grad_cam', 'dmbp'], {'multiply_by_inputs': True})
     """
-    chosen: dict[str, Contestant] = {}
-    for given in names:
-        check_choice("method", given, [*KNOWN, *GROUPS])
-        for name in GROUPS.get(given, (given,)):
-            method, options = (
-                (random_map, {})
-                if name == "random"
-                else choose_method(name, preset, architecture=architecture, output=output)
-            )
-            if method is METHODS["dmbp"] and steps is not None:
-                if options["preset"] == "fast":
-                    raise InputError("preset fast takes no steps: leave steps out, or take preset paper")
-                options = {**options, "steps": steps}
-            if name in _TIMES_INPUT:
-                options = {**options, "multiply_by_inputs": True}
-            chosen[name] = Contestant(name, method, options)
-    if not chosen:
-        raise InputError(f"no method given; name one or more of {', '.join([*GROUPS, *KNOWN])}")
-    return tuple(chosen.values())
+    found: dict[str, Contestant] = {}
+
+    def add(one: Contestant) -> None:
+        there = found.setdefault(one.name, one)
+        if (there.method, there.maps) != (one.method, one.maps):
+            raise InputError(f"two methods are called {one.name!r}: rename one, or register it under a name")
+
+    for given in chosen:
+        if not isinstance(given, str):
+            add(_own(given, preset, steps, architecture, output))
+        elif given.startswith(MAPS):
+            folder = MapFolder.at(given.removeprefix(MAPS))
+            add(Contestant(MAPS + folder.path.name, f"Maps of {folder.path.name}", None, {}, folder))
+        else:
+            known = known_methods()
+            check_choice("method", given, [*known, *GROUPS, "all"])
+            for name in known if given == "all" else GROUPS.get(given, (given,)):
+                add(_by_name(name, preset, steps, architecture, output))
+    if not found:
+        raise InputError(
+            f"no method given; name one or more of {', '.join([*GROUPS, 'all', *known_methods()])}"
+        )
+    return tuple(found.values())
+
+
+def _by_name(
+    name: str, preset: str, steps: int | None, architecture: str, output: OutputActivation
+) -> Contestant:
+    method, options = choose_method(name, preset, architecture=architecture, output=output)
+    if method is METHODS["dmbp"] and steps is not None:
+        if options["preset"] == "fast":
+            raise InputError("preset fast takes no steps: leave steps out, or take preset paper")
+        options = {**options, "steps": steps}
+    if name in _TIMES_INPUT:
+        options = {**options, "multiply_by_inputs": True}
+    return Contestant(name, TITLES.get(name, name), method, options)
+
+
+def _own(
+    method: Method, preset: str, steps: int | None, architecture: str, output: OutputActivation
+) -> Contestant:
+    """A function: under its name in `METHODS` with that one's options, or under its own."""
+    for name, known in METHODS.items():
+        if known is method:
+            return _by_name(name, preset, steps, architecture, output)
+    name = name_of(method)
+    if name in (*METHODS, *VARIANTS):
+        raise InputError(f"there is another method {name!r} in the package: rename yours")
+    return Contestant(name, name.replace("_", " "), method, {})

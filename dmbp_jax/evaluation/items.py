@@ -14,7 +14,7 @@ from dmbp_jax.data import Box, Sample
 from dmbp_jax.evaluation.contestants import Contestant
 from dmbp_jax.explain import explain
 from dmbp_jax.pretrained import Model, ModelSpec
-from dmbp_jax.rules import find_sites
+from dmbp_jax.tracing import layer_parameters
 from dmbp_jax.typing import Key, Params
 
 
@@ -40,6 +40,10 @@ class Item(NamedTuple):
     """Whether the image is two photographs side by side, of the classes in `labels`."""
     first: bool
     """Whether it is the first item of its image, on which metrics of whole images are measured."""
+    alone: bool = True
+    """Whether it is the only item of its image."""
+    mask: np.ndarray | None = None
+    """Where the target is, bool `(h, w)` in pixels of the image; None where nobody has drawn it."""
 
 
 class Setting(NamedTuple):
@@ -63,13 +67,28 @@ class Setting(NamedTuple):
 
         What is drawn depends on the first item's name: other batches draw anew, the same items draw the same.
         """
+        return self.explain(
+            contestant, np.stack([item.image for item in items]), targets, items[0].name, params
+        )
+
+    def explain(
+        self,
+        contestant: Contestant,
+        images: Float[np.ndarray, "n h w c"],
+        targets: Sequence[int] | Float[np.ndarray, "n k"],
+        name: str,
+        params: Params | None = None,
+    ) -> Float[np.ndarray, "n h w"]:
+        """The maps of any images; what is drawn depends on `name`."""
+        # A metric that would explain maps from a folder is refused before the work begins.
+        assert contestant.method is not None
         attribution = explain(
             self.model.apply,
-            self.replicated if params is self.model.params else params,
-            np.stack([item.image for item in items]),
+            self.replicated if params is None or params is self.model.params else params,
+            images,
             targets if isinstance(targets, np.ndarray) else np.asarray(targets, np.int32),
             contestant.method,
-            key=jax.random.fold_in(self.key, zlib.crc32(items[0].name.encode("utf-8", "surrogateescape"))),
+            key=jax.random.fold_in(self.key, zlib.crc32(name.encode("utf-8", "surrogateescape"))),
             batch_size=self.batch_size,
             mesh=self.mesh,
             progress=False,
@@ -78,11 +97,10 @@ class Setting(NamedTuple):
         finite = np.asarray(attribution.finite)[:, None, None]
         return np.where(finite, np.asarray(attribution.heatmap), np.float32(np.nan))
 
-    def layers(self, item: Item) -> list[str]:
-        """The names of the network's layers with parameters, the class layer first."""
+    def layers(self, item: Item) -> list[tuple[str, ...]]:
+        """The tensors of each of the network's layers, the class layer first."""
         image = jax.ShapeDtypeStruct(item.image.shape, item.image.dtype)
-        sites = find_sites(self.model.apply, self.model.params, image)
-        return [site.name for site in sites if site.kind == "affine"][::-1]
+        return list(layer_parameters(self.model.apply, self.model.params, image).values())[::-1]
 
 
 class Measurement(NamedTuple):

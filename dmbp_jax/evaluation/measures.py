@@ -1,4 +1,4 @@
-"""The metrics by name, as an evaluation measures them: on a batch of explained items, one row per item."""
+"""The package's metrics as an evaluation measures them: on a batch of explained items, one row per item."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -9,13 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from dmbp_jax import metrics
-from dmbp_jax.checks import InputError
-from dmbp_jax.data import Dataset
+from dmbp_jax import metrics, targets
 from dmbp_jax.evaluation.contestants import Contestant
 from dmbp_jax.evaluation.items import Item, Measure, Measurement, Setting
 from dmbp_jax.metrics.counter_evidence import SHARES
-from dmbp_jax.targets import contrast
 from dmbp_jax.typing import Apply, Images, Params
 
 
@@ -36,7 +33,9 @@ def _curve(
     return metric(predict, image, heatmap, classes)
 
 
-def _along_a_curve(name: str, metric: Callable[..., metrics.Curve]) -> Measure:
+def along_a_curve(name: str, metric: Callable[..., metrics.Curve]) -> Measure:
+    """Insertion, complementary insertion and deletion."""
+
     def measure(
         setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
     ) -> Iterator[Measurement]:
@@ -62,9 +61,10 @@ def _along_a_curve(name: str, metric: Callable[..., metrics.Curve]) -> Measure:
     return measure
 
 
-def _pointing(
+def pointing(
     setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
 ) -> Iterator[Measurement]:
+    """Whether the greatest value lies on a box of the target."""
     for item, heatmap in zip(items, heatmaps, strict=True):
         if item.boxes:
             at_photograph = metrics.to_photograph(heatmap, size=item.size, region=item.region)
@@ -73,18 +73,20 @@ def _pointing(
             yield Measurement(item, item.target, "pointing", float(hit))
 
 
-def _grid_pointing(
+def grid_pointing(
     setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
 ) -> Iterator[Measurement]:
+    """The share of the positive values in the target's cell of a composite."""
     for item, heatmap in zip(items, heatmaps, strict=True):
         if item.grid > 1 and item.target in item.labels:
             value = metrics.grid_pointing_game(heatmap, grid=item.grid, cell=item.labels.index(item.target))
             yield Measurement(item, item.target, "grid_pointing", value)
 
 
-def _sanity(
+def sanity(
     setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
 ) -> Iterator[Measurement]:
+    """Rank correlation with the maps after the class layer is drawn anew."""
     top = setting.layers(items[0])[0]
     params = metrics.randomize_layers(setting.key, setting.model.params, [top])
     changed = setting.heatmaps(contestant, items, [item.target for item in items], params)
@@ -94,9 +96,10 @@ def _sanity(
         yield Measurement(item, item.target, "sanity_abs", absolute)
 
 
-def _cascade(
+def cascade(
     setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
 ) -> Iterator[Measurement]:
+    """The same after layer upon layer is drawn anew, from the top."""
     correlations = []
     targets = [item.target for item in items]
     for _, params in metrics.cascade(setting.key, setting.model.params, setting.layers(items[0])):
@@ -110,9 +113,10 @@ def _cascade(
             yield Measurement(item, item.target, name, value, tuple(curve.tolist()))
 
 
-def _class_sensitivity(
+def class_sensitivity(
     setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
 ) -> Iterator[Measurement]:
+    """Rank correlation of the maps for the most and the least likely class."""
     items = [item for item in items if item.first]
     if not items:
         return
@@ -127,16 +131,18 @@ def _class_sensitivity(
         yield Measurement(item, int(target), "class_sensitivity_abs", absolute)
 
 
-def _contrast(
+def contrast(
     setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
 ) -> Iterator[Measurement]:
+    """Of a pair and one class minus the other: the red on the one, the blue on the other."""
     items = [item for item in items if item.pair and item.target in item.labels]
     if not items:
         return
     classes = len(setting.model.spec.classes)
     others = [next(label for label in item.labels if label != item.target) for item in items]
     weights = [
-        np.asarray(contrast(classes, item.target, other)) for item, other in zip(items, others, strict=True)
+        np.asarray(targets.contrast(classes, item.target, other))
+        for item, other in zip(items, others, strict=True)
     ]
     for item, heatmap in zip(
         items, setting.heatmaps(contestant, items, np.stack(weights), setting.model.params), strict=True
@@ -170,9 +176,10 @@ def forget_programs() -> None:
         program.clear_cache()
 
 
-def _counter_evidence(
+def counter_evidence(
     setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
 ) -> Iterator[Measurement]:
+    """What blurring the lowest values does to the target."""
     model = setting.model
     log_probability = {"softmax": jax.nn.log_softmax, "sigmoid": jax.nn.log_sigmoid}[model.spec.output]
     for item, heatmap in zip(items, heatmaps, strict=True):
@@ -193,34 +200,3 @@ def _counter_evidence(
 
 
 _AT_2_PERCENT = SHARES.index(0.02)
-
-MEASURES: dict[str, Measure] = {
-    "im": _along_a_curve("im", metrics.insertion),
-    "cim": _along_a_curve("cim", metrics.complementary_insertion),
-    "deletion": _along_a_curve("deletion", metrics.deletion),
-    "pointing": _pointing,
-    "grid_pointing": _grid_pointing,
-    "contrast": _contrast,
-    "counter_evidence": _counter_evidence,
-    "sanity": _sanity,
-    "cascade": _cascade,
-    "class_sensitivity": _class_sensitivity,
-}
-"""What can be asked for; `sanity`, `cascade` and `class_sensitivity` also give rows with `_abs` behind the
-name, of the maps' absolute values; `contrast` gives `contrast_red` and `contrast_blue`, and
-`counter_evidence` also `counter_evidence_logit`."""
-
-
-def check_metrics(names: Sequence[str], dataset: Dataset) -> None:
-    """Raise `InputError` for a metric that needs what no sample of the dataset has."""
-    if "cim" in names and not any(len(sample.labels) > 1 for sample in dataset.samples):
-        raise InputError(
-            "cim needs images with several classes, which this dataset has not: take voc2012:PATH, or "
-            "composites, grid:PATH or pairs:PATH"
-        )
-    if "pointing" in names and not any(sample.boxes for sample in dataset.samples):
-        raise InputError("pointing needs bounding boxes, which this dataset has not: take voc2012:PATH")
-    if "grid_pointing" in names and not any(sample.grid > 1 for sample in dataset.samples):
-        raise InputError("grid_pointing needs composites: take grid:PATH")
-    if "contrast" in names and not any(sample.pair for sample in dataset.samples):
-        raise InputError("contrast needs two photographs side by side: take pairs:PATH")

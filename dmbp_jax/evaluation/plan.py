@@ -2,26 +2,35 @@
 
 import dataclasses
 import functools
-import hashlib
-import importlib.metadata
-import platform
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
-import numpy as np
 
 from dmbp_jax.batching.chunk_size import most_at_once
 from dmbp_jax.batching.chunks import local_mesh, replicate
 from dmbp_jax.checks import InputError, check_choice
-from dmbp_jax.data import Dataset, Problem, Sample, input_shape, open_dataset, take
+from dmbp_jax.data import (
+    Dataset,
+    LoadedSample,
+    Problem,
+    Sample,
+    input_shape,
+    open_dataset,
+    read_sample,
+    take,
+)
 from dmbp_jax.dmbp import PRESETS
 from dmbp_jax.evaluation.contestants import Contestant, choose_contestants
 from dmbp_jax.evaluation.items import Setting, label_indices
-from dmbp_jax.evaluation.measures import MEASURES, check_metrics
+from dmbp_jax.evaluation.metric import Metric
+from dmbp_jax.evaluation.own_metric import MetricFunction
 from dmbp_jax.evaluation.recognized import choose_recognized
+from dmbp_jax.evaluation.record import about_of, config_of
+from dmbp_jax.evaluation.registry import check_metrics, choose_metrics
 from dmbp_jax.pretrained import Model, ModelSpec, load_model
+from dmbp_jax.pretrained.load import count_classes
+from dmbp_jax.result import Method
 
 TARGETS = ("truth", "predicted")
 
@@ -33,19 +42,22 @@ class Evaluation:
     Raises `InputError` for a value outside its range.
     """
 
-    data: str
-    """`imagenet:PATH`, `voc2007:PATH`, `voc2012:PATH`, `folder:PATH`, or `grid:` or `pairs:` before any of
-    them; pairs are of photographs that the network gets right."""
+    data: str | Dataset
+    """`imagenet:PATH`, `voc2007:PATH`, `voc2012:PATH`, `folder:PATH`, a kind of `register_dataset`, or
+    `grid:` or `pairs:` before any of the package's; pairs are of photographs that the network gets right. Or
+    a dataset."""
     split: str | None = None
     """VOC's list of images in `ImageSets/Main`, by default `val`."""
-    model: str = "squeezenet1_1"
+    model: str | Model = "squeezenet1_1"
+    """A name as `load_model` takes it, or a network."""
     weights: str | None = None
     """A tag of the manifest or a `.safetensors` file; None takes the first entry of the manifest."""
-    methods: tuple[str, ...] = ("table2",)
-    """Names in `contestants.KNOWN` and `contestants.GROUPS`."""
-    metrics: tuple[str, ...] | None = None
-    """Names in `measures.MEASURES`; None takes those of the paper that the dataset allows: `im`, and `cim`
-    where images have several classes."""
+    methods: tuple[str | Method, ...] = ("table2",)
+    """Names in `contestants.known_methods`, `all`, names in `contestants.GROUPS`, `maps:FOLDER`,
+    functions."""
+    metrics: tuple[str | MetricFunction, ...] | None = None
+    """Names in `registry.METRICS`, functions; None takes those of the paper that the dataset allows: `im`,
+    and `cim` where images have several classes."""
     preset: str = "fast"
     """`"paper"`: 200 steps of DMBP, RISE's own number of masks, and five random images of each class of
     ImageNet. `"fast"`: a quick look."""
@@ -66,13 +78,15 @@ class Evaluation:
     grid: int = 2
     """Composites have `grid * grid` cells."""
     gallery: int = 32
-    """So many images, a random subset, keep their maps for the report."""
+    """So many images, a random subset, keep small pictures of their maps for the report."""
+    keep_maps: bool = False
+    """Keep every map, in half precision, so that a metric that is added later explains nothing anew; all
+    metrics measure the maps as they are kept."""
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, PRESETS)
         check_choice("target", self.target, TARGETS)
-        for metric in self.metrics or ():
-            check_choice("metric", metric, MEASURES)
+        choose_metrics(self.metrics or ())
         for name, least in (("limit", 1), ("per_class", 1), ("batch_size", 1), ("grid", 2), ("gallery", 0)):
             value = getattr(self, name)
             if value not in (None, "auto") and value < least:
@@ -84,16 +98,24 @@ class Plan(NamedTuple):
 
     model: Model
     contestants: tuple[Contestant, ...]
-    metrics: tuple[str, ...]
+    metrics: tuple[Metric, ...]
     chunks: tuple[tuple[Sample, ...], ...]
     problems: tuple[Problem, ...]
+    arrays: Mapping[str, LoadedSample]
+    """The samples that are in memory already, by name."""
     gallery: frozenset[str]
     target: str
+    keep_maps: bool
     setting: Setting
     config: dict[str, Any]
     """What determines the rows: a run is continued only with the same."""
     about: dict[str, Any]
-    """For the record: versions, the machine, where the data lay, the names of the classes."""
+    """For the record: versions, the machine, where the data lay, the names of classes and methods."""
+
+    def read(self, sample: Sample) -> LoadedSample:
+        """What the network sees of a sample; raises `InputError` as `read_sample` does."""
+        loaded = self.arrays.get(sample.name)
+        return read_sample(sample, self.model.spec.preprocess) if loaded is None else loaded
 
     def span(self, number: int) -> str:
         """Which images are in a chunk, for people."""
@@ -111,17 +133,14 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
     not know, a metric that the dataset does not allow.
     """
     # Only once, and not before the dataset is known to be there: its weights may have to be fetched.
-    load = functools.cache(lambda: load_model(evaluation.model, evaluation.weights))
-    dataset = open_dataset(
-        evaluation.data,
-        split=evaluation.split,
-        seed=evaluation.seed,
-        grid=evaluation.grid,
-        choose=lambda photographs: choose_recognized(
-            photographs, load(), limit=evaluation.limit, seed=evaluation.seed
-        ),
+    given = evaluation.model
+    load = functools.cache(
+        lambda: given if isinstance(given, Model) else load_model(given, evaluation.weights)
     )
-    model = load()
+    dataset = (
+        evaluation.data if isinstance(evaluation.data, Dataset) else _open(evaluation, evaluation.data, load)
+    )
+    model = _with_classes(load(), dataset)
     contestants = choose_contestants(
         evaluation.methods,
         preset=evaluation.preset,
@@ -136,8 +155,9 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
     for sample in dataset.samples:
         label_indices(sample, model.spec)
     several = any(len(sample.labels) > 1 for sample in dataset.samples)
-    metrics = tuple(dict.fromkeys(evaluation.metrics or (("im", "cim") if several else ("im",))))
-    check_metrics(metrics, dataset)
+    metrics = choose_metrics(evaluation.metrics or (("im", "cim") if several else ("im",)))
+    check_metrics(metrics, dataset, maps_only=[one.name for one in contestants if one.maps])
+    _check_maps(contestants, dataset, model.spec, evaluation.target)
     gallery = (
         take(dataset, limit=evaluation.gallery, seed=evaluation.seed).samples if evaluation.gallery else ()
     )
@@ -147,49 +167,62 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
         together = together or most_at_once(jax.local_devices()[0]) * jax.local_device_count()
         evaluation = dataclasses.replace(evaluation, batch_size=together)
     chunks = _chunks(dataset, model.spec, evaluation)
-    config = {
-        **dataclasses.asdict(evaluation),
-        "dataset": dataset.kind,
-        "samples": len(dataset.samples),
-        # In their chunks: a photograph whose size cannot be told any more belongs to another one.
-        "samples_sha256": _fingerprint(
-            repr([[sample._replace(paths=()) for sample in chunk] for chunk in chunks]).encode()
-        ),
-        "chunks": len(chunks),
-        "weights": model.spec.tag,
-        "weights_sha256": _fingerprint(
-            *(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(model.params))
-        ),
-        "methods": {one.name: one.describe() for one in contestants},
-        "metrics": list(metrics),
-        "per_class": per_class,
-        **_makers(),
-    }
-    # Recorded, not compared: the same samples may be named by another path.
-    about = {
-        "data": config.pop("data"),
-        "classes": _class_names(dataset, model.spec, evaluation.target),
-        **_versions(),
-    }
+    options = {field.name: getattr(evaluation, field.name) for field in dataclasses.fields(evaluation)}
+    options["per_class"] = per_class
     return Plan(
         model,
         contestants,
         metrics,
         chunks,
         dataset.problems,
+        dataset.arrays or {},
         frozenset(sample.name for sample in gallery),
         evaluation.target,
+        evaluation.keep_maps,
         Setting(model, jax.random.key(evaluation.seed), at_once, mesh, replicate(model.params, mesh)),
-        config,
-        about,
+        config_of(options, model, dataset, chunks, contestants),
+        about_of(options, model.spec, dataset, contestants),
     )
+
+
+def _open(evaluation: Evaluation, data: str, load: Callable[[], Model]) -> Dataset:
+    return open_dataset(
+        data,
+        split=evaluation.split,
+        seed=evaluation.seed,
+        grid=evaluation.grid,
+        choose=lambda photographs: choose_recognized(
+            photographs, _with_classes(load(), photographs), limit=evaluation.limit, seed=evaluation.seed
+        ),
+    )
+
+
+def _with_classes(model: Model, dataset: Dataset) -> Model:
+    """The model with classes, counted if need be; `InputError` for photographs that it cannot take."""
+    if dataset.arrays is not None:
+        return count_classes(model, dataset.arrays[dataset.samples[0].name].image.shape)
+    # The number of classes does not depend on the size.
+    return count_classes(model, (*model.spec.preprocess.input_size(256, 256), 3))
+
+
+def _check_maps(contestants: Sequence[Contestant], dataset: Dataset, spec: ModelSpec, target: str) -> None:
+    """Raise `InputError` for a map that is not in its folder, before any other is measured."""
+    for one in contestants:
+        if one.maps is None:
+            continue
+        for sample in dataset.samples:
+            targets = label_indices(sample, spec) if target == "truth" else (None,)
+            for index in targets:
+                one.maps.find(sample.name, index, alone=len(targets) == 1)
 
 
 def _chunks(dataset: Dataset, spec: ModelSpec, evaluation: Evaluation) -> tuple[tuple[Sample, ...], ...]:
     """Samples of one input size together, so that each size is compiled once and batches are full."""
     groups: dict[tuple[int, int] | None, list[Sample]] = {}
     for sample in dataset.samples:
-        groups.setdefault(input_shape(sample, spec.preprocess), []).append(sample)
+        loaded = None if dataset.arrays is None else dataset.arrays[sample.name]
+        shape = input_shape(sample, spec.preprocess) if loaded is None else loaded.size
+        groups.setdefault(shape, []).append(sample)
     return tuple(chunk for group in groups.values() for chunk in _cut(group, evaluation))
 
 
@@ -206,36 +239,3 @@ def _cut(samples: list[Sample], evaluation: Evaluation) -> Iterator[tuple[Sample
         targets += more
     if chunk:
         yield tuple(chunk)
-
-
-def _fingerprint(*parts: bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()[:16]
-
-
-def _class_names(dataset: Dataset, spec: ModelSpec, target: str) -> dict[str, str]:
-    """The names of the classes that rows can speak of."""
-    if target == "predicted":
-        return {str(index): name for index, name in enumerate(spec.classes)}
-    true = {index for sample in dataset.samples for index in label_indices(sample, spec)}
-    return {str(index): spec.classes[index] for index in sorted(true)}
-
-
-def _makers() -> dict[str, Any]:
-    """What computes the rows: another version, or another kind of device, gives other numbers."""
-    device = jax.local_devices()[0]
-    packages = ("dmbp_jax", "jax", "jaxlib")
-    return {
-        "computed_by": {name: importlib.metadata.version(name) for name in packages},
-        "device": f"{device.platform}, {device.device_kind}",
-    }
-
-
-def _versions() -> dict[str, Any]:
-    versions = {name: importlib.metadata.version(name) for name in ("numpy", "scipy", "pillow")}
-    return {
-        "versions": {"python": platform.python_version(), **versions},
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }

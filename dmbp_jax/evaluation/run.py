@@ -1,14 +1,14 @@
 """An evaluation: every method on every image, every metric on every map, row by row into a store.
 
-The samples are cut into chunks once and for all. One method on one chunk is a unit: computed together,
-stored together, and after an interruption computed again as a whole, with the same arrays in the same places,
-so that an interrupted run ends with the rows of an undisturbed one.
+The samples are cut into chunks once and for all. One method on one chunk is explained as a whole, measured by
+every metric that is missing, and stored together: after an interruption it is computed again with the same
+arrays in the same places, so that an interrupted run ends with the rows of an undisturbed one. Where maps are
+kept, a metric that is added later reads them.
 
 Several processes work in rounds: they meet, see what is left to do, and divide it among those that are alive.
 One round does, unless one of them dies: then the others do in the next what it has left.
 """
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,29 +18,31 @@ import numpy as np
 from dmbp_jax.batching import call
 from dmbp_jax.batching.chunks import by_shape
 from dmbp_jax.checks import InputError
-from dmbp_jax.data import LoadedSample, Problem, Sample, read_ahead, read_sample
-from dmbp_jax.evaluation import measures
+from dmbp_jax.data import LoadedSample, Problem, Sample, read_ahead
+from dmbp_jax.evaluation import measures, own_metric
 from dmbp_jax.evaluation.contestants import Contestant
 from dmbp_jax.evaluation.items import Item, label_indices
-from dmbp_jax.evaluation.measures import MEASURES
+from dmbp_jax.evaluation.mapped import Mapped, get_maps
+from dmbp_jax.evaluation.metric import Metric
 from dmbp_jax.evaluation.plan import Evaluation, Plan, make_plan
 from dmbp_jax.evaluation.processes import Alone, Processes
-from dmbp_jax.evaluation.store import Picture, Row, Store, resume_store, storable
+from dmbp_jax.evaluation.store import Picture, Row, Store, Unit, make_store, resume_store, storable
 from dmbp_jax.evaluation.store_files import file_of, holds_run, settings_in
 from dmbp_jax.pretrained import ModelSpec
 from dmbp_jax.progress import RunProgress
 from dmbp_jax.viz import thumbnail_map, thumbnail_photo
 
 
-def evaluate(
+def run_evaluation(
     evaluation: Evaluation,
-    folder: Path,
+    folder: Path | None,
     progress: RunProgress | None = None,
     processes: Processes | None = None,
-) -> Plan:
+) -> Store | None:
     """Run an evaluation, or what is left of it, into `folder`; with others, if they are in `processes`.
 
-    Returns when every unit is done, whoever did it.
+    Returns when every unit is done, whoever did it. Without a folder it runs in memory, and returns the
+    store.
 
     Raises `InputError` as `make_plan` does, where `folder` holds a run of another configuration, where it
     cannot be written, and if another process has stopped with an error; what is finished by then is kept.
@@ -48,35 +50,51 @@ def evaluate(
     processes = processes or Alone()
     progress = progress or RunProgress()
     together = None
-    if evaluation.batch_size == "auto" and holds_run(folder):
+    if folder is not None and evaluation.batch_size == "auto" and holds_run(folder):
         # Chunks are what a run resumes by, also on a machine that would have chosen other ones.
         together = settings_in(file_of(folder, 0), "config").get("batch_size")
     plan = make_plan(evaluation, together=together)
+    if folder is None:
+        store = make_store(plan.config, plan.about)
+        _take_part(plan, store, progress, processes)
+        return store
     if processes.index > 0:
         # The first one makes the run's file.
         processes.meet()
     with resume_store(folder, plan.config, plan.about, process=processes.index) as store:
-        if processes.index == 0:
-            store.add_problems(plan.problems)
-            processes.meet()
-        before = list(range(processes.count))
-        while True:
-            # While nobody writes, all read the same.
-            processes.meet()
-            done = store.done()
-            alive = processes.meet()
-            for lost in sorted(set(before) - set(alive)):
-                progress.note(f"process {lost} is gone; the others do what it has left")
-            before = alive
-            open_chunks = [
-                number
-                for number in range(len(plan.chunks))
-                if any((number, one.name) not in done for one in plan.contestants)
-            ]
-            if not open_chunks:
-                return plan
-            mine = range(len(plan.chunks)) if processes.count == 1 else open_chunks
-            run_chunks(plan, store, progress, mine[alive.index(processes.index) :: len(alive)], processes)
+        _take_part(plan, store, progress, processes)
+    return None
+
+
+def _take_part(plan: Plan, store: Store, progress: RunProgress, processes: Processes) -> None:
+    """Do this process's share of what is left, round by round."""
+    store.add_metrics(plan.metrics)
+    if processes.index == 0:
+        store.add_problems(plan.problems)
+        processes.meet()
+    before = list(range(processes.count))
+    while True:
+        # While nobody writes, all read the same.
+        processes.meet()
+        done = store.done()
+        alive = processes.meet()
+        for lost in sorted(set(before) - set(alive)):
+            progress.note(f"process {lost} is gone; the others do what it has left")
+        before = alive
+        open_chunks = [number for number in range(len(plan.chunks)) if _missing(plan, done, number)]
+        if not open_chunks:
+            return
+        mine = range(len(plan.chunks)) if processes.count == 1 else open_chunks
+        run_chunks(plan, store, progress, mine[alive.index(processes.index) :: len(alive)], processes)
+
+
+def _missing(plan: Plan, done: set[Unit], number: int) -> dict[str, tuple[Contestant, list[Metric]]]:
+    """The metrics that a chunk lacks, of each method that lacks any."""
+    each = (
+        (one, [metric for metric in plan.metrics if Unit(number, one.name, metric.name) not in done])
+        for one in plan.contestants
+    )
+    return {one.name: (one, metrics) for one, metrics in each if metrics}
 
 
 def run_chunks(
@@ -87,37 +105,36 @@ def run_chunks(
     Raises `InputError` if a photograph of a chunk that was begun can no longer be read.
     """
     done = store.done()
-    units = [(number, one.name) for number in chunks for one in plan.contestants]
-    left = {unit: None for unit in units if unit not in done}
-    open_chunks = list(dict.fromkeys(number for number, _ in left))
-
-    def read(sample: Sample) -> LoadedSample:
-        return read_sample(sample, plan.model.spec.preprocess)
-
-    samples = [sample for number in open_chunks for sample in plan.chunks[number]]
+    begun = {unit.chunk for unit in done}
+    left = {number: missing for number in chunks if (missing := _missing(plan, done, number))}
+    samples = [sample for number in left for sample in plan.chunks[number]]
     shape: tuple[int, ...] | None = None
-    with progress.shown(total=len(units), left=[name for _, name in left]):
-        loaded = read_ahead(samples, read)
-        for number in open_chunks:
-            begun = any((number, one.name) in done for one in plan.contestants)
+    names = [name for missing in left.values() for name in missing]
+    with progress.shown(total=len(chunks) * len(plan.contestants), left=names):
+        loaded = read_ahead(samples, plan.read)
+        for number, missing in left.items():
             chunk = [next(loaded) for _ in plan.chunks[number]]
             items = [
                 item
-                for sample, one in _usable(chunk, store, progress, begun=begun)
+                for sample, one in _usable(chunk, store, progress, begun=number in begun)
                 for item in _items(plan, sample, one)
             ]
             if items and shape not in (None, items[0].image.shape):
                 # A dataset of hundreds of sizes would fill the memory with programs that are done with.
                 call.forget_programs()
                 measures.forget_programs()
+                own_metric.forget_programs()
             shape = items[0].image.shape if items else shape
-            for contestant in plan.contestants:
-                if (number, contestant.name) in left:
-                    processes.check()
-                    progress.begin(contestant.name, f"images {plan.span(number)}")
-                    rows, pictures = _measure(plan, contestant, items)
-                    store.add(number, contestant.name, rows, pictures)
-                    progress.advance()
+            for contestant, metrics in missing.values():
+                processes.check()
+                progress.begin(contestant.name, f"images {plan.span(number)}")
+                maps = get_maps(plan, store, contestant, items)
+                rows = _measure(plan, contestant, metrics, maps)
+                pictures = _pictures(plan, contestant, maps)
+                kept = [one.kept for one in maps if one.kept is not None] if plan.keep_maps else []
+                compiling = sum((one.compiling for one in maps), 0.0)
+                store.add(number, contestant.name, rows, pictures, maps=kept, compiling=compiling)
+                progress.advance()
 
 
 def _usable(
@@ -147,37 +164,38 @@ def _usable(
             progress.note(f"left out: {one}")
 
 
-def _measure(plan: Plan, contestant: Contestant, items: Sequence[Item]) -> tuple[list[Row], list[Picture]]:
-    rows: list[Row] = []
-    pictures: list[Picture] = []
-    for group in by_shape(items, lambda item: item.image.shape):
-        start = time.perf_counter()
-        targets = [item.target for item in group]
-        heatmaps = plan.setting.heatmaps(contestant, group, targets, plan.model.params)
-        seconds = (time.perf_counter() - start) / len(group)
-        defined = {id(item): bool(np.isfinite(m).all()) for item, m in zip(group, heatmaps, strict=True)}
-        for name in plan.metrics:
-            for item, target, metric, value, curve in MEASURES[name](
-                plan.setting, contestant, group, heatmaps
-            ):
-                known = np.isfinite(value) and defined[id(item)]
-                rows.append(
+def _measure(
+    plan: Plan, contestant: Contestant, metrics: Sequence[Metric], maps: Sequence[Mapped]
+) -> dict[str, list[Row]]:
+    """The rows of each metric, for maps of one chunk."""
+    rows: dict[str, list[Row]] = {metric.name: [] for metric in metrics}
+    for group in by_shape(maps, lambda one: one.item.image.shape):
+        items, heatmaps = [one.item for one in group], np.stack([one.heatmap for one in group])
+        mapped = {id(one.item): one for one in group}
+        for metric in metrics:
+            for item, target, name, value, curve in metric.measure(plan.setting, contestant, items, heatmaps):
+                one = mapped[id(item)]
+                known = np.isfinite(value) and bool(np.isfinite(one.heatmap).all())
+                rows[metric.name].append(
                     Row(
                         item.name,
                         target,
                         contestant.name,
-                        metric,
+                        name,
                         float(value) if known else None,
-                        seconds,
+                        one.seconds,
                         tuple(v if np.isfinite(v) else None for v in curve) if curve and known else None,
                     )
                 )
-        for item, heatmap in zip(group, heatmaps, strict=True):
-            if item.name in plan.gallery:
-                if item.first:
-                    pictures.append(Picture(item.name, -1, "", thumbnail_photo(item.rgb)))
-                pictures.append(Picture(item.name, item.target, contestant.name, thumbnail_map(heatmap)))
-    return rows, pictures
+    return rows
+
+
+def _pictures(plan: Plan, contestant: Contestant, maps: Sequence[Mapped]) -> Iterator[Picture]:
+    for item, heatmap, *_ in maps:
+        if item.name in plan.gallery:
+            if item.first:
+                yield Picture(item.name, -1, "", thumbnail_photo(item.rgb))
+            yield Picture(item.name, item.target, contestant.name, thumbnail_map(heatmap))
 
 
 def _items(plan: Plan, sample: Sample, loaded: LoadedSample) -> Iterator[Item]:
@@ -200,6 +218,8 @@ def _items(plan: Plan, sample: Sample, loaded: LoadedSample) -> Iterator[Item]:
             grid=sample.grid,
             pair=sample.pair,
             first=number == 0,
+            alone=len(targets) == 1,
+            mask=None if loaded.masks is None or target not in labels else loaded.masks[labels.index(target)],
         )
 
 

@@ -1,31 +1,37 @@
 """Where an evaluation keeps its rows: SQLite files, to which whole units of work are added, each at once.
 
-A unit is one method on one chunk of samples. Its rows, its pictures and the note that it is done are one
-transaction, so a run that is killed at any moment finds on its return every unit either whole or absent.
-SQLite was chosen over Parquet parts since it gives exactly that, and is read everywhere.
+A unit is one metric of one method on one chunk of samples. Its rows, and the note that it is done, are added
+in one transaction, together with the other metrics that are measured of the same maps and with the maps, so a
+run that is killed at any moment finds on its return every unit either whole or absent. SQLite was chosen over
+Parquet parts since it gives exactly that, and is read everywhere.
 
-Every process of a run has a file of its own, and whoever reads sees them all as one; see `store_files`.
+Every process of a run has a file of its own, and whoever reads sees them all as one; see `store_files`. A run
+in no folder has one database in memory.
 """
 
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import Problem
+from dmbp_jax.evaluation.kept_maps import KeptMap
+from dmbp_jax.evaluation.metric import Metric, Shown
 from dmbp_jax.evaluation.store_files import (
     FILE,
     check_config,
     connect,
     file_of,
     files_of,
+    fill,
     holds_run,
     make_file,
     reporting,
-    settings_in,
+    settings,
 )
 
 
@@ -39,8 +45,9 @@ class Row(NamedTuple):
     metric: str
     value: float | None
     """None where the metric is not defined, such as the correlation with a constant map."""
-    seconds: float
-    """That explaining this image for this target took: its share of its batch."""
+    seconds: float | None
+    """That explaining this image for this target took, compiling left out: its share of its batch. None for a
+    map that was not made here."""
     curve: tuple[float | None, ...] | None = None
     """What the metric sums up, if anything: probabilities, or one value per randomised layer."""
 
@@ -63,43 +70,103 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+class Unit(NamedTuple):
+    """What is done as a whole or not at all."""
+
+    chunk: int
+    method: str
+    metric: str
+    """As it is asked for: `contrast` has the rows `contrast_red` and `contrast_blue`."""
+
+
 class Store:
     """The files of one run, one of which is added to; made by `resume_store` or `open_store`."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
         self._connection = connection
         self.path = path
-        """The file that is added to."""
+        """The file that is added to; None in memory."""
 
     def config(self) -> dict[str, Any]:
         """What determines the rows."""
-        return settings_in(file_of(self.path.parent, 0), "config")
+        return settings(self._connection, "config")
 
     def about(self) -> dict[str, Any]:
         """Versions and the machine: recorded, not compared."""
-        return settings_in(file_of(self.path.parent, 0), "about")
+        return settings(self._connection, "about")
 
-    def done(self) -> set[tuple[int, str]]:
-        """The units, `(chunk, method)`, that are complete."""
-        return set(self._read("SELECT chunk, method FROM units"))
+    def metrics(self) -> dict[str, dict[str, Shown]]:
+        """The metrics of the run in their order, and how the rows of each are shown."""
+        found: dict[str, dict[str, Shown]] = {}
+        for name, shown in self._read("SELECT name, shown FROM metrics ORDER BY rowid"):
+            found.setdefault(name, {row: _shown(one) for row, one in json.loads(shown).items()})
+        return found
 
-    def add(self, chunk: int, method: str, rows: Iterable[Row], pictures: Iterable[Picture] = ()) -> None:
-        """Add a unit whole; one that is there, since the same command runs twice, stays as it is."""
+    def add_metrics(self, metrics: Sequence[Metric]) -> None:
+        """Note the metrics that are measured; of those that are there already, nothing changes.
+
+        Raises `InputError` for a metric of one's own whose code is another than it was.
+        """
+        known = dict(self._read("SELECT name, code FROM metrics"))
+        for metric in metrics:
+            if known.get(metric.name, metric.code) != metric.code:
+                raise InputError(
+                    f"the metric {metric.name} is another function than the one that this run has measured: "
+                    "give it another name, or take another folder"
+                )
         with self._transaction() as connection:
-            added = connection.execute("INSERT OR IGNORE INTO units VALUES (?, ?)", (chunk, method))
-            if not added.rowcount:
-                return
             connection.executemany(
-                "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO metrics VALUES (?, ?, ?)",
                 [
-                    (storable(image), *rest, None if curve is None else json.dumps(curve))
-                    for image, *rest, curve in rows
+                    (
+                        one.name,
+                        one.code,
+                        json.dumps({row: shown._asdict() for row, shown in one.shown.items()}),
+                    )
+                    for one in metrics
                 ],
             )
+
+    def done(self) -> set[Unit]:
+        """The units that are complete."""
+        return {Unit(*one) for one in self._read("SELECT chunk, method, metric FROM units")}
+
+    def add(
+        self,
+        chunk: int,
+        method: str,
+        rows: Mapping[str, Iterable[Row]],
+        pictures: Iterable[Picture] = (),
+        *,
+        maps: Iterable[KeptMap] = (),
+        compiling: float = 0.0,
+    ) -> None:
+        """Add the units of these metrics whole, with what there is beside them; one that is there, since the
+        same command runs twice, stays as it is. `compiling` are the seconds that went into it."""
+        with self._transaction() as connection:
+            for metric, measured in rows.items():
+                added = connection.execute(
+                    "INSERT OR IGNORE INTO units VALUES (?, ?, ?)", (chunk, method, metric)
+                )
+                if not added.rowcount:
+                    continue
+                connection.executemany(
+                    "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    [
+                        (storable(image), *rest, None if curve is None else json.dumps(curve))
+                        for image, *rest, curve in measured
+                    ],
+                )
             connection.executemany(
                 "INSERT OR IGNORE INTO pictures VALUES (?, ?, ?, ?)",
                 [(storable(image), *rest) for image, *rest in pictures],
             )
+            connection.executemany(
+                "INSERT OR IGNORE INTO maps VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(storable(image), *rest) for image, *rest in maps],
+            )
+            if compiling:
+                connection.execute("INSERT INTO compiling VALUES (?)", (compiling,))
 
     def add_problems(self, problems: Iterable[Problem]) -> None:
         """Note samples that cannot be evaluated; noting one again changes nothing."""
@@ -111,7 +178,7 @@ class Store:
 
     def rows(self) -> Iterator[Row]:
         """Every row once, file by file in the order in which they were added."""
-        units = list(self._read("SELECT chunk, method FROM units"))
+        units = list(self._read("SELECT chunk, method, metric FROM units"))
         # A process that was taken for dead, and was not, may have finished what another then did again.
         twice = len(set(units)) < len(units)
         seen: set[tuple[Any, ...]] = set()
@@ -135,19 +202,45 @@ class Store:
                 seen.add(one[:3])
                 yield Picture(*one)
 
-    def _read(self, query: str) -> Iterator[tuple[Any, ...]]:
+    def kept_map(self, image: str, target: int, method: str) -> KeptMap | None:
+        """The map of that target by that method, if it was kept."""
+        found = self._read(
+            "SELECT * FROM maps WHERE image = ? AND target = ? AND method = ?",
+            (storable(image), target, method),
+        )
+        return next((KeptMap(*one) for one in found), None)
+
+    def compiling(self) -> float:
+        """The seconds that compiling has taken so far, in all processes together."""
+        return sum((seconds for (seconds,) in self._read("SELECT seconds FROM compiling")), 0.0)
+
+    def _read(self, query: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
         """What a query finds in all files of the run, also those that other processes have made meanwhile."""
-        for path in files_of(self.path.parent):
-            if path == self.path:
-                yield from self._connection.execute(query)
+        for path in [None] if self.path is None else files_of(self.path.parent):
+            if path is None or path == self.path:
+                yield from self._connection.execute(query, values)
             else:
                 with contextlib.closing(connect(path)) as connection:
-                    yield from connection.execute(query)
+                    yield from connection.execute(query, values)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with reporting(self.path), self._connection:
+        with reporting(self.path or Path(":memory:")), self._connection:
             yield self._connection
+
+
+def _shown(fields: Mapping[str, Any]) -> Shown:
+    shown = Shown(**fields)
+    return shown if shown.curve is None else shown._replace(curve=(shown.curve[0], shown.curve[1]))
+
+
+def make_store(config: dict[str, Any], about: dict[str, Any]) -> Store:
+    """The store of a new run in memory, which is gone with it."""
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    fill(connection, config, about)
+    store = Store(connection, None)
+    weakref.finalize(store, connection.close)
+    return store
 
 
 @contextlib.contextmanager

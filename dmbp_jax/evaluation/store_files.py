@@ -26,7 +26,8 @@ _FINGERPRINTS = {
 SCHEMA = """
 CREATE TABLE config (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE units (chunk INTEGER, method TEXT, PRIMARY KEY (chunk, method));
+CREATE TABLE metrics (name TEXT PRIMARY KEY, code TEXT NOT NULL, shown TEXT NOT NULL);
+CREATE TABLE units (chunk INTEGER, method TEXT, metric TEXT, PRIMARY KEY (chunk, method, metric));
 CREATE TABLE rows (
     image TEXT, target INTEGER, method TEXT, metric TEXT, value REAL, seconds REAL, curve TEXT,
     PRIMARY KEY (image, target, method, metric)
@@ -35,6 +36,11 @@ CREATE TABLE problems (name TEXT PRIMARY KEY, message TEXT NOT NULL);
 CREATE TABLE pictures (
     image TEXT, target INTEGER, method TEXT, png BLOB NOT NULL, PRIMARY KEY (image, target, method)
 );
+CREATE TABLE maps (
+    image TEXT, target INTEGER, method TEXT, seconds REAL, height INTEGER, width INTEGER, scale REAL,
+    float16 BLOB NOT NULL, PRIMARY KEY (image, target, method)
+);
+CREATE TABLE compiling (seconds REAL);
 """
 
 
@@ -61,18 +67,25 @@ def connect(path: Path) -> sqlite3.Connection:
     # A report of a very large run walks its rows for minutes, while nobody can write.
     connection = sqlite3.connect(path, timeout=900)
     try:
-        connection.execute("SELECT * FROM units LIMIT 1")
+        connection.execute("SELECT metric FROM units LIMIT 1")
     except sqlite3.DatabaseError as error:
         connection.close()
-        raise InputError(f"{path} is not the file of an evaluation, or damaged: {error}") from None
+        raise InputError(
+            f"{path} is not the file of an evaluation, or damaged, or of another version: {error}"
+        ) from None
     return connection
+
+
+def settings(connection: sqlite3.Connection, table: str) -> dict[str, Any]:
+    """The table `config` or `about`."""
+    rows = connection.execute(f"SELECT name, value FROM {table} ORDER BY rowid")
+    return {name: json.loads(value) for name, value in rows}
 
 
 def settings_in(path: Path, table: str) -> dict[str, Any]:
     """The table `config` or `about` of a file."""
     with contextlib.closing(connect(path)) as connection:
-        rows = connection.execute(f"SELECT name, value FROM {table} ORDER BY rowid")
-        return {name: json.loads(value) for name, value in rows}
+        return settings(connection, table)
 
 
 def make_file(path: Path, config: dict[str, Any], about: dict[str, Any]) -> None:
@@ -81,8 +94,13 @@ def make_file(path: Path, config: dict[str, Any], about: dict[str, Any]) -> None
         atomic_path(path) as temporary,
         reporting(path),
         contextlib.closing(sqlite3.connect(temporary)) as connection,
-        connection,
     ):
+        fill(connection, config, about)
+
+
+def fill(connection: sqlite3.Connection, config: dict[str, Any], about: dict[str, Any]) -> None:
+    """Make an empty database a run's, without units."""
+    with connection:
         connection.executescript(SCHEMA)
         for table, values in (("config", config), ("about", about)):
             connection.executemany(

@@ -1,12 +1,16 @@
-"""`load_model`: a network, its parameters, and what is known about them."""
+"""`load_model`: a network, its parameters, and what is known about them; the package's, or one's own."""
 
+import dataclasses
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 
-from dmbp_jax.checks import InputError
-from dmbp_jax.models import get_architecture
+from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.models import ARCHITECTURES, get_architecture
+from dmbp_jax.plugins import load_object, names_object
 from dmbp_jax.pretrained.fetch import fetch
 from dmbp_jax.pretrained.files import read_safetensors
 from dmbp_jax.pretrained.manifest import read_manifest
@@ -24,12 +28,81 @@ class Model(NamedTuple):
     spec: ModelSpec
 
 
+Factory: TypeAlias = Callable[[], Any]
+"""Makes a `Model`, or `(apply, params)`."""
+REGISTERED: dict[str, Factory] = {}
+"""The networks of one's own."""
+
+
+def register_network(factory: Factory, *, name: str | None = None) -> Factory:
+    """Make a network of one's own known to `load_model`, and so as `--model` to all commands.
+
+    Args:
+        factory: `factory() -> Model`, or `-> (apply, params)` as `gated` gives; called when it is asked for.
+            The commands need a `Model`, whose `ModelSpec` knows how photographs are prepared.
+        name: by default the function's.
+
+    Returns:
+        The factory, so that it may stand above a function as a decorator.
+
+    Raises:
+        InputError: a name that is one of the package's, or none.
+
+    >>> def doubled():
+    ...     return lambda params, x, rule=None: params * x.mean(axis=(1, 2)), 2.0
+    >>> register_network(doubled) is doubled, load_model("doubled").spec.architecture
+    (True, 'doubled')
+    >>> del REGISTERED["doubled"]
+    """
+    name = getattr(factory, "__name__", "") if name is None else name
+    if not name or name.startswith("<"):
+        raise InputError("a network needs a name: give name=")
+    if name in ARCHITECTURES:
+        raise InputError(f"there is a network {name!r} in the package: give name= another one")
+    REGISTERED[name] = factory
+    return factory
+
+
+def as_model(network: Any, name: str) -> Model:
+    """A `Model` as it is; of `(apply, params)` one that knows nothing of classes and photographs.
+
+    Raises `InputError` for something else.
+
+    >>> as_model((lambda params, x, rule=None: x, {}), "mine").spec.classes
+    ()
+    """
+    if isinstance(network, Model):
+        return network
+    if isinstance(network, tuple) and len(network) == 2 and callable(network[0]):
+        return Model(*network, ModelSpec(architecture=name))
+    raise InputError(
+        f"{name} is {type(network).__name__}: a network is a Model, or (apply, params), such as "
+        "dmbp_jax.gated(network) gives"
+    )
+
+
+def count_classes(model: Model, shape: tuple[int, ...]) -> Model:
+    """A network that says nothing of its classes has as many as it has logits, for an image `(h, w, c)`.
+
+    >>> model = as_model((lambda params, x, rule=None: x.mean(axis=(1, 2)), {}), "mine")
+    >>> count_classes(model, (8, 8, 2)).spec.classes
+    ('class 0', 'class 1')
+    """
+    if model.spec.classes:
+        return model
+    image = jax.ShapeDtypeStruct((1, *shape), jax.numpy.float32)
+    logits = jax.eval_shape(jax.jit(model.apply), model.params, image)
+    names = tuple(f"class {number}" for number in range(logits.shape[-1]))
+    return model._replace(spec=dataclasses.replace(model.spec, classes=names))
+
+
 def load_model(name: str, weights: str | Path | None = None) -> Model:
     """A trained network by name.
 
     Args:
         name: an architecture, such as `"squeezenet1_1"` (embedded weights) or `"resnet50"` (fetched on first
-            use).
+            use); a name of `register_network`; or `package.module:factory` or `file.py:factory`, a function
+            as `register_network` takes them.
         weights: a tag of the manifest, or the path of a `.safetensors` file with torchvision's, timm's or
             `dmbp-jax weights port`'s tensors, which is taken to want the preprocessing of the published
             checkpoint of that architecture. Default: the manifest's first entry for that architecture.
@@ -42,6 +115,18 @@ def load_model(name: str, weights: str | Path | None = None) -> Model:
     >>> model.spec.classes[281]
     'tabby'
     """
+    if name in REGISTERED or names_object(name):
+        if weights is not None:
+            raise InputError(f"{name} brings its own weights: leave weights out")
+        factory = REGISTERED[name] if name in REGISTERED else load_object(name)
+        try:
+            inspect.signature(factory).bind()
+        except TypeError:
+            raise InputError(
+                f"{name} is not a function that makes a network: it returns a Model, or (apply, params)"
+            ) from None
+        return as_model(factory(), name.rpartition(":")[2])
+    check_choice("model", name, [*ARCHITECTURES, *REGISTERED])
     architecture = get_architecture(name)
     manifest = read_manifest()
     if weights is not None and Path(weights).suffix == ".safetensors":

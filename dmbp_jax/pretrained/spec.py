@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from typing import NoReturn
 
 import jax
 from jaxtyping import Array, Float
@@ -12,18 +13,34 @@ from dmbp_jax.typing import OutputActivation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Unprepared(Preprocess):
+    """The preprocessing of a network that takes arrays, of which nobody has said how they are made."""
+
+    def _place(self, width: int, height: int) -> NoReturn:  # noqa: ARG002
+        raise InputError(
+            "this network takes no photographs, since nobody has said how they are prepared: give "
+            "preprocess=dmbp_jax.data.Preprocess(...), of a Model in its ModelSpec, or arrays that are "
+            "normalised"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """Facts about one set of weights."""
+    """Facts about one set of weights; of a network of one's own only the first matter."""
 
     architecture: str
-    tag: str
-    classes: tuple[str, ...]
-    preprocess: Preprocess
-    input_size: int
+    """The network's name."""
+    classes: tuple[str, ...] = ()
+    """Their names; of a network of one's own an evaluation counts them, if there are none."""
+    preprocess: Preprocess = Unprepared()
+    """From a photograph to the network's input."""
+    output: OutputActivation = "softmax"
+    """What makes probabilities of its logits."""
+    tag: str = "own"
+    input_size: int | None = None
     """Side in pixels of the images that the network was trained on."""
-    output: OutputActivation
-    licence: str
-    source: str
+    licence: str = "unknown"
+    source: str = "own"
     wnids: tuple[str, ...] = ()
     """The WordNet ids of the classes, where they have any."""
 

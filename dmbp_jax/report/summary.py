@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from dmbp_jax.evaluation.store import Row
-from dmbp_jax.report.titles import METRICS, get_metric
+from dmbp_jax.report.titles import Titles, registered_titles
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
@@ -60,7 +60,7 @@ class Summary(NamedTuple):
     interval: Interval | None
     """95 %; None for fewer than two images."""
     seconds: float | None
-    """Median per explained target: the first batch's time contains compilation, which would rule a mean."""
+    """Median per explained target, compiling left out."""
 
 
 class Comparison(NamedTuple):
@@ -72,15 +72,18 @@ class Comparison(NamedTuple):
     """Mean of the method's value minus the reference's."""
     interval: Interval | None
     """95 %; None for fewer than two images."""
-    better: float
-    """Share of the pairs where the method is better; the rest after `worse` are ties."""
-    worse: float
+    better: float | None
+    """Share of the pairs where the method is better; the rest after `worse` are ties. None where nobody has
+    said which way is good."""
+    worse: float | None
     p: float | None
     """Wilcoxon's signed-rank test on the images' mean differences; None where there is nothing to rank."""
 
 
-def collect(rows: Iterable[Row]) -> Measurements:
+def collect(rows: Iterable[Row], titles: Titles | None = None) -> Measurements:
     """Arrange rows; they are walked once, so that a long run's curves need not fit into memory.
+
+    `titles` knows the order of the metrics; None takes what is registered.
 
     >>> m = collect([Row("a.jpg", 3, "dmbp", "im", 0.5, 1.0), Row("b.jpg", 7, "dmbp", "im", None, 1.0)])
     >>> m.pairs, m.series["im", "dmbp"].values.tolist()
@@ -94,10 +97,10 @@ def collect(rows: Iterable[Row]) -> Measurements:
         key, pair = (row.metric, row.method), pairs.setdefault((row.image, row.target), len(pairs))
         value = np.nan if row.value is None or not np.isfinite(row.value) else row.value
         values.setdefault(key, {})[pair] = value
-        seconds.setdefault(row.method, {}).setdefault(pair, row.seconds)
+        seconds.setdefault(row.method, {}).setdefault(pair, np.nan if row.seconds is None else row.seconds)
         if row.curve:
             curves.setdefault(key, _CurveMean(len(row.curve))).add(np.asarray(row.curve, dtype=float))
-    order = {name: index for index, name in enumerate(METRICS)}
+    order = {name: index for index, name in enumerate((titles or registered_titles()).metrics)}
     series = {}
     for key in sorted(values, key=lambda key: order.get(key[0], len(order))):
         measured = np.zeros(len(pairs), dtype=bool)
@@ -134,12 +137,19 @@ def summarize(measurements: Measurements, *, resamples: int = RESAMPLES, seed: i
 
 
 def compare(
-    measurements: Measurements, reference: str = REFERENCE, *, resamples: int = RESAMPLES, seed: int = 0
+    measurements: Measurements,
+    reference: str = REFERENCE,
+    *,
+    titles: Titles | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> dict[Key, Comparison]:
     """Every series against the reference's of the same metric; those without a common pair are left out.
 
-    Raises `InputError` for a metric whose good direction is not known.
+    `titles` knows which way each metric is good; None takes what is registered. Raises `InputError` for a
+    metric that nobody has described.
     """
+    titles = titles or registered_titles()
     comparisons = {}
     for (metric, method), series in measurements.series.items():
         other = measurements.series.get((metric, reference))
@@ -150,15 +160,16 @@ def compare(
         if not common.any():
             continue
         difference, images = difference[common], measurements.image[common]
-        gain = difference if get_metric(metric).higher_is_better else -difference
+        higher = titles.metric(metric).higher_is_better
+        gain = difference if higher else -difference
         by_image = _by_image(difference, images)
         comparisons[metric, method] = Comparison(
             targets=len(difference),
             images=len(by_image[0]),
             difference=float(difference.mean()),
             interval=mean_interval(difference, images, resamples=resamples, seed=seed),
-            better=float((gain > 0).mean()),
-            worse=float((gain < 0).mean()),
+            better=None if higher is None else float((gain > 0).mean()),
+            worse=None if higher is None else float((gain < 0).mean()),
             p=_signed_rank(by_image[0] / by_image[1]),
         )
     return comparisons

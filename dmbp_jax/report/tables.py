@@ -6,7 +6,7 @@ from typing import NamedTuple
 from dmbp_jax.report import paper_tables
 from dmbp_jax.report.html_table import Cell, Column, Table
 from dmbp_jax.report.summary import Comparison, Interval, Key, Summary
-from dmbp_jax.report.titles import get_metric, method_title
+from dmbp_jax.report.titles import Titles
 
 NOTHING = Cell("\u2013", muted=True)
 INTERVAL = "95\u00a0%\u00a0interval"
@@ -27,7 +27,7 @@ class Setup(NamedTuple):
 
 
 def paper_table(
-    number: int, summaries: Mapping[Key, Summary], methods: Sequence[str], setup: Setup
+    number: int, summaries: Mapping[Key, Summary], methods: Sequence[str], setup: Setup, titles: Titles
 ) -> Table | None:
     """The run's numbers in the layout of one of the paper's Tables 1 to 3, the published ones beside them.
 
@@ -39,12 +39,12 @@ def paper_table(
     if not rows or (number == 1 and not {"dmbp_positive", "dmbp_posneg"} & set(rows)):
         return None
     columns = [Column("Method", numeric=False)]
-    cells: dict[str, list[Cell]] = {method: [Cell(method_title(method))] for method in rows}
+    cells: dict[str, list[Cell]] = {method: [Cell(titles.method(method))] for method in rows}
     own = paper_tables.published_setup(setup.dataset, setup.architecture)
     for metric in metrics:
         published = paper_tables.published_columns(number, metric)
-        shown = get_metric(metric)
-        group = f"{shown.short}, {_direction(metric)}"
+        shown = titles.metric(metric)
+        group = f"{shown.short}, {shown.direction}"
         columns += [Column("this\u00a0run", group), Column(INTERVAL, group)]
         same = [own] if own in published else []
         columns += [Column("published", group) for _ in same]
@@ -62,7 +62,7 @@ def paper_table(
     if own is None:
         for metric in metrics:
             published = paper_tables.published_columns(number, metric)
-            group = f"{get_metric(metric).short} published for other networks and images"
+            group = f"{titles.metric(metric).short} published for other networks and images"
             columns += [Column(paper_tables.SETUP_TITLES[one], group) for one in published]
             for method in rows:
                 cells[method] += [_published(values.get(method)) for values in published.values()]
@@ -79,16 +79,21 @@ def paper_table(
     )
 
 
-def overview_table(summaries: Mapping[Key, Summary], methods: Sequence[str]) -> Table:
-    """The mean of every metric of every method: a row for each method."""
+def overview_table(
+    summaries: Mapping[Key, Summary], methods: Sequence[str], titles: Titles, *, compiling: float
+) -> Table:
+    """The mean of every metric of every method: a row for each method; `compiling` took so many seconds."""
     metrics = list(dict.fromkeys(metric for metric, _ in summaries))
     best = {
-        metric: _best({m: s.mean for (k, m), s in summaries.items() if k == metric}, _higher(metric))
+        metric: _best(
+            {m: s.mean for (k, m), s in summaries.items() if k == metric},
+            titles.metric(metric).higher_is_better,
+        )
         for metric in metrics
     }
     rows = []
     for method in methods:
-        row = [Cell(method_title(method), method_title(method))]
+        row = [Cell(titles.method(method), titles.method(method))]
         for metric in metrics:
             one = summaries.get((metric, method))
             row.append(Cell(decimal(one.mean), one.mean, strong=method in best[metric]) if one else NOTHING)
@@ -99,28 +104,33 @@ def overview_table(summaries: Mapping[Key, Summary], methods: Sequence[str]) -> 
         caption="Means of every metric. Choose a column's head to sort by it.",
         columns=[
             Column("Method", numeric=False),
-            *(Column(get_metric(metric).short, _direction(metric)) for metric in metrics),
+            *(Column(titles.metric(metric).short, titles.metric(metric).direction) for metric in metrics),
             Column("Seconds"),
         ],
         rows=rows,
-        note="The best of each column is bold. Seconds: median per explained target.",
+        note="The best of each column is bold. Seconds: median per explained target, without the "
+        f"{duration(compiling)} seconds in all that compiling took.",
         sortable=True,
         strong_row=methods.index("dmbp") if "dmbp" in methods else None,
     )
 
 
 def metric_table(
-    metric: str, summaries: Mapping[Key, Summary], comparisons: Mapping[Key, Comparison], reference: str
+    metric: str,
+    summaries: Mapping[Key, Summary],
+    comparisons: Mapping[Key, Comparison],
+    reference: str,
+    titles: Titles,
 ) -> Table:
     """One metric in full, with the methods' differences to the reference where there are any."""
-    shown = get_metric(metric)
+    shown = titles.metric(metric)
     here = {method: one for (name, method), one in summaries.items() if name == metric}
     compared = any(name == metric for name, _ in comparisons)
     best = _best({method: one.mean for method, one in here.items()}, shown.higher_is_better)
     rows = []
     for method, one in here.items():
         row = [
-            Cell(method_title(method), method_title(method)),
+            Cell(titles.method(method), titles.method(method)),
             Cell(decimal(one.mean), one.mean, strong=method in best),
             Cell(interval_text(one.interval), one.interval and one.interval[0], muted=True),
             Cell(f"{one.targets:,}", one.targets),
@@ -128,15 +138,15 @@ def metric_table(
             Cell(f"{one.undefined:,}", one.undefined, muted=not one.undefined),
         ]
         rows.append(row + (_compared(comparisons.get((metric, method))) if compared else []))
-    group = f"Method minus {method_title(reference)}, on common targets"
-    titles = ["Difference", INTERVAL, "Better", "Worse", "Wilcoxon\u00a0p"] if compared else []
+    group = f"Method minus {titles.method(reference)}, on common targets"
+    heads = ["Difference", INTERVAL, "Better", "Worse", "Wilcoxon\u00a0p"] if compared else []
     return Table(
         name="metric" + metric.replace("_", ""),
-        caption=f"{shown.title}, {_direction(metric)}. {shown.explanation}",
+        caption=f"{shown.title}, {shown.direction}. {shown.explanation}",
         columns=[
             Column("Method", numeric=False),
             *(Column(title) for title in ("Mean", INTERVAL, "Targets", "Images", "Undefined")),
-            *(Column(title, group) for title in titles),
+            *(Column(head, group) for head in heads),
         ],
         rows=rows,
         sortable=True,
@@ -150,10 +160,14 @@ def _compared(one: Comparison | None) -> list[Cell]:
     return [
         Cell(decimal(one.difference, signed=True), one.difference),
         Cell(interval_text(one.interval, signed=True), one.interval and one.interval[0], muted=True),
-        Cell(f"{one.better:.0%}".replace("%", "\u00a0%"), one.better),
-        Cell(f"{one.worse:.0%}".replace("%", "\u00a0%"), one.worse),
+        _share(one.better),
+        _share(one.worse),
         Cell(_probability(one.p), one.p),
     ]
+
+
+def _share(value: float | None) -> Cell:
+    return NOTHING if value is None else Cell(f"{value:.0%}".replace("%", "\u00a0%"), value)
 
 
 def decimal(value: float | None, *, signed: bool = False) -> str:
@@ -203,21 +217,13 @@ def _paper_methods(number: int, methods: Sequence[str]) -> list[str]:
     return [m for m in paper if m in methods] + ([] if number == 1 else ours)
 
 
-def _best(means: Mapping[str, float | None], higher_is_better: bool) -> set[str]:
-    """The methods with the best mean as it is shown; nobody is best alone."""
+def _best(means: Mapping[str, float | None], higher_is_better: bool | None) -> set[str]:
+    """The methods with the best mean as it is shown; nobody is best alone, or where good has no direction."""
     shown = {method: round(mean, 3) for method, mean in means.items() if mean is not None}
-    if len(shown) < 2:
+    if len(shown) < 2 or higher_is_better is None:
         return set()
     best = (max if higher_is_better else min)(shown.values())
     return {method for method, mean in shown.items() if mean == best}
-
-
-def _higher(metric: str) -> bool:
-    return get_metric(metric).higher_is_better
-
-
-def _direction(metric: str) -> str:
-    return "higher is better" if _higher(metric) else "lower is better"
 
 
 def _published(value: float | None) -> Cell:

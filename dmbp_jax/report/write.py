@@ -1,6 +1,7 @@
 """From a run's folder to its page: what `dmbp-jax report RUN/` does."""
 
 import importlib.metadata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,12 @@ import numpy as np
 
 from dmbp_jax.data.atomic import atomic_path
 from dmbp_jax.dmbp import DMBPConfig
-from dmbp_jax.evaluation.store import Picture, Store, open_store
+from dmbp_jax.evaluation.store import Picture, Store, Unit, open_store
 from dmbp_jax.report.page import Chart, DrawnCurve, Example, Report, Section, render_report
 from dmbp_jax.report.paper_tables import published_setup
 from dmbp_jax.report.summary import REFERENCE, Measurements, collect, compare, summarize
 from dmbp_jax.report.tables import Setup, metric_table, overview_table, paper_table
-from dmbp_jax.report.titles import get_metric, method_title
+from dmbp_jax.report.titles import Titles, titles_of
 
 NAME = "report.html"
 PAPER_STEPS = DMBPConfig.steps
@@ -39,8 +40,12 @@ def write_report(run: Path, output: Path | None = None) -> Path:
     `output` cannot be written.
     """
     with open_store(run) as store:
-        page = render_report(make_report(store))
-    output = run / NAME if output is None else output
+        return write_page(store, run / NAME if output is None else output)
+
+
+def write_page(store: Store, output: Path) -> Path:
+    """Write the page of a run, and return where it is; raises `InputError` where it cannot be written."""
+    page = render_report(make_report(store))
     with atomic_path(output) as temporary:
         # Names of files need not be valid text; what is not shows as a question mark.
         temporary.write_bytes(page.encode("utf-8", "replace"))
@@ -50,31 +55,37 @@ def write_report(run: Path, output: Path | None = None) -> Path:
 def make_report(store: Store) -> Report:
     """All that the page shows; raises `InputError` for a metric that this version does not know."""
     config, about, problems = store.config(), store.about(), store.problems()
-    measurements = collect(store.rows())
+    titles = titles_of(store)
+    measurements = collect(store.rows(), titles)
     summaries = summarize(measurements)
     methods = _methods(config, measurements)
-    metrics = {metric: get_metric(metric).title for metric, _ in measurements.series}
-    comparisons = compare(measurements, REFERENCE)
+    metrics = {metric: titles.metric(metric).title for metric, _ in measurements.series}
+    comparisons = compare(measurements, REFERENCE, titles=titles)
     setup = Setup(config["dataset"], config["model"])
-    tables = [paper_table(number, summaries, methods, setup) for number in (1, 2, 3)]
+    tables = [paper_table(number, summaries, methods, setup, titles) for number in (1, 2, 3)]
     found = [table for table in tables if table]
-    each = [metric_table(metric, summaries, comparisons, REFERENCE) for metric in metrics]
+    each = [metric_table(metric, summaries, comparisons, REFERENCE, titles) for metric in metrics]
     sections = [
-        Section("metrics", "All metrics", "", [overview_table(summaries, methods)] if summaries else []),
+        Section(
+            "metrics",
+            "All metrics",
+            "",
+            [overview_table(summaries, methods, titles, compiling=store.compiling())] if summaries else [],
+        ),
         Section("each", "Each metric", COMPARISON_TEXT if comparisons else "", each),
     ]
     pictures = list(store.pictures())
-    examples = _examples(measurements, pictures, about["classes"], methods)
+    examples = _examples(measurements, pictures, about["classes"], methods, titles)
     return Report(
         title=f"Attribution methods compared on {config['model']}",
-        lead=_lead(config, about["data"], measurements, methods, list(metrics)),
-        notices=_notices(config, methods, store.done()),
+        lead=_lead(config, about["data"], measurements, methods, titles),
+        notices=_notices(config, methods, list(store.metrics()), store.done()),
         problems=problems,
-        methods={name: method_title(name) for name in methods},
+        methods={name: titles.method(name) for name in methods},
         metrics=metrics,
         reference=REFERENCE,
         paper=[Section("paper", "Beside the paper", _paper_text(config, setup), found)] if found else [],
-        charts=_charts(measurements, metrics, methods),
+        charts=_charts(measurements, metrics, methods, titles),
         sections=sections if summaries else [],
         gallery_note=_gallery_note(examples, measurements),
         examples=examples,
@@ -92,11 +103,11 @@ def _images(measurements: Measurements) -> int:
     return int(measurements.image.max(initial=-1)) + 1
 
 
-def _targets(measurements: Measurements) -> int:
+def _targets(measurements: Measurements, titles: Titles) -> int:
     """How many targets are explained, without those that only a metric of whole images has."""
     explained = np.zeros(len(measurements.pairs), dtype=bool)
     for (metric, _), series in measurements.series.items():
-        if not get_metric(metric).of_image:
+        if not titles.metric(metric).of_image:
             explained |= series.measured
     return int(explained.sum()) or len(measurements.pairs)
 
@@ -106,28 +117,32 @@ def _lead(
     data: str,
     measurements: Measurements,
     methods: Sequence[str],
-    metrics: Sequence[str],
+    titles: Titles,
 ) -> str:
     if not measurements.pairs:
         return "There are no measurements yet."
     targets = "most likely classes" if config["target"] == "predicted" else "true classes"
-    titles = [get_metric(name).title for name in metrics]
+    metrics = [titles.metric(name).title for name in dict.fromkeys(name for name, _ in measurements.series)]
     return (
         f"{_count(len(methods), 'method')} explained {_count(_images(measurements), 'image')} of "
-        f"{data} for {_count(_targets(measurements), 'target')}, their {targets}, "
+        f"{data} for {_count(_targets(measurements, titles), 'target')}, their {targets}, "
         f"as {config['model']} (weights {config['weights']}) classifies them. "
-        f"The maps are measured by {_listed([title[0].lower() + title[1:] for title in titles])}. "
+        f"The maps are measured by {_listed([title[0].lower() + title[1:] for title in metrics])}. "
         f"The preset was {config['preset']}."
     )
 
 
-def _notices(config: Mapping[str, Any], methods: Sequence[str], done: set[tuple[int, str]]) -> list[str]:
+def _notices(
+    config: Mapping[str, Any], methods: Sequence[str], metrics: Sequence[str], done: set[Unit]
+) -> list[str]:
     """Whether the run is unfinished."""
     total = config["chunks"] * len(methods)
-    if len(done) >= total:
+    measured = Counter((unit.chunk, unit.method) for unit in done if unit.metric in metrics)
+    complete = sum(count == len(metrics) for count in measured.values())
+    if complete >= total:
         return []
     return [
-        f"This run is not finished: {len(done):,} of {total:,} batches are done, counted for each method. "
+        f"This run is not finished: {complete:,} of {total:,} batches are done, counted for each method. "
         "The numbers below are of what is there."
     ]
 
@@ -160,17 +175,19 @@ def _paper_text(config: Mapping[str, Any], setup: Setup) -> str:
     return text + (f" Note: {'; '.join(differences)}." if differences else "")
 
 
-def _charts(measurements: Measurements, metrics: Mapping[str, str], methods: Sequence[str]) -> list[Chart]:
+def _charts(
+    measurements: Measurements, metrics: Mapping[str, str], methods: Sequence[str], titles: Titles
+) -> list[Chart]:
     charts = []
     for metric, title in metrics.items():
-        shown = get_metric(metric)
+        shown = titles.metric(metric)
         curves = [
             DrawnCurve(method, [round(v, 4) if np.isfinite(v) else None for v in series.curve.tolist()])
             for method in methods
             if (series := measurements.series.get((metric, method))) and series.curve is not None
         ]
         if shown.curve and curves:
-            note = f"{'Higher' if shown.higher_is_better else 'Lower'} is better."
+            note = f"{shown.direction.capitalize()}."
             charts.append(Chart(title, note, *shown.curve, curves))
     return charts
 
@@ -180,6 +197,7 @@ def _examples(
     pictures: Iterable[Picture],
     classes: Mapping[str, str],
     methods: Sequence[str],
+    titles: Titles,
 ) -> list[Example]:
     """The targets that have pictures, with their values; the others are in the tables only."""
     photos: dict[str, bytes] = {}
@@ -198,7 +216,7 @@ def _examples(
         values: dict[str, dict[str, float | None]] = {}
         for (metric, method), series in measurements.series.items():
             pair = number.get((image, target))
-            if get_metric(metric).of_image:
+            if titles.metric(metric).of_image:
                 pair = next((p for p in of_image.get(image, []) if series.measured[p]), None)
             if method in methods and pair is not None and series.measured[pair]:
                 value = float(series.values[pair])

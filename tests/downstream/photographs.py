@@ -19,6 +19,7 @@ import dmbp_jax as dmbp
 from dmbp_jax.data import (
     PHOTO_SUFFIXES,
     VOC_CLASSES,
+    ArraySample,
     Box,
     Dataset,
     LoadedSample,
@@ -29,6 +30,7 @@ from dmbp_jax.data import (
     decode,
     example_photo,
     find_photos,
+    from_arrays,
     input_shape,
     make_grids,
     make_pairs,
@@ -39,6 +41,7 @@ from dmbp_jax.data import (
     read_sample,
     read_segmentation,
     read_voc,
+    register_dataset,
     take,
 )
 from dmbp_jax.metrics import (
@@ -100,7 +103,9 @@ from dmbp_jax.pretrained import (
     load_model,
     port_checkpoint,
     read_manifest,
+    register_network,
 )
+from dmbp_jax.typing import Apply, Image, Key, Params, Target
 from dmbp_jax.viz import (
     Row,
     Style,
@@ -308,6 +313,56 @@ def know_weights(folder: Path) -> Model:
     return model._replace(spec=dataclasses.replace(spec, preprocess=preprocess))
 
 
+def evaluate_all(model: Model, read: LoadedSample, folder: Path) -> dmbp.Evaluated:
+    """A method, a metric, a network and a kind of data of one's own, by name, in a run of a folder."""
+
+    def brightness(
+        apply: Apply, params: Params, image: Image, target: Target, *, key: Key | None = None
+    ) -> dmbp.Attribution:
+        return dmbp.Attribution(values=image, finite=jnp.isfinite(image).all())
+
+    def inside(
+        predict: Predict,
+        image: npt.NDArray[np.float32],
+        heatmap: npt.NDArray[np.float32],
+        target: jax.Array,
+        *,
+        mask: npt.NDArray[np.bool_],
+    ) -> float:
+        return float(heatmap[mask].sum())
+
+    def one(path: str) -> list[ArraySample]:
+        mask = np.ones(read.image.shape[:2], bool)
+        return [
+            ArraySample(
+                read.image,
+                [281, 285],
+                name=path,
+                mask=np.stack([mask, mask]),
+                boxes=[Box("281", 4, 4, 24, 24)],
+            )
+        ]
+
+    dmbp.register_method(brightness, title="Brightness")
+    dmbp.register_metric(inside, higher_is_better=True)
+    register_network(lambda: model, name="mine")
+    register_dataset(one)
+    assert dmbp.register_dataset is register_dataset
+    assert dmbp.register_network is register_network
+    run: dmbp.Evaluated = dmbp.evaluate(
+        "mine",
+        "one:cat",
+        methods=["brightness", "gradient"],
+        metrics=["inside"],
+        folder=folder,
+        progress=False,
+    )
+    data: Dataset = from_arrays(one("cat"))
+    again = dmbp.evaluate(model, data, methods=[brightness], metrics=["inside", "pointing"], progress=False)
+    assert [row.metric for row in again.rows()] == ["inside", "inside", "pointing"]
+    return run
+
+
 def main() -> None:
     """Run everything."""
     assert dmbp.example_photo() == example_photo()
@@ -322,6 +377,7 @@ def main() -> None:
         assert examine(model, read[1], maps[1], photographs)["mass"] == 1
         assert forget(model) == ["classifier.1"]
         assert len(draw(read[1], maps[1], Path(name))) == 8
+        assert len(evaluate_all(model, read[1], Path(name, "run")).summary()) == 2
 
 
 if __name__ == "__main__":

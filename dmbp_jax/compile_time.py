@@ -1,12 +1,20 @@
 """What compiling costs: how many programs, how long, how large, how many came from the persistent cache."""
 
 import contextlib
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
+STAGES = (
+    "/jax/core/compile/jaxpr_trace_duration",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    COMPILED,
+)
+"""Tracing, lowering, and XLA's own work: what a first call does and a second does not."""
 FROM_CACHE = "/jax/compilation_cache/cache_hits"
 
 
@@ -37,7 +45,7 @@ def count_compile_time() -> Iterator[CompileTime]:
     >>> with count_compile_time() as spent:
     ...     jax.jit(lambda x: 3 * x)(1.0).block_until_ready()
     Array(3., dtype=float32, weak_type=True)
-    >>> len(spent.programs), spent.compiled, spent.seconds > 0
+    >>> len(spent.programs), spent.compiled + spent.fetched, spent.seconds > 0
     (1, 1, True)
     """
     spent = CompileTime()
@@ -62,6 +70,62 @@ def count_compile_time() -> Iterator[CompileTime]:
         for program in _programs():
             if id(program) not in known:
                 spent.bytes.extend(_bytes(program))
+
+
+class Stopwatch:
+    """How long a `with` block of `stopwatch` took, when it has ended."""
+
+    def __init__(self) -> None:
+        self.working = 0.0
+        """Seconds without those of compiling: what the block takes when its programs are there."""
+        self.compiling = 0.0
+        """Seconds of tracing, lowering and compiling, or fetching from the persistent cache."""
+
+
+@contextlib.contextmanager
+def stopwatch() -> Iterator[Stopwatch]:
+    """Time a `with` block, and apart what this thread spends in it on compiling.
+
+    Stages lie within each other, as the tracing of a function that compiles another does: what counts is the
+    time in which there was any.
+
+    >>> with stopwatch() as first:
+    ...     jax.jit(lambda x: 5 * x)(1.0).block_until_ready()
+    Array(5., dtype=float32, weak_type=True)
+    >>> first.compiling > 0, first.working > 0
+    (True, True)
+    """
+    watch = Stopwatch()
+    stages: list[tuple[float, float]] = []
+    thread = threading.get_ident()
+
+    def lasted(event: str, duration_secs: float, **_: Any) -> None:
+        if event in STAGES and threading.get_ident() == thread:
+            # The event comes at the end of its stage.
+            now = time.perf_counter()
+            stages.append((max(now - duration_secs, start), now))
+
+    start = time.perf_counter()
+    jax.monitoring.register_event_duration_secs_listener(lasted)
+    try:
+        yield watch
+    finally:
+        jax.monitoring.unregister_event_duration_listener(lasted)
+        watch.compiling = covered(stages)
+        watch.working = max(time.perf_counter() - start - watch.compiling, 0.0)
+
+
+def covered(intervals: list[tuple[float, float]]) -> float:
+    """The length of what intervals cover together.
+
+    >>> covered([(0.0, 4.0), (1.0, 2.0), (3.0, 5.0), (7.0, 8.0)])
+    6.0
+    """
+    total, until = 0.0, float("-inf")
+    for begin, end in sorted(intervals):
+        total += max(end - max(begin, until), 0.0)
+        until = max(until, end)
+    return total
 
 
 def _programs() -> list[Any]:

@@ -1,0 +1,49 @@
+"""What a metric is to an evaluation: how it is measured, what it needs, how its rows are shown and read."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from dmbp_jax.data import Dataset
+from dmbp_jax.evaluation.items import Measure
+
+
+class Shown(NamedTuple):
+    """How the rows of one name are shown and read."""
+
+    title: str
+    """For headings and running text."""
+    short: str
+    """For table heads."""
+    higher_is_better: bool | None
+    """None: nobody has said, and so nothing is called better."""
+    explanation: str
+    """One sentence."""
+    curve: tuple[str, str] | None = None
+    """The labels of the two axes of its curve; None where no curve is drawn."""
+    of_image: bool = False
+    """Whether it is measured once per image, for a target of its own."""
+
+    @property
+    def direction(self) -> str:
+        """Which way is good, in words."""
+        if self.higher_is_better is None:
+            return "direction not given"
+        return "higher is better" if self.higher_is_better else "lower is better"
+
+
+class Metric(NamedTuple):
+    """A metric by name."""
+
+    name: str
+    """What is asked for."""
+    measure: Measure
+    shown: Mapping[str, Shown]
+    """Its rows, in the order of tables: most metrics have those of their own name alone."""
+    lacks: Callable[[Dataset], str | None] = lambda _: None
+    """What it needs and no sample of a dataset has, with the remedy; None where it can be measured."""
+    explains: bool = False
+    """Whether it explains anew, which maps from a folder do not allow."""
+    function: Callable[..., Any] | None = None
+    """What it is made of, if it is a function of one map."""
+    code: str = ""
+    """A fingerprint of a metric of one's own, whose change is another metric."""

@@ -1,0 +1,104 @@
+"""What a run records: what determines its rows, and what else is worth knowing of it."""
+
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dmbp_jax.data import Dataset, Sample
+from dmbp_jax.evaluation.contestants import Contestant
+from dmbp_jax.evaluation.items import label_indices
+from dmbp_jax.pretrained import Model, ModelSpec
+
+
+def config_of(
+    options: dict[str, Any],
+    model: Model,
+    dataset: Dataset,
+    chunks: Sequence[Sequence[Sample]],
+    contestants: Sequence[Contestant],
+) -> dict[str, Any]:
+    """What determines the rows: a run is continued only with the same."""
+    return {
+        # Metrics may be added to a run; the same samples may be named by another path.
+        **{name: value for name, value in options.items() if name not in ("data", "metrics")},
+        "dataset": dataset.kind,
+        "samples": len(dataset.samples),
+        # In their chunks: a photograph whose size cannot be told any more belongs to another one.
+        "samples_sha256": _fingerprint(
+            repr([[sample._replace(paths=()) for sample in chunk] for chunk in chunks]).encode(),
+            *_array_bytes(dataset),
+        ),
+        "chunks": len(chunks),
+        "model": model.spec.architecture,
+        "weights": model.spec.tag,
+        "weights_sha256": _fingerprint(*map(_bytes, jax.tree.leaves(model.params))),
+        "methods": {one.name: one.describe() for one in contestants},
+        **_makers(),
+    }
+
+
+def about_of(
+    options: dict[str, Any], spec: ModelSpec, dataset: Dataset, contestants: Sequence[Contestant]
+) -> dict[str, Any]:
+    """For the record: versions, the machine, where the data lay, the names of classes and methods."""
+    return {
+        "data": options["data"] if isinstance(options["data"], str) else "images in memory",
+        "classes": _class_names(dataset, spec, options["target"]),
+        "titles": {one.name: one.title for one in contestants},
+        **_versions(),
+    }
+
+
+def _array_bytes(dataset: Dataset) -> Iterator[bytes]:
+    if dataset.arrays is None:
+        return
+    for sample in dataset.samples:
+        loaded = dataset.arrays[sample.name]
+        yield _bytes(loaded.image)
+        yield b"" if loaded.masks is None else _bytes(loaded.masks)
+
+
+def _bytes(array: Any) -> bytes:
+    if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    return np.asarray(array).tobytes()
+
+
+def _fingerprint(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def _class_names(dataset: Dataset, spec: ModelSpec, target: str) -> dict[str, str]:
+    """The names of the classes that rows can speak of."""
+    if target == "predicted":
+        return {str(index): name for index, name in enumerate(spec.classes)}
+    true = {index for sample in dataset.samples for index in label_indices(sample, spec)}
+    return {str(index): spec.classes[index] for index in sorted(true)}
+
+
+def _makers() -> dict[str, Any]:
+    """What computes the rows: another version, or another kind of device, gives other numbers."""
+    device = jax.local_devices()[0]
+    packages = ("dmbp_jax", "jax", "jaxlib")
+    return {
+        "computed_by": {name: importlib.metadata.version(name) for name in packages},
+        "device": f"{device.platform}, {device.device_kind}",
+    }
+
+
+def _versions() -> dict[str, Any]:
+    versions = {name: importlib.metadata.version(name) for name in ("numpy", "scipy", "pillow")}
+    return {
+        "versions": {"python": platform.python_version(), **versions},
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,396 @@
+"""`dmbp_jax.evaluate`: one's own network, arrays, methods and metrics, in memory and in a folder."""
+
+import dataclasses
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from registered import forgetting
+from small import CLASSES, tiny_network
+from tiny_evaluation import tiny_model
+
+import dmbp_jax
+from dmbp_jax import metrics
+from dmbp_jax.checks import InputError
+from dmbp_jax.data import ArraySample, Box
+from dmbp_jax.pretrained import Model, ModelSpec
+
+SIZE, COUNT = 16, 6
+QUIET = {"progress": False, "batch_size": 4}
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).normal(size=(COUNT, SIZE, SIZE, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def targets():
+    return np.arange(COUNT) % CLASSES
+
+
+@pytest.fixture
+def network():
+    """`(apply, params)` of one's own, of which the package knows nothing."""
+    return tiny_network()[:2]
+
+
+def brightness(apply, params, image, target, *, key=None):
+    """A method of one's own: the image itself."""
+    return dmbp_jax.Attribution(values=image, finite=jnp.isfinite(image).all())
+
+
+def half_mass(predict, image, heatmap, target):
+    """The share of the pixels that hold half of the magnitude. In NumPy."""
+    mass = np.sort(np.abs(heatmap).ravel())[::-1].cumsum()
+    return float((np.searchsorted(mass, mass[-1] / 2) + 1) / mass.size)
+
+
+def without_seconds(run):
+    return sorted(row._replace(seconds=0.0) for row in run.rows())
+
+
+def test_rows_are_what_explain_and_the_metrics_give(network, images, targets):
+    apply, params = network
+    run = dmbp_jax.evaluate(
+        network,
+        (images, targets),
+        methods=["gradient_x_input", brightness],
+        metrics=["im", half_mass],
+        **QUIET,
+    )
+    rows = run.rows()
+    assert len(rows) == COUNT * 2 * 2
+    assert run.problems() == []
+    for row in rows:
+        number = int(row.image)
+        assert row.target == targets[number]
+        method = brightness if row.method == "brightness" else row.method
+        a = dmbp_jax.explain(apply, params, images[number][None], [row.target], method)
+        heatmap = np.asarray(a.heatmap[0])
+        if row.metric == "half_mass":
+            expected = half_mass(None, None, heatmap, None)
+        else:
+
+            def predict(x):
+                return jax.nn.softmax(apply(params, x))
+
+            curve = metrics.insertion(predict, images[number], heatmap, jnp.asarray(row.target))
+            expected = curve.auc
+            np.testing.assert_allclose(row.curve, curve.probabilities, rtol=1e-4)
+        np.testing.assert_allclose(row.value, expected, rtol=1e-4)
+
+
+def test_samples_one_by_one_are_the_arrays_with_names(network, images, targets, tmp_path):
+    options = {"methods": ["random"], "metrics": ["im"], **QUIET}
+    arrays = dmbp_jax.evaluate(network, (images, targets), **options)
+    one_by_one = (ArraySample(image, int(target)) for image, target in zip(images, targets, strict=True))
+    assert without_seconds(dmbp_jax.evaluate(network, one_by_one, **options)) == without_seconds(arrays)
+    named = [ArraySample(image, 1, name=f"image-{number}") for number, image in enumerate(images)]
+    run = dmbp_jax.evaluate(network, named, **options)
+    assert sorted({row.image for row in run.rows()}) == [f"image-{number}" for number in range(COUNT)]
+
+
+def test_several_targets_are_explained_in_turn_and_the_others_known(network, images):
+    run = dmbp_jax.evaluate(
+        network,
+        (images, [(number, number + 1) for number in range(COUNT)]),
+        methods=["gradient"],
+        metrics=None,
+        **QUIET,
+    )
+    rows = run.rows()
+    assert {row.metric for row in rows} == {"im", "cim"}
+    assert {(row.image, row.target) for row in rows} == {
+        (str(number), number + step) for number in range(COUNT) for step in (0, 1)
+    }
+
+
+def test_images_of_several_sizes_and_channels(images):
+    """Of one channel, and of two sizes."""
+
+    def apply(params, x, *, rule=None):
+        return jax.nn.relu(x).mean(axis=(1, 2)) @ params
+
+    grey = [image[..., :1] for image in images] + [images[0][:8, :, :1]]
+    run = dmbp_jax.evaluate(
+        (apply, jnp.ones((1, 3))),
+        [ArraySample(image, 0) for image in grey],
+        methods=["gradient_x_input"],
+        metrics=["deletion"],
+        **QUIET,
+    )
+    assert len(run.rows()) == COUNT + 1
+
+
+def test_what_a_metric_asks_for_it_gets(network, images):
+    """Every name, checked inside the metric."""
+    apply, params = network
+    mask = np.zeros((2, SIZE, SIZE), bool)
+    mask[0, :8], mask[1, 8:] = True, True
+    seen = []
+
+    def curious(predict, image, heatmap, target, *, logits, labels, mask, key, explain, boxes=(), scale=2.0):
+        np.testing.assert_allclose(
+            predict(image[None]), jax.nn.softmax(apply(params, jnp.asarray(image[None]))), rtol=1e-5
+        )
+        np.testing.assert_allclose(logits(image[None]), apply(params, jnp.asarray(image[None])), rtol=1e-5)
+        again = explain(np.stack([image, image]))
+        np.testing.assert_allclose(again, np.stack([heatmap, heatmap]), rtol=1e-4, atol=1e-7)
+        other = explain(image[None], [labels[1 - labels.index(int(target))]])
+        assert not np.allclose(other[0], heatmap)
+        assert labels == (1, 2)
+        assert mask.sum() == SIZE * 8
+        assert mask[0, 0] == (int(target) == 1)
+        assert boxes == (((0.0, 0.0, 4.0, 8.0),) if int(target) == 1 else ())
+        seen.append(jax.random.key_data(key).tolist())
+        return scale
+
+    samples = [
+        ArraySample(image, (1, 2), mask=mask, boxes=[Box("1", -3, 0, 4, 8), Box("5", 0, 0, 2, 2)])
+        for image in images[:2]
+    ]
+
+    def needy(predict, image, heatmap, target, *, boxes):
+        return float(len(boxes))
+
+    run = dmbp_jax.evaluate(network, samples, methods=["gradient"], metrics=[curious, needy], **QUIET)
+    assert [row.value for row in run.rows() if row.metric == "curious"] == [2.0] * 4
+    assert len({tuple(key) for key in seen}) == 4
+    # Where it needs boxes and the target has none, there is no row.
+    assert [(row.target, row.value) for row in run.rows() if row.metric == "needy"] == [(1, 1.0)] * 2
+
+
+def test_a_compiled_metric_gives_what_the_plain_one_gives(network, images, targets):
+    def drop(predict, image, heatmap, target, *, key, labels):
+        noise = 0.1 * jax.random.normal(key, image.shape, image.dtype)
+        here, there = predict(image[None])[0, target], predict(image[None] + noise[None])[0, target]
+        return here - there, jnp.stack([here, there])
+
+    def compiled(predict, image, heatmap, target, *, key, labels):
+        return drop(predict, image, heatmap, target, key=key, labels=labels)
+
+    with forgetting():
+        dmbp_jax.register_metric(compiled, jit=True, curve=("step", "probability"))
+        run = dmbp_jax.evaluate(
+            network, (images, targets), methods=["gradient"], metrics=[drop, compiled], **QUIET
+        )
+    by_metric = {name: [row for row in run.rows() if row.metric == name] for name in ("drop", "compiled")}
+    for one, other in zip(by_metric["drop"], by_metric["compiled"], strict=True):
+        np.testing.assert_allclose(one.value, other.value, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(one.curve, other.curve, rtol=1e-4)
+
+
+def test_an_undefined_value_has_no_number(network, images, targets):
+    def nothing(predict, image, heatmap, target):
+        return float("nan")
+
+    run = dmbp_jax.evaluate(network, (images, targets), methods=["gradient"], metrics=[nothing], **QUIET)
+    assert [row.value for row in run.rows()] == [None] * COUNT
+    assert run.summary()["nothing", "gradient"].undefined == COUNT
+
+
+def test_a_model_in_memory_is_the_same_as_by_its_name(images, targets):
+    model = tiny_model()
+    options = {"methods": ["gradient_x_input", "rise"], "metrics": ["im"], **QUIET}
+    with forgetting():
+        dmbp_jax.register_network(lambda: model, name="tiny_of_this_test")
+        by_name = dmbp_jax.evaluate("tiny_of_this_test", (images, targets), **options)
+    assert without_seconds(dmbp_jax.evaluate(model, (images, targets), **options)) == without_seconds(by_name)
+    bare = dmbp_jax.evaluate(
+        (model.apply, model.params), (images, targets), classes=model.spec.classes, **options
+    )
+    assert without_seconds(bare) == without_seconds(by_name)
+
+
+def test_labels_may_be_the_names_of_classes(network, images):
+    names = [f"kind {number}" for number in range(CLASSES)]
+    options = {"methods": ["gradient"], "metrics": ["im"], **QUIET}
+    run = dmbp_jax.evaluate(network, (images[:2], ["kind 3", "kind 0"]), classes=names, **options)
+    assert [row.target for row in run.rows()] == [3, 0]
+    with pytest.raises(InputError, match="the label 'kind 11' is no class"):
+        dmbp_jax.evaluate(network, (images[:1], ["kind 11"]), classes=names, **options)
+
+
+def test_sigmoid_probabilities(network, images, targets):
+    def probability(predict, image, heatmap, target):
+        return predict(image[None])[0, target]
+
+    options = {"methods": ["gradient"], "metrics": [probability], **QUIET}
+    apply, params = network
+    run = dmbp_jax.evaluate(network, (images, targets), output="sigmoid", **options)
+    expected = jax.nn.sigmoid(apply(params, jnp.asarray(images)))[np.arange(COUNT), targets]
+    np.testing.assert_allclose([row.value for row in run.rows()], expected, rtol=1e-5)
+
+
+# The result.
+
+
+def test_in_memory_nothing_is_left_behind(network, images, targets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = dmbp_jax.evaluate(network, (images, targets), methods=["gradient"], metrics=["im"], **QUIET)
+    assert run.folder is None
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match="say where the report goes"):
+        run.write_report()
+    assert run.write_report("page.html").read_text("utf-8").startswith("<!doctype html>")
+
+
+def test_a_folder_holds_the_same_run_and_is_opened_again(network, images, targets, tmp_path):
+    options = {"methods": ["gradient", "random"], "metrics": ["im", half_mass], **QUIET}
+    memory = dmbp_jax.evaluate(network, (images, targets), **options)
+    run = dmbp_jax.evaluate(network, (images, targets), folder=tmp_path / "run", **options)
+    assert without_seconds(run) == without_seconds(memory)
+    again = dmbp_jax.Evaluated(tmp_path / "run")
+    assert again.rows() == run.rows()
+    assert again.write_report() == tmp_path / "run" / "report.html"
+    assert "images in memory" in again.write_report().read_text("utf-8")
+    other = images + np.float32(0.5)
+    with pytest.raises(InputError, match="other photographs, labels, boxes or sizes"):
+        dmbp_jax.evaluate(network, (other, targets), folder=tmp_path / "run", **options)
+    apply, params = network
+    changed = (apply, jax.tree.map(lambda leaf: leaf * 2, params))
+    with pytest.raises(InputError, match="other weights than there"):
+        dmbp_jax.evaluate(changed, (images, targets), folder=tmp_path / "run", **options)
+
+
+def test_the_summary_and_the_report_know_the_directions(network, images, targets, tmp_path):
+    def down(predict, image, heatmap, target):
+        return float(np.abs(heatmap).max())
+
+    with forgetting():
+        dmbp_jax.register_metric(
+            down, title="Peak", short="Pk", higher_is_better=False, explanation="How high."
+        )
+        run = dmbp_jax.evaluate(
+            network,
+            (images, targets),
+            methods=["gradient", "gradient_x_input", "dmbp"],
+            metrics=["down", half_mass],
+            folder=tmp_path / "run",
+            **QUIET,
+        )
+    # Written when nobody knows the metric any more.
+    page = run.write_report().read_text("utf-8")
+    assert "Peak, lower is better. How high." in page
+    assert "Half mass, direction not given. The share of the pixels that hold half of the magnitude." in page
+    assert run.summary()["down", "gradient"].targets == COUNT
+
+
+def test_a_frame_needs_pandas(network, images, targets, monkeypatch):
+    run = dmbp_jax.evaluate(network, (images, targets), methods=["gradient"], metrics=["im"], **QUIET)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InputError, match="pip install pandas"):
+        run.frame()
+
+
+def test_a_frame_has_a_line_for_each_row(network, images, targets):
+    run = dmbp_jax.evaluate(network, (images, targets), methods=["gradient"], metrics=["im"], **QUIET)
+    frame = run.frame()
+    assert list(frame.columns) == ["image", "target", "method", "metric", "value", "seconds"]
+    assert frame["value"].tolist() == [row.value for row in run.rows()]
+
+
+# Bad input.
+
+
+def wrong(images, **change):
+    return {"samples": (images, [0] * COUNT), "methods": ["gradient"], "metrics": ["im"]} | change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"samples": (np.zeros((2, 8, 8, 3), np.float32), [0])}, "with a target for each"),
+        ({"samples": (np.zeros((2, 8, 8), np.float32), [0, 1])}, r"images must be \(n, h, w, c\)"),
+        ({"samples": (np.zeros((1, 8, 8, 3), np.uint8), [0])}, "floats, normalised for the network"),
+        (
+            {"samples": (np.full((1, 8, 8, 3), np.nan, np.float32), [0])},
+            "sample '0' holds values that are NaN",
+        ),
+        ({"samples": (np.zeros((1, 8, 8, 3), np.float32), [0.5])}, "the index or the name of a class"),
+        ({"samples": (np.zeros((1, 8, 8, 3), np.float32), [()])}, "has no target"),
+        (
+            {"samples": (np.zeros((1, 8, 8, 3), np.float32), [12])},
+            "the label '12' is no class of your network",
+        ),
+        ({"samples": []}, "no sample given"),
+        ({"samples": [np.zeros((8, 8, 3))]}, "give dmbp_jax.data.ArraySample"),
+        ({"samples": "folder"}, "write KIND:PATH"),
+        ({"samples": "folder:nowhere"}, "nowhere"),
+        ({"network": "resnet"}, "unknown model 'resnet'"),
+        ({"network": (1, {})}, r"a network is a Model, or \(apply, params\)"),
+        ({"network": tiny_model(), "classes": ["a"]}, "a Model says so itself"),
+        ({"methods": ["grad"]}, "unknown method 'grad'"),
+        ({"methods": [lambda *a, key=None: None]}, "has no name to be shown by"),
+        ({"metrics": ["auc"]}, "unknown metric 'auc'"),
+        ({"metrics": [lambda heatmap: 0.0]}, "has no name"),
+        ({"metrics": ["pointing"]}, "needs bounding boxes"),
+        ({"split": "val"}, "these samples have no splits, got split 'val'"),
+        ({"weights": "caffe"}, "this one brings its own"),
+    ],
+)
+def test_bad_input_is_named(network, images, change, message):
+    given = {"network": network} | wrong(images) | change
+    with pytest.raises(InputError, match=message):
+        dmbp_jax.evaluate(given.pop("network"), given.pop("samples"), **given, **QUIET)
+
+
+def test_functions_that_cannot_be_told_apart_or_called_are_refused(network, images, targets):
+    def im(predict, image, heatmap, target):
+        return 0.0
+
+    def gradient(apply, params, image, target, *, key=None):
+        return brightness(apply, params, image, target)
+
+    def short(heatmap):
+        return 0.0
+
+    def greedy(predict, image, heatmap, target, *, photograph):
+        return 0.0
+
+    def words(predict, image, heatmap, target):
+        return "good"
+
+    def shows(predict, image, heatmap, target, *, mask):
+        return 0.0
+
+    samples = (images, targets)
+    for chosen, message in (
+        ({"metrics": [im]}, "there is a metric 'im' in the package"),
+        ({"methods": [gradient]}, "there is another method 'gradient' in the package"),
+        ({"metrics": [short]}, r"must take \(predict, image, heatmap, target\)"),
+        ({"metrics": [greedy]}, "asks for 'photograph'"),
+        ({"metrics": [words]}, "must return a number"),
+        ({"metrics": [shows]}, "needs segmentation masks"),
+    ):
+        with pytest.raises(InputError, match=message):
+            dmbp_jax.evaluate(
+                network, samples, **({"methods": ["gradient"], "metrics": ["deletion"]} | chosen), **QUIET
+            )
+
+
+def test_photographs_need_a_preprocessing(network, tmp_path):
+    from datasets import make_folder
+
+    photos = make_folder(tmp_path, 2)
+    options = {"methods": ["gradient"], "metrics": ["im"], **QUIET}
+    with pytest.raises(InputError, match="nobody has said how they are prepared"):
+        dmbp_jax.evaluate(network, f"folder:{photos}", **options)
+    prepared = dmbp_jax.evaluate(
+        network, f"folder:{photos}", preprocess=tiny_model().spec.preprocess, **options
+    )
+    assert without_seconds(prepared) == without_seconds(
+        dmbp_jax.evaluate(tiny_model(), f"folder:{photos}", **options)
+    )
+
+
+def test_a_spec_needs_no_more_than_a_name(network, images, targets):
+    model = Model(*network, ModelSpec(architecture="mine"))
+    run = dmbp_jax.evaluate(model, (images, targets), methods=["gradient"], metrics=["im"], **QUIET)
+    assert len(run.rows()) == COUNT
+    spec = dataclasses.replace(model.spec, classes=("only one",))
+    with pytest.raises(InputError, match=r"is no class of mine\.own, which has 1 classes"):
+        dmbp_jax.evaluate(Model(*network, spec), (images, targets), methods=["gradient"], **QUIET)
