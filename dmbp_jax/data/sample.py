@@ -64,6 +64,8 @@ class LoadedSample(NamedTuple):
     """`(left, top, right, bottom)`, in pixels of that size: the part of it that `rgb` shows."""
     masks: Bool[np.ndarray, "labels h w"] | None = None
     """Where the object of each label of the sample is in `rgb`; None where nobody has drawn it."""
+    void: Bool[np.ndarray, "h w"] | None = None
+    """Where nobody can tell; None where everybody can."""
 
 
 class Dataset(NamedTuple):

@@ -44,6 +44,8 @@ class Item(NamedTuple):
     """Whether it is the only item of its image."""
     mask: np.ndarray | None = None
     """Where the target is, bool `(h, w)` in pixels of the image; None where nobody has drawn it."""
+    void: np.ndarray | None = None
+    """Where nobody can tell, likewise; None where everybody can."""
 
 
 class Setting(NamedTuple):

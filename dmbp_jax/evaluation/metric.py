@@ -43,6 +43,8 @@ class Metric(NamedTuple):
     """What it needs and no sample of a dataset has, with the remedy; None where it can be measured."""
     explains: bool = False
     """Whether it explains anew, which maps from a folder do not allow."""
+    regions: bool = False
+    """Whether it asks where the target is, pixel by pixel."""
     function: Callable[..., Any] | None = None
     """What it is made of, if it is a function of one map."""
     code: str = ""

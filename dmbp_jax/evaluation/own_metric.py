@@ -23,7 +23,7 @@ from dmbp_jax.typing import Apply, Params
 MetricFunction: TypeAlias = Callable[..., Any]
 """See `dmbp_jax.evaluation.registry.register_metric`."""
 POSITIONAL = ("predict", "image", "heatmap", "target")
-EXTRAS = ("logits", "labels", "boxes", "mask", "key", "explain")
+EXTRAS = ("logits", "labels", "boxes", "mask", "void", "key", "explain")
 
 
 def metric_of(
@@ -54,6 +54,7 @@ def metric_of(
         {name: shown},
         functools.partial(_lacks, name, needed),
         explains="explain" in needed,
+        regions="mask" in wanted,
         function=function,
         code=code_of(function),
     )
@@ -82,8 +83,15 @@ def _lacks(name: str, needed: Sequence[str], dataset: Dataset) -> str | None:
     if "boxes" in needed and not any(sample.boxes for sample in dataset.samples):
         return f"{name} needs bounding boxes, which this dataset has not: take voc2012:PATH"
     loaded = (dataset.arrays or {}).values()
-    if "mask" in needed and all(one.masks is None for one in loaded):
-        return f"{name} needs segmentation masks, which these samples have not: give ArraySample a mask"
+    if (
+        "mask" in needed
+        and all(sample.segmentation is None for sample in dataset.samples)
+        and all(one.masks is None for one in loaded)
+    ):
+        return (
+            f"{name} needs segmentation masks, which these samples have not: take voc2012:PATH with its "
+            "SegmentationClass, or give ArraySample a mask"
+        )
     return None
 
 
@@ -100,7 +108,7 @@ def _measure(
             boxes = boxes_in_image(item)
             if ("boxes" in needed and not boxes) or ("mask" in needed and item.mask is None):
                 continue
-            arrays = {"mask": item.mask, "key": _key(setting, item)}
+            arrays = {"mask": item.mask, "void": item.void, "key": item_key(setting, item)}
             static = {
                 "boxes": boxes,
                 "labels": item.labels,
@@ -175,7 +183,8 @@ def _number(name: str, found: Any) -> tuple[float, tuple[float, ...] | None]:
     return number, points
 
 
-def _key(setting: Setting, item: Item) -> Array:
+def item_key(setting: Setting, item: Item) -> Array:
+    """A random key of the item's own, whatever is beside it."""
     text = f"{item.name}\n{item.target}".encode("utf-8", "surrogateescape")
     return jax.random.fold_in(setting.key, zlib.crc32(text))
 

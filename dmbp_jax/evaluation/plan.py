@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 
 from dmbp_jax.batching.chunk_size import most_at_once
 from dmbp_jax.batching.chunks import local_mesh, replicate
@@ -18,6 +19,7 @@ from dmbp_jax.data import (
     input_shape,
     open_dataset,
     read_sample,
+    read_segmentation,
     take,
 )
 from dmbp_jax.dmbp import PRESETS
@@ -114,8 +116,16 @@ class Plan(NamedTuple):
 
     def read(self, sample: Sample) -> LoadedSample:
         """What the network sees of a sample; raises `InputError` as `read_sample` does."""
-        loaded = self.arrays.get(sample.name)
-        return read_sample(sample, self.model.spec.preprocess) if loaded is None else loaded
+        if sample.name in self.arrays:
+            return self.arrays[sample.name]
+        loaded = read_sample(sample, self.model.spec.preprocess)
+        if not any(metric.regions for metric in self.metrics):
+            return loaded
+        segmentation = read_segmentation(sample, self.model.spec.preprocess, loaded.size)
+        if segmentation is None:
+            return loaded
+        masks = np.stack([segmentation.region(label) for label in sample.labels])
+        return loaded._replace(masks=masks, void=segmentation.void)
 
     def span(self, number: int) -> str:
         """Which images are in a chunk, for people."""

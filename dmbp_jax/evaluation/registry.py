@@ -4,11 +4,14 @@ from collections.abc import Iterable, Sequence
 
 from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.data import Dataset
+from dmbp_jax.evaluation.faithfulness import FAITHFULNESS
 from dmbp_jax.evaluation.metric import Metric
 from dmbp_jax.evaluation.own_metric import MetricFunction, metric_of
 from dmbp_jax.evaluation.package_metrics import PACKAGE
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in PACKAGE}
+_OURS = (*PACKAGE, *FAITHFULNESS)
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _OURS}
 """What can be asked for, in the order of the page; see `register_metric`."""
 
 
@@ -31,10 +34,10 @@ def register_metric(
             `(h, w)`, `target` a class index. It may return a number and its curve, too. NaN is an undefined
             value. What else it needs it names as keyword-only parameters: `logits`, as `predict` but logits;
             `labels`, all true classes; `boxes`, the target's, `(left, top, right, bottom)` in pixels of the
-            image; `mask`, bool `(h, w)`, where the target is; `key`, a random key, of the item's own;
-            `explain(images, targets=None) -> heatmaps`, the method that is measured, on other images. An item
-            without boxes or a mask is left out, unless the parameter has a default. Other options have
-            defaults.
+            image; `mask`, bool `(h, w)`, where the target is; `void`, where nobody can tell, or None; `key`,
+            a random key of the item's own; `explain(images, targets=None) -> heatmaps`, the method that is
+            measured, on other images. An item without boxes or a mask is left out, unless the parameter has a
+            default. Other options have defaults.
         name: by default the function's.
         title: for headings, and `short` for the heads of tables; by default the name.
         short: see `title`.
@@ -95,7 +98,7 @@ def choose_metrics(chosen: Iterable[str | MetricFunction]) -> tuple[Metric, ...]
 
 
 def _check_free(name: str) -> None:
-    for metric in PACKAGE:
+    for metric in _OURS:
         if name in (metric.name, *metric.shown):
             raise InputError(f"there is a metric {name!r} in the package: give name= another one")
 

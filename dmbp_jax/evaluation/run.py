@@ -19,7 +19,7 @@ from dmbp_jax.batching import call
 from dmbp_jax.batching.chunks import by_shape
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import LoadedSample, Problem, Sample, read_ahead
-from dmbp_jax.evaluation import measures, own_metric
+from dmbp_jax.evaluation import faithfulness, measures, own_metric
 from dmbp_jax.evaluation.contestants import Contestant
 from dmbp_jax.evaluation.items import Item, label_indices
 from dmbp_jax.evaluation.mapped import Mapped, get_maps
@@ -123,6 +123,7 @@ def run_chunks(
                 # A dataset of hundreds of sizes would fill the memory with programs that are done with.
                 call.forget_programs()
                 measures.forget_programs()
+                faithfulness.forget_programs()
                 own_metric.forget_programs()
             shape = items[0].image.shape if items else shape
             for contestant, metrics in missing.values():
@@ -220,6 +221,7 @@ def _items(plan: Plan, sample: Sample, loaded: LoadedSample) -> Iterator[Item]:
             first=number == 0,
             alone=len(targets) == 1,
             mask=None if loaded.masks is None or target not in labels else loaded.masks[labels.index(target)],
+            void=loaded.void,
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import jax
+import numpy as np
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.rules import find_sites
@@ -12,7 +13,7 @@ from dmbp_jax.typing import Apply, Image, Params
 
 
 def layer_parameters(
-    apply: Apply, params: Params, image: Image | jax.ShapeDtypeStruct
+    apply: Apply, params: Params, image: Image | np.ndarray | jax.ShapeDtypeStruct
 ) -> dict[str, tuple[str, ...]]:
     """The dotted paths of the tensors that each affine layer reads, by its site, in the order of the network.
 
@@ -50,7 +51,7 @@ def layer_parameters(
 
 
 def _read(
-    apply: GatedApply, params: Params, image: Image | jax.ShapeDtypeStruct
+    apply: GatedApply, params: Params, image: Image | np.ndarray | jax.ShapeDtypeStruct
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     _, steps = apply.program(params, jax.ShapeDtypeStruct((1, *image.shape), image.dtype))
     for step in steps:
