@@ -185,7 +185,7 @@ def test_an_axis_of_length_2_is_not_taken_for_the_images(method, arrangement):
 def test_nor_by_methods_that_look_at_sites(method, count):
     """An image has its own map, whichever image is beside it. `fast` runs three rows."""
     apply, params, images = several_network(count, "before"), draw_params(), draw_images(3)
-    one, other = (explain(apply, method)(params, images[at]) for at in ([0, 1], [0, 2]))
+    one, other = (explain(apply, method)(params, images[jnp.asarray(at)]) for at in ([0, 1], [0, 2]))
     scale = np.abs(one.values).max()
     assert scale > 0
     np.testing.assert_allclose(one.values[0], other.values[0], rtol=0, atol=1e-9 * scale)

@@ -63,7 +63,7 @@ from dmbp_jax.rules import (
     record,
     tap,
 )
-from dmbp_jax.tracing import Gated, GatedApply, gated
+from dmbp_jax.tracing import Gated, GatedApply, gated, layer_parameters
 from dmbp_jax.typing import (
     Apply,
     Image,
@@ -185,6 +185,8 @@ def explain_it(params: Params, images: Images) -> jax.Array:
     loop = ops.loop_of(mean_of_noisy)
     assert loop is not None
     looped: Attribution = ops.run_loop(loop(network, params, images[0], jnp.asarray(0)))
+    nothing: jax.Array = ops.full_along(images[0], (2,), 0.0, images.dtype)
+    assert nothing.shape == (2,)
     several: Attribution = dmbp.explain_classes(network, params, images, [0, 1], "gradient")
     assert several.take(0).heatmap.shape == (2, 8, 8)
     alone: Attribution = dmbp_method(network, params, images[0], jnp.asarray(0), preset="fast")
@@ -195,6 +197,8 @@ def look_inside(params: Params, image: Image, target: Target) -> dict[str, tuple
     """Sites, gates, activations and gradients."""
     sites: tuple[Site, ...] = find_sites(network, params, image)
     shapes: dict[str, tuple[int, ...]] = {site.name: site.shape for site in sites}
+    tensors: dict[str, tuple[str, ...]] = layer_parameters(network, params, image)
+    assert set(tensors) <= set(shapes)
     recorded: Recorded = record(network, params, image)
     logits, at = linearize(network, params, image)
     gates: Linearization = at
