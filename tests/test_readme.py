@@ -8,7 +8,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-def test_the_python_examples_run_and_their_comments_hold(capsys):
+def test_the_python_examples_run_and_their_comments_hold(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     first, gated = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     names: dict = {}
     exec(compile(first, "README.md", "exec"), names)
@@ -22,6 +23,7 @@ def test_the_python_examples_run_and_their_comments_hold(capsys):
     assert (names["a"].positive >= 0).all()
     assert (names["a"].negative <= 0).all()
     assert capsys.readouterr().out.startswith("y = ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tabby.png", "tabby.safetensors"]
 
 
 def test_the_pictures_and_pages_are_there():
