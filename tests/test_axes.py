@@ -223,6 +223,37 @@ def test_the_weights_of_an_attention_are_no_map():
         dmbp_jax.explain(apply, params, image[None], [1], "grad_cam")
 
 
+@pytest.mark.parametrize("method", ["grad_cam", "norm_grad", "selective_norm_grad"])
+@pytest.mark.usefixtures("x64")
+def test_tokens_laid_out_are_a_map(method):
+    """As a convolution that has the same numbers, one for each patch: one of the tokens is the class's."""
+    params = {"embed": draw_params()["first"][:2, :2].reshape(12, 4), "scores": jnp.eye(4, CLASSES)}
+
+    def patches(x):
+        return x.reshape(len(x), 6, 2, 6, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(len(x), 6, 6, 12)
+
+    def by_tokens(params, x):
+        tokens = patches(x).reshape(len(x), 36, 12) @ params["embed"]
+        first = jnp.broadcast_to(params["embed"].sum(axis=0), (len(x), 1, 4))
+        hidden = jax.nn.relu(jnp.concatenate([first, tokens], axis=1))
+        return hidden[:, 1:].mean(axis=1) @ params["scores"]
+
+    def by_map(params, x):
+        return jax.nn.relu(patches(x) @ params["embed"]).mean(axis=(1, 2)) @ params["scores"]
+
+    tokens, rows = (dmbp_jax.gated((network, params))[0] for network in (by_tokens, by_map))
+    where = {"site": "relu"} if method == "grad_cam" else {"sites": "relu"}
+    images = draw_images()
+    expected = dmbp_jax.explain(rows, params, images, [1, 2], method, **where).values
+    laid_out = dmbp_jax.explain(tokens, params, images, [1, 2], method, **where, token_grid=(6, 6)).values
+    np.testing.assert_allclose(laid_out, expected, atol=1e-9 * np.abs(expected).max())
+    assert np.abs(expected).max() > 0
+    with pytest.raises(InputError, match=r"site 'relu' has no 7 x 6 tokens"):
+        dmbp_jax.explain(tokens, params, images, [1, 2], method, **where, token_grid=(7, 6))
+    with pytest.raises(InputError, match="a token_grid is of one site: name it"):
+        dmbp_jax.explain(tokens, params, images, [1, 2], method, token_grid=(6, 6))
+
+
 @pytest.mark.usefixtures("x64")
 def test_full_gradients_say_what_tangents_account_for():
     """Products of an attention have constants that are no layer's bias."""

@@ -10,7 +10,7 @@ from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import check_is_image
 from dmbp_jax.ops import upsample
 from dmbp_jax.result import Attribution
-from dmbp_jax.rules import choose_map, find_sites
+from dmbp_jax.rules import choose_map, find_sites, lay_out
 from dmbp_jax.rules.guided import GUIDED
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
@@ -23,13 +23,16 @@ def grad_cam(
     *,
     key: Key | None = None,
     site: str | None = None,
+    token_grid: tuple[int, int] | None = None,
 ) -> Attribution:
     """`relu(sum_c mean_u(dy/dA_c) A_c)`, upsampled bilinearly (half-pixel centres) to the image: `(h, w, 1)`.
 
     `site` names the activation `A`; by default it is the last ReLU with a map, the last convolutional stage.
-    `key` is not used. Raises `InputError` for an unknown site and one without a map.
+    `token_grid`, `(rows, columns)`, lays out the tokens of a transformer's site, and is not needed
+    otherwise (`dmbp_jax.rules.lay_out`). `key` is not used. Raises `InputError` for an unknown site and one
+    without a map.
     """
-    return attribution(_cam(apply, params, image, target, site))
+    return attribution(_cam(apply, params, image, target, site=site, token_grid=token_grid))
 
 
 def guided_grad_cam(
@@ -40,6 +43,7 @@ def guided_grad_cam(
     *,
     key: Key | None = None,
     site: str | None = None,
+    token_grid: tuple[int, int] | None = None,
     multiply_by_inputs: bool = False,
 ) -> Attribution:
     """Guided backpropagation times Grad-CAM, `(h, w, c)`; options as theirs.
@@ -48,16 +52,22 @@ def guided_grad_cam(
     unless told otherwise.
     """
     guided = target_gradient(apply, params, image, target, GUIDED)
-    values = guided * _cam(apply, params, image, target, site)
+    values = guided * _cam(apply, params, image, target, site=site, token_grid=token_grid)
     return attribution(values * image if multiply_by_inputs else values)
 
 
 def _cam(
-    apply: Apply, params: Params, image: Image, target: Target, site: str | None
+    apply: Apply,
+    params: Params,
+    image: Image,
+    target: Target,
+    *,
+    site: str | None,
+    token_grid: tuple[int, int] | None,
 ) -> Float[Array, "h w 1"]:
     check_is_image(image.shape, "grad_cam")
-    at = choose_map(find_sites(apply, params, image), site)
-    layer = tap_layer(apply, params, image, target, at)
-    weights = layer.gradient.mean(axis=(0, 1), keepdims=True)
-    cam = jax.nn.relu((weights * layer.activation).sum(axis=-1, keepdims=True))
+    at = choose_map(find_sites(apply, params, image), site, token_grid)
+    activation, gradient = (lay_out(one, token_grid) for one in tap_layer(apply, params, image, target, at))
+    weights = gradient.mean(axis=(0, 1), keepdims=True)
+    cam = jax.nn.relu((weights * activation).sum(axis=-1, keepdims=True))
     return upsample(cam, (image.shape[0], image.shape[1]))

@@ -33,7 +33,7 @@ from dmbp_jax.attribution.combine import combine_maps
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import check_choice, check_is_image
 from dmbp_jax.result import Attribution
-from dmbp_jax.rules import ACTIVATIONS, Site, choose_map, find_sites, tap
+from dmbp_jax.rules import ACTIVATIONS, Site, choose_map, find_sites, lay_out, tap
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 LAYERS = ("bias", "scaling", "conv1x1", "conv3x3")
@@ -87,6 +87,7 @@ def norm_grad(
     sites: str | tuple[str, ...] | None = None,
     combine: str = "geometric_mean",
     weights: str | tuple[float | int, ...] = "uniform",
+    token_grid: tuple[int, int] | None = None,
 ) -> Attribution:
     """NormGrad, `|x_u| |g_u|` at each position `u` of a site; other members of the family by the options.
 
@@ -110,6 +111,7 @@ def norm_grad(
             is the second. Its class scores are a map themselves, at which `|x| |g|` does not know the class.)
         combine: how the maps of several sites become one, `"geometric_mean"` or `"sum"`; see `combine_maps`.
         weights: of several sites, in the order of `sites`: `"uniform"`, `"linear"` or one number each.
+        token_grid: `(rows, columns)` of the tokens of a transformer, whose `sites` are then named.
 
     Returns:
         `values` of shape `(h, w, 1)`: the map of one site, upsampled to the image, or the combination of
@@ -126,11 +128,14 @@ def norm_grad(
     ((2, 4, 1), [2.5, 2.5, 2.5, 2.5])
     """
     check_is_image(image.shape, "norm_grad")
-    tapped_sites = _map_sites(apply, params, image, sites)
+    tapped_sites = _map_sites(apply, params, image, sites, token_grid)
     tapped = tap(apply, params, image, target, tapped_sites)
     maps = [
         virtual_identity(
-            tapped.activations[site.name], tapped.gradients[site.name], layer, aggregation
+            lay_out(tapped.activations[site.name], token_grid),
+            lay_out(tapped.gradients[site.name], token_grid),
+            layer,
+            aggregation,
         ).astype(image.dtype)
         for site in tapped_sites
     ]
@@ -151,6 +156,7 @@ def selective_norm_grad(
     sites: str | tuple[str, ...] | None = None,
     combine: str = "geometric_mean",
     weights: str | tuple[float | int, ...] = "uniform",
+    token_grid: tuple[int, int] | None = None,
 ) -> Attribution:
     """Selective NormGrad, `|(x_u * g_u)+|`: an identity scaling layer, and the norm of the positive entries.
 
@@ -174,6 +180,7 @@ def selective_norm_grad(
         sites=sites,
         combine=combine,
         weights=weights,
+        token_grid=token_grid,
     )
 
 
@@ -204,11 +211,16 @@ def _window(
 
 
 def _map_sites(
-    apply: Apply, params: Params, image: Image, names: str | tuple[str, ...] | None
+    apply: Apply,
+    params: Params,
+    image: Image,
+    names: str | tuple[str, ...] | None,
+    token_grid: tuple[int, int] | None,
 ) -> Sequence[Site]:
     sites = find_sites(apply, params, image)
-    if names is not None:
-        return [choose_map(sites, name) for name in ((names,) if isinstance(names, str) else names)]
+    if names is not None or token_grid is not None:
+        named = (names,) if names is None or isinstance(names, str) else names
+        return [choose_map(sites, name, token_grid) for name in named]
     # Class scores that are a map, as SqueezeNet's, have the same gradient everywhere, so that |x| |g| would
     # be the same map for every class.
     scores = max((index for index, site in enumerate(sites) if site.kind == "affine"), default=len(sites))

@@ -15,5 +15,6 @@ from dmbp_jax.rules.record import record as record
 from dmbp_jax.rules.tap import Tapped as Tapped
 from dmbp_jax.rules.tap import choose_map as choose_map
 from dmbp_jax.rules.tap import choose_site as choose_site
+from dmbp_jax.rules.tap import lay_out as lay_out
 from dmbp_jax.rules.tap import read as read
 from dmbp_jax.rules.tap import tap as tap

@@ -124,11 +124,24 @@ def choose_site(sites: Sequence[Site], name: str) -> Site:
     return known[name]
 
 
-def choose_map(sites: Sequence[Site], name: str | None = None) -> Site:
+def choose_map(
+    sites: Sequence[Site], name: str | None = None, token_grid: tuple[int, int] | None = None
+) -> Site:
     """The site of that name, whose output must be a map, `(h, w, c)`; by default the last activation's.
 
-    Raises `InputError` for an unknown name, a site without a map, and a network without activation maps.
+    With a `token_grid` it must be named, and its output be tokens, `(t, c)`; see `lay_out`. Raises
+    `InputError` for an unknown name, a site without a map, and a network without activation maps.
     """
+    if token_grid is not None:
+        rows, columns = token_grid
+        if name is None:
+            raise InputError("a token_grid is of one site: name it, one of those of find_sites with (t, c)")
+        chosen = choose_site(sites, name)
+        if len(chosen.shape) != 2 or min(rows, columns) < 1 or chosen.shape[0] < rows * columns:
+            raise InputError(
+                f"site {name!r} has no {rows} x {columns} tokens: its output has shape {chosen.shape}"
+            )
+        return chosen
     if name is None:
         maps = [site for site in sites if site.kind in ACTIVATIONS and len(site.shape) == 3]
         if not maps:
@@ -138,3 +151,19 @@ def choose_map(sites: Sequence[Site], name: str | None = None) -> Site:
     if len(chosen.shape) != 3:
         raise InputError(f"site {name!r} has no map: its output has shape {chosen.shape}")
     return chosen
+
+
+def lay_out(output: Inexact[Array, "*shape"], token_grid: tuple[int, int] | None) -> Inexact[Array, "h w c"]:
+    """A site's output as a map: the last `rows * columns` tokens of a transformer, row by row.
+
+    Tokens before them, of the class or registers, have no place in the image and are left out. None hands on
+    what is a map already.
+
+    >>> import jax.numpy as jnp
+    >>> lay_out(jnp.zeros((1 + 6, 8)), (2, 3)).shape
+    (2, 3, 8)
+    """
+    if token_grid is None:
+        return output
+    rows, columns = token_grid
+    return output[-rows * columns :].reshape(rows, columns, -1)

@@ -57,6 +57,7 @@ from dmbp_jax.rules import (
     choose_map,
     choose_site,
     find_sites,
+    lay_out,
     linearize,
     masked_gate,
     read,
@@ -211,6 +212,7 @@ def look_inside(params: Params, image: Image, target: Target) -> dict[str, tuple
     tapped = tap(network, params, image, target, [choose_map(sites)])
     site: Site = choose_map(sites, "relu")
     assert choose_site(sites, "relu") == site
+    assert lay_out(jnp.zeros((7, 4)), (2, 3)).shape == (2, 3, 4)
     output: jax.Array = layer_activation(network, params, image[None], site.name)
     slope, product = (
         method(network, params, image, target, site=site.name).values
