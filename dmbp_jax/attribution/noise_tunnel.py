@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from dmbp_jax.checks import InputError, check_choice
-from dmbp_jax.ops import Loop, iterative
+from dmbp_jax.ops import Loop, full_along, iterative
 from dmbp_jax.result import Attribution, Method
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
@@ -109,9 +109,9 @@ def noisy_loop(
         return Attribution(values=values, finite=seen.finite & jnp.isfinite(values).all())
 
     values = jax.eval_shape(at_copy, jnp.int32(0)).values
-    zeros = jnp.zeros(values.shape, values.dtype)
+    zeros = full_along(image, values.shape, 0, values.dtype)
     sums = (zeros, zeros) if statistic == "vargrad" else (zeros,)
-    return Loop(n_samples, _Seen(sums, jnp.asarray(True)), step, finish)
+    return Loop(n_samples, _Seen(sums, full_along(image, (), 0, jnp.float32) == 0), step, finish)
 
 
 class _Seen(NamedTuple):
