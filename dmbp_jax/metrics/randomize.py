@@ -4,7 +4,7 @@ Saliency Maps", NeurIPS 2018 (the model parameter randomisation test).
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,8 @@ from dmbp_jax.typing import Key, Params
 Layer: TypeAlias = str | Sequence[str]
 """A dotted path in a tree of parameters, such as `"layer1.0.conv1"`, which stands for all tensors below it;
 or the paths of a layer's tensors, as `dmbp_jax.tracing.layer_parameters` finds them in any network."""
+
+AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
 
 def randomize_layers(key: Key, params: Params, layers: Iterable[Layer]) -> Params:
@@ -49,7 +51,9 @@ def randomize_layers(key: Key, params: Params, layers: Iterable[Layer]) -> Param
     return _draw(key, params, chosen) if chosen else params
 
 
-def cascade(key: Key, params: Params, layers_from_top: Iterable[Layer]) -> Iterator[tuple[Layer, Params]]:
+def cascade(
+    key: Key, params: Params, layers_from_top: Iterable[AnyLayer]
+) -> Iterator[tuple[AnyLayer, Params]]:
     """Cascading randomisation: each layer, with `params` whose layers down to this one are drawn anew.
 
     As `randomize_layers` of the first layer, of the first two, and so on, from the class layer downwards; one
@@ -65,8 +69,8 @@ def cascade(key: Key, params: Params, layers_from_top: Iterable[Layer]) -> Itera
 
 
 def _cascade(
-    key: Key, params: Params, layers: list[tuple[Layer, list[str]]]
-) -> Iterator[tuple[Layer, Params]]:
+    key: Key, params: Params, layers: list[tuple[AnyLayer, list[str]]]
+) -> Iterator[tuple[AnyLayer, Params]]:
     # Apart from `cascade`, which so complains of its arguments when it is called and not when it is walked.
     result, drawn = params, set[str]()
     for layer, tensors in layers:
