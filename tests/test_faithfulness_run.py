@@ -16,6 +16,7 @@ from dmbp_jax import metrics
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import VOC_CLASSES, ArraySample, Preprocess
 from dmbp_jax.evaluation.faithfulness import DRAWS, SUBSETS
+from dmbp_jax.evaluation.plan import Evaluation, make_plan
 
 SIZE = 16
 NAMES = ["infidelity", "sensitivity_n", "road", "max_sensitivity", "sparseness"]
@@ -102,6 +103,23 @@ def test_a_segmentation_of_voc_is_read_and_void_does_not_count(tmp_path):
     )
     (row,) = run.rows()
     assert (row.image, row.target, row.value) == ("2008_000001", 2, pytest.approx(4 / 12))
+
+
+def test_a_run_goes_on_where_the_dataset_lies_now(tmp_path):
+    """Photographs and their segmentations are what they are wherever they are."""
+    configs = []
+    for place in ("here", "there", "without"):
+        photo = save_photo(tmp_path / "photo.png", size=(16, 16))
+        devkit = make_voc(tmp_path / place, [VocImage("2008_000001", (VocObject("dog"),), photo=photo)])
+        if place != "without":
+            mask = devkit / "VOC2012" / "SegmentationClass" / "2008_000001.png"
+            save_segmentation(mask, np.zeros((16, 16), np.uint8))
+        model = tiny_model(Preprocess(resize=16, crop=16))
+        names = ("dog", *(f"class {number}" for number in range(1, len(model.spec.classes))))
+        model = model._replace(spec=dataclasses.replace(model.spec, classes=names))
+        evaluation = Evaluation(data=f"voc2012:{devkit}", model=model, methods=("gradient",), metrics=("im",))
+        configs.append(make_plan(evaluation).config)
+    assert configs[0] == configs[1] != configs[2]
 
 
 def test_without_masks_is_one_clear_error():

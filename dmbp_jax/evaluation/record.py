@@ -5,6 +5,7 @@ import importlib.metadata
 import platform
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,7 +33,7 @@ def config_of(
         "samples": len(dataset.samples),
         # In their chunks: a photograph whose size cannot be told any more belongs to another one.
         "samples_sha256": _fingerprint(
-            repr([[sample._replace(paths=()) for sample in chunk] for chunk in chunks]).encode(),
+            repr([[_anywhere(sample) for sample in chunk] for chunk in chunks]).encode(),
             *_array_bytes(dataset),
         ),
         "chunks": len(chunks),
@@ -54,6 +55,12 @@ def about_of(
         "titles": {one.name: one.title for one in contestants},
         **_versions(),
     }
+
+
+def _anywhere(sample: Sample) -> Sample:
+    """A sample without the folders that it lies in."""
+    mask = sample.segmentation
+    return sample._replace(paths=(), segmentation=None if mask is None else Path(mask.name))
 
 
 def _array_bytes(dataset: Dataset) -> Iterator[bytes]:
