@@ -88,7 +88,7 @@ def test_order_is_that_of_the_list(tmp_path):
     [
         ("<annotation>", "<annotation", "is not XML"),
         ("<annotation>", '<?xml version="1.0" encoding="utf-99"?><annotation>', "is not XML"),
-        ("<annotation>", '<!DOCTYPE x [<!ENTITY a "b">]><annotation>&c;', "is not XML"),
+        ("<annotation>", '<!DOCTYPE x [<!ENTITY a "b">]><annotation>&c;', "declares a document type"),
         ("</object>", "", "is not XML"),
         ("<name>tvmonitor</name>", "", "object 1 of its annotation has no name"),
         ("<name>tvmonitor</name>", "<name> </name>", "object 1 of its annotation has no name"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import PIL.Image
 import PIL.TiffImagePlugin
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, shorten
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 """What is opened, whatever the file is called. Pillow has forty more, one of which starts Ghostscript."""
@@ -100,14 +100,16 @@ def decodable(name: str) -> Iterator[None]:
         raise InputError(f"{name} may not be read: permission denied") from None
     except PIL.UnidentifiedImageError:
         known = ", ".join(FORMATS)
-        raise InputError(f"{name} is not an image of a format that is read ({known}): convert it first") from None
+        raise InputError(
+            f"{name} is not an image of a format that is read ({known}): convert it first"
+        ) from None
     except PIL.Image.DecompressionBombError as error:
         raise InputError(f"{name} is too large to decode safely: {error}") from None
     except MemoryError:
         raise InputError(f"{name} does not fit into memory: resize it first") from None
     except Exception as error:
         # By format, decoders raise almost any type for a file that ends early or is damaged inside.
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = shorten(error, most=200) or type(error).__name__
         raise InputError(f"{name} is damaged or truncated: {reason}") from None
 
 

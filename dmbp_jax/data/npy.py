@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, shorten
 from dmbp_jax.data.image_file import quiet_readers
 
 
@@ -23,7 +23,7 @@ def read_npy(path: Path) -> np.ndarray:
         raise InputError(f"no such file: {path}") from None
     except Exception as error:
         # NumPy evaluates the header, so that a damaged one raises almost anything.
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = shorten(error, most=200) or type(error).__name__
         raise InputError(
-            f"{path} is damaged or truncated, or not an array that NumPy has saved: {reason}"
+            f"{path} is not an array that NumPy has saved, or damaged or truncated: {reason}"
         ) from None

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, shorten
 from dmbp_jax.data.atomic import atomic_path
 
 
@@ -28,7 +28,7 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     except Exception as error:
         # Beside the library's own: `ValueError` for a shape whose product goes beyond 64 bits, `AttributeError` or
         # `TypeError` for a number format that NumPy does not have, such as float8, and what else Rust hands on.
-        reason = " ".join(str(error).split())[:200]
+        reason = shorten(error, most=200)
         raise InputError(f"{path} is damaged, truncated or not a safetensors file: {reason}") from None
     return tensors, metadata
 

@@ -47,7 +47,7 @@ class MapFolder(NamedTuple):
         file = self.find(name, target, alone=alone)
         values = read_npy(file)
         if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
-            raise InputError(f"{file} holds no array of real numbers, but {values.dtype}")
+            raise InputError(f"{file} holds no array of numbers but of {values.dtype}")
         # What goes beyond float32 becomes infinite, as in a map that was made here.
         with np.errstate(over="ignore", invalid="ignore"):
             if values.ndim == 3 and values.shape[:2] == size:

@@ -107,9 +107,7 @@ def _fetch_from_hub(repository: str) -> Path:
     except huggingface_hub.errors.LocalEntryNotFoundError:
         reason = "the hub cannot be reached, or offline mode is on, and the file is not in the cache"
     except GaveUpError as error:
-        reason = (
-            f"{error}. Try again, name a mirror by HF_ENDPOINT, or wait longer with HF_HUB_ETAG_TIMEOUT=SECONDS"
-        )
+        reason = f"{error}. Try again, name a mirror by HF_ENDPOINT, or wait longer with HF_HUB_ETAG_TIMEOUT=SECONDS"
     except Exception as error:
         # Which HTTP library fails here, and with what, depends on the version of the hub's client.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -41,5 +41,6 @@ def wait_for(work: Callable[[], T], *, seconds: float, arrived: Callable[[], int
         elif thread.is_alive() and time.monotonic() - since > seconds:
             raise GaveUpError(f"nothing came in {seconds:g} s")
     if errors:
-        raise errors[0]
-    return results[0]
+        # Out of the list: an error holds the frames that it passed, and these the list.
+        raise errors.pop()
+    return results.pop()
