@@ -97,7 +97,7 @@ def _read_split(root: Path, split: str) -> list[str]:
                 f"{file} has the line {shorten(' '.join(words))!r}: it lists the images of one class; "
                 "name a split such as val"
             )
-        if not re.fullmatch(r"[\w-]+", words[0]):
+        if not re.fullmatch(r"[\w-]{1,100}", words[0]):
             raise InputError(f"{file} has the line {shorten(words[0])!r}, which is not the id of an image")
         if words[0] in seen:
             raise InputError(f"{file} names the image {words[0]} twice")

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dmbp_jax.checks import InputError
+from dmbp_jax.data.find import expand
 from dmbp_jax.data.npy import read_npy
 
 
@@ -24,7 +25,7 @@ class MapFolder(NamedTuple):
     @classmethod
     def at(cls, path: str) -> "MapFolder":
         """The folder of that path; raises `InputError` if there is none."""
-        folder = Path(path).expanduser()
+        folder = expand(path)
         if not path or not folder.is_dir():
             raise InputError(f"maps:FOLDER reads maps from a folder of .npy files, and there is no {path!r}")
         return cls(folder.resolve())

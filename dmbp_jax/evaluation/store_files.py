@@ -34,6 +34,8 @@ SETTINGS: dict[str, type | UnionType] = {
     **dict.fromkeys(("methods", "classes", "titles", "versions", "computed_by"), dict),
 }
 """What the settings that are read again are; the others are compared or shown as they are."""
+INSIDE: dict[str, type] = {"methods": dict, "classes": str, "titles": str}
+"""What the values of those are that are tables."""
 SCHEMA = """
 CREATE TABLE config (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -129,6 +131,8 @@ def settings(connection: sqlite3.Connection, table: str, path: Path | None) -> d
         for name, value in found.items():
             if name in SETTINGS and not isinstance(value, SETTINGS[name]):
                 raise TypeError(f"{name} of its {table} is {type(value).__name__}")
+            if name in INSIDE and not all(isinstance(one, INSIDE[name]) for one in value.values()):
+                raise TypeError(f"{name} of its {table} holds something else than {INSIDE[name].__name__}")
         return found
 
 
