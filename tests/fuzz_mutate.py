@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1)
 """Numbers at which lengths and offsets go wrong."""
 
-_PLACE = st.floats(0, 1, exclude_max=True, width=32)
+# Hypothesis likes small numbers, and a file is not to be spoiled at its beginning alone.
+_PLACE = st.integers(0, 9999).map(lambda number: number * 7919 % 10000 / 10000)
 _GENTLE = st.one_of(
     st.tuples(st.just("flip"), _PLACE, st.integers(0, 7)),
     st.tuples(st.just("byte"), _PLACE, st.integers(0, 255)),

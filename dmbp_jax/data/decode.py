@@ -1,9 +1,11 @@
 """A photograph, whatever file it comes in, as an RGB image of 8 bits."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
 
@@ -24,7 +26,7 @@ def decode(photo: str | os.PathLike[str] | PIL.Image.Image | np.ndarray) -> PIL.
 
     Files are JPEG, PNG, WebP, TIFF, BMP or GIF, whatever they are called, or `.npy`. No other decoder of
     Pillow's is tried, and no image of more than 2^27 pixels is decoded, nor one of more than 2^24 whose file
-    has less than a byte for 500 of them; such files are made to exhaust memory.
+    has less than a byte for 200 of them; such files are made to exhaust memory.
 
     Raises `InputError` that names the file if it is missing, empty, truncated, too large or not such an image,
     and for arrays of another shape, range or dtype, or with NaN.
@@ -37,7 +39,7 @@ def decode(photo: str | os.PathLike[str] | PIL.Image.Image | np.ndarray) -> PIL.
     if isinstance(photo, PIL.Image.Image):
         check_size(*photo.size, "the image")
         with decodable("the image"):
-            return _to_rgb(photo, "the image")
+            return _to_rgb(photo.copy(), "the image")
     path = Path(photo)
     if path.suffix.lower() == ".npy":
         with readable(path):
@@ -56,17 +58,27 @@ def _to_rgb(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
         # 16 bits, or floats in [0, 1]; what goes beyond is scaled by its maximum.
         full = 65535.0 if image.mode.startswith("I") else 1.0
         top = max(float(values.max(initial=0)), full)
-        return PIL.Image.fromarray(_to_byte(values / top)).convert("RGB")
+        return PIL.Image.fromarray(_to_byte(values, top)).convert("RGB")
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        paper = PIL.Image.new("RGBA", image.size, "white")
-        return PIL.Image.alpha_composite(paper, image).convert("RGB")
-    return image.convert("RGB")
+        return _on_white(image)
+    # Pillow would copy what is RGB already.
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:
+    result = PIL.Image.new("RGB", image.size)
+    for top, bottom in _bands(image.height, image.width):
+        band = image.crop((0, top, image.width, bottom)).convert("RGBA")
+        paper = PIL.Image.new("RGBA", band.size, "white")
+        result.paste(PIL.Image.alpha_composite(paper, band).convert("RGB"), (0, top))
+    return result
 
 
 def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
     try:
-        return PIL.ImageOps.exif_transpose(image)
+        # Asked first: an upright image would be copied.
+        turned = image.getexif().get(PIL.ExifTags.Base.Orientation, 1) != 1
+        return PIL.ImageOps.exif_transpose(image) if turned else image
     except Exception:
         # Pillow raises whatever comes (`struct.error`, `TypeError`) on damaged metadata, of which the pixels
         # know nothing.
@@ -80,7 +92,7 @@ def _from_array(values: np.ndarray, name: str) -> PIL.Image.Image:
         raise InputError(f"{name} is empty, its shape is {values.shape}")
     check_size(values.shape[1], values.shape[0], name)
     if values.dtype.type == np.uint16:
-        values = values / 65535.0
+        values = _to_byte(values, 65535.0)
     if np.issubdtype(values.dtype, np.floating):
         if not np.isfinite(values).all():
             raise InputError(f"{name} holds values that are NaN or infinite")
@@ -95,5 +107,15 @@ def _from_array(values: np.ndarray, name: str) -> PIL.Image.Image:
     return _to_rgb(PIL.Image.fromarray(values), name)
 
 
-def _to_byte(values: np.ndarray) -> np.ndarray:
-    return np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)
+def _to_byte(values: np.ndarray, top: float = 1.0) -> np.ndarray:
+    """8 bits, of which 255 is what `top` was."""
+    result = np.empty(values.shape, np.uint8)
+    for first, last in _bands(*values.shape[:2]):
+        result[first:last] = np.round(np.clip(values[first:last] / top, 0, 1) * 255)
+    return result
+
+
+def _bands(height: int, width: int) -> Iterator[tuple[int, int]]:
+    """From which row to which: what is done in between needs memory for about a million pixels."""
+    rows = max(2**20 // max(width, 1), 1)
+    return ((top, min(top + rows, height)) for top in range(0, height, rows))

@@ -17,10 +17,10 @@ from dmbp_jax.checks import InputError, shorten
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 """What is opened, whatever the file is called. Pillow has forty more, one of which starts Ghostscript."""
 MAX_PIXELS = 2**27
-"""134 million: a photograph has at most about 100. Decoded and made RGB it takes about 1 GB."""
+"""134 million: few photographs have more than 100. Decoding takes 8 bytes for each, about 1 GB."""
 MAX_PIXELS_OF_FEW_BYTES = 2**24
 """More than these need a file of at least one byte for each `MAX_PIXELS_PER_BYTE` pixels."""
-MAX_PIXELS_PER_BYTE = 500
+MAX_PIXELS_PER_BYTE = 200
 """Photographs have fewer than 100; flat colour, as JPEG or PNG, has up to 8000."""
 MAX_SCANS = 200
 """Of a JPEG file. Each costs time by the image's size; a progressive photograph has about ten."""
