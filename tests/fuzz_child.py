@@ -1,8 +1,8 @@
-"""A process that fuzzes: `python fuzz_child.py SCRATCH CASES [torch]` prints what it counted, kind by kind, as JSON.
+"""A process that fuzzes: `python fuzz_child.py SCRATCH CASES [torch]` prints its counts by kind, as JSON.
 
 In every case the file is read, or refused by one `InputError` with a message that is not long. No program is
-started, no module loaded, nothing written or read outside the case's folder, and nothing half-written left. Memory
-that runs away meets a limit, a case without end a watchdog; both end the process, with a traceback.
+started, no module loaded, nothing written or read outside the case's folder, and nothing half-written left.
+Memory that runs away meets a limit, a case without end a watchdog; both end the process, with a traceback.
 """
 
 import faulthandler
@@ -23,8 +23,17 @@ ROOM = 3 * 2**30
 """Bytes of address space beyond those of the process as it begins."""
 PATIENCE = 60
 """Seconds of a case."""
-STARTS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.startfile", "subprocess.Popen", "pty.spawn")
-OTHERS = ("ctypes.dlopen", "pickle.find_class", "socket.connect", "os.remove", "os.rename", "os.rmdir", "shutil.rmtree")
+STARTS = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "os.startfile",
+    "subprocess.Popen",
+    "pty.spawn",
+)
+LOADS = ("ctypes.dlopen", "pickle.find_class", "socket.connect")
+CHANGES = ("os.remove", "os.rename", "os.rmdir", "shutil.rmtree")
 
 
 class Guard:
@@ -39,9 +48,8 @@ class Guard:
     def _hear(self, event: str, arguments: tuple) -> None:
         if self.case is None:
             return
-        if event.startswith(STARTS) or event in OTHERS[:3]:
-            self.seen.append(f"{event} {arguments}"[:200])
-        elif event in OTHERS[3:] and not self._inside(arguments[0]):
+        escapes = event in CHANGES and not self._inside(arguments[0])
+        if event.startswith(STARTS) or event in LOADS or escapes:
             self.seen.append(f"{event} {arguments}"[:200])
         elif event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
             path, _, flags = arguments
@@ -62,7 +70,15 @@ def status(name: str) -> int:
 
 def fuzz(kind, count: int, scratch: Path, guard: Guard, fault) -> dict:
     """What came of `count` cases of a kind."""
-    found = {"kind": kind.name, "cases": 0, "read": 0, "refused": 0, "slowest": 0.0, "peak": 0.0, "failure": ""}
+    found = {
+        "kind": kind.name,
+        "cases": 0,
+        "read": 0,
+        "refused": 0,
+        "slowest": 0.0,
+        "peak": 0.0,
+        "failure": "",
+    }
 
     @settings(
         max_examples=count,
@@ -84,9 +100,10 @@ def fuzz(kind, count: int, scratch: Path, guard: Guard, fault) -> dict:
         try:
             kind.run(folder, case)
             found["read"] += 1
+            message = "none"
         except fault as error:
             found["refused"] += 1
-            assert 0 < len(str(error)) < 2000 + 3 * len(str(folder)), f"a message of {len(str(error))} characters"
+            message = str(error)
         finally:
             guard.case = None
             faulthandler.cancel_dump_traceback_later()
@@ -94,6 +111,7 @@ def fuzz(kind, count: int, scratch: Path, guard: Guard, fault) -> dict:
             found["peak"] = max(found["peak"], (status("VmHWM") - room) / 2**20)
             left = [path.name for path in folder.rglob(".*")]
             shutil.rmtree(folder, ignore_errors=True)
+        assert 0 < len(message) < 2000 + 3 * len(str(folder)), f"a message of {len(message)} characters"
         assert not guard.seen, guard.seen
         assert not left, f"left behind: {left}"
 
@@ -125,7 +143,9 @@ def main() -> None:
     shares = sum(kind.share for kind in found.values())
     for kind in found.values():
         result = fuzz(kind, -(-total * kind.share // shares), scratch, guard, InputError)
-        result["left"] = sorted(str(path) for name in ("here", "outside") for path in (scratch / name).iterdir())
+        result["left"] = sorted(
+            str(path) for name in ("here", "outside") for path in (scratch / name).iterdir()
+        )
         print(json.dumps(result), flush=True)
 
 

@@ -23,12 +23,11 @@ from state_dicts import TINY, random_state
 
 from dmbp_jax import Attribution
 from dmbp_jax.checks import InputError
-from dmbp_jax.data import Preprocess, Sample, decode, input_shape, open_dataset, read_segmentation
+from dmbp_jax.data import Preprocess, Problem, Sample, decode, input_shape, open_dataset, read_segmentation
 from dmbp_jax.evaluation.kept_maps import KeptMap, keep_map
 from dmbp_jax.evaluation.map_folder import MapFolder
-from dmbp_jax.evaluation.store import Picture, Row, open_store, resume_store
 from dmbp_jax.evaluation.registry import METRICS
-from dmbp_jax.data import Problem
+from dmbp_jax.evaluation.store import Picture, Row, resume_store
 from dmbp_jax.pretrained.files import read_checkpoint, read_safetensors
 from dmbp_jax.pretrained.state_dict import check_state_dict, to_params
 from dmbp_jax.report.write import write_report
@@ -68,7 +67,7 @@ def photographs() -> dict[str, bytes]:
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
     exif[0x010E] = "a description"
-    grey16 = PIL.Image.fromarray((NOISE[..., 0].astype(np.uint16) * 257))
+    grey16 = PIL.Image.fromarray(NOISE[..., 0].astype(np.uint16) * 257)
     palette, alpha = rgb.quantize(32), rgb.copy()
     alpha.putalpha(PIL.Image.fromarray(NOISE[..., 1]))
     frames = [rgb.rotate(90 * k) for k in range(3)]
@@ -105,7 +104,21 @@ def photographs() -> dict[str, bytes]:
 def foreign() -> dict[str, bytes]:
     """What Pillow would read, and what is not promised: each must be refused, whatever it is called."""
     rgb = PIL.Image.fromarray(NOISE)
-    ways = ("EPS", "SPIDER", "DDS", "ICO", "JPEG2000", "PPM", "TGA", "PCX", "SGI", "MSP", "XBM", "AVIF", "ICNS")
+    ways = (
+        "EPS",
+        "SPIDER",
+        "DDS",
+        "ICO",
+        "JPEG2000",
+        "PPM",
+        "TGA",
+        "PCX",
+        "SGI",
+        "MSP",
+        "XBM",
+        "AVIF",
+        "ICNS",
+    )
     modes = {"SPIDER": "F", "MSP": "1", "XBM": "1"}
     found = {}
     for way in ways:
@@ -154,8 +167,14 @@ def sized(form: str, width: int, height: int) -> bytes:
         # Sound to the last, and rows of nothing: as many as 2 MB of packed zeros hold.
         rows = min(height, max(2**31 // (3 * width + 1), 1))
         packer = zlib.compressobj(9)
-        data = b"".join(packer.compress(bytes(3 * width + 1)) for _ in range(min(rows, 2000))) + packer.flush()
-        chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", data), (b"IEND", b""))
+        data = (
+            b"".join(packer.compress(bytes(3 * width + 1)) for _ in range(min(rows, 2000))) + packer.flush()
+        )
+        chunks = (
+            (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+            (b"IDAT", data),
+            (b"IEND", b""),
+        )
         return b"\x89PNG\r\n\x1a\n" + b"".join(
             struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
             for name, body in chunks
@@ -221,8 +240,8 @@ def run_segmentation(folder: Path, case: tuple[str, bytes]) -> None:
 
 LABELS = {
     "index.csv": b"file,class_index\na.png,3\nsub/b.png,4\n",
-    "wnid.csv": b'ImageId,PredictionString\r\na,n03995372 85 1 499 272 n03995372 5 6 7 8\r\n"b",n03995372 1 2 3 4\r\n',
-    "escape.csv": b"file,label\n../outside/secret.png,cat\n/etc/passwd,cat\nC:\\\\x.png,dog\na.png,../outside\n",
+    "wnid.csv": b'ImageId,PredictionString\r\na,n03995372 85 1 9 27 n03995372 5 6 7 8\r\n"b",n03995372 1 2 3 4\n',
+    "escape.csv": b"file,label\n../outside/secret.png,cat\n/etc/passwd,cat\nC:\\\\x.png,dog\n../x,../y\n",
     "bom.csv": "\ufefffile,wnid,class_name\na.png,n01440764,tench\n".encode(),
 }
 PHOTO = encoded(PIL.Image.fromarray(NOISE), "PNG")
@@ -254,7 +273,8 @@ ANNOTATIONS = {
     "plain": ANNOTATION,
     "utf16": ANNOTATION.decode().encode("utf-16"),
     "laughs": b'<!DOCTYPE x [<!ENTITY a "ha">' + LAUGHS + b"]>" + ANNOTATION.replace(b"cat", b"&j;"),
-    "outside": b'<!DOCTYPE x [<!ENTITY a SYSTEM "../outside/secret.png">]>' + ANNOTATION.replace(b"cat", b"&a;"),
+    "outside": b'<!DOCTYPE x [<!ENTITY a SYSTEM "../outside/secret.png">]>'
+    + ANNOTATION.replace(b"cat", b"&a;"),
     "deep": b"<annotation>" + b"<a>" * 2000 + ANNOTATION + b"</a>" * 2000 + b"</annotation>",
 }
 
@@ -278,9 +298,9 @@ def voc_cases() -> st.SearchStrategy:
     )
     # Mostly the split is whole, else the annotation is never read; and mostly the annotation is a plain one.
     plain = st.tuples(st.just("plain"), programs().map(lambda program: mutate(ANNOTATION, program)))
-    return st.tuples(
-        st.integers(0, 3), of_files(ANNOTATIONS), plain, st.integers(0, 4), split
-    ).map(lambda c: (*(c[2] if c[0] else c[1]), b"2008_000002\n" if c[3] else c[4]))
+    return st.tuples(st.integers(0, 3), of_files(ANNOTATIONS), plain, st.integers(0, 4), split).map(
+        lambda c: (*(c[2] if c[0] else c[1]), b"2008_000002\n" if c[3] else c[4])
+    )
 
 
 def tensors_of(state: dict[str, np.ndarray], **metadata: str) -> bytes:
@@ -300,7 +320,21 @@ HEADER_VALUES = st.one_of(
     st.sampled_from([0, 1, -1, 2**31, 2**32, 2**62, 2**63, 2**64, 2**70, 1.5, None, "x", [], {}, True]),
     st.integers(-5, 100),
 )
-DTYPES = ("F64", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F4", "C64", "I64", "U16", "BOOL", "X")
+DTYPES = (
+    "F64",
+    "F16",
+    "BF16",
+    "F8_E4M3",
+    "F8_E5M2",
+    "F8_E8M0",
+    "F6_E2M3",
+    "F4",
+    "C64",
+    "I64",
+    "U16",
+    "BOOL",
+    "X",
+)
 
 
 def header_cases(contents: list[bytes]) -> st.SearchStrategy:
@@ -388,7 +422,10 @@ MAPS = {
     "channels": npy(np.ones((6, 5, 3), np.float64) * 1e300),
     "objects": npy(np.asarray([[{}, None]], object), allow_pickle=True),
     "complex": npy(np.ones((6, 5), np.complex64)),
-    "version2": b"\x93NUMPY\2\0" + struct.pack("<I", 60) + b"{'descr': '<f4', 'fortran_order': True, 'shape': (6, 5)}   \n" + bytes(120),
+    "version2": b"\x93NUMPY\2\0"
+    + struct.pack("<I", 60)
+    + b"{'descr': '<f4', 'fortran_order': True, 'shape': (6, 5)}   \n"
+    + bytes(120),
 }
 KEPT = keep_map("a.jpg", 3, "dmbp", 0.1, np.ones((6, 5), np.float32))
 BOMB = zlib.compress(bytes(2**24), 9)
@@ -412,11 +449,22 @@ def run_kept(folder: Path, case: tuple[int, int, float, bytes]) -> None:
 
 
 CONFIG = {
-    **{"dataset": "imagenet", "model": "squeezenet1_1", "weights": "caffe", "preset": "paper", "target": "truth"},
+    **{
+        "dataset": "imagenet",
+        "model": "squeezenet1_1",
+        "weights": "caffe",
+        "preset": "paper",
+        "target": "truth",
+    },
     **{"samples": 2, "chunks": 1, "split": None, "limit": None, "per_class": 5, "batch_size": 8, "seed": 0},
     "methods": {"dmbp": {"options": {"steps": 200}}, "gradient": {"options": {}}},
 }
-ABOUT = {"data": "imagenet:/data", "classes": {"3": "cat", "4": "dog"}, "titles": {}, "versions": {"python": "3"}}
+ABOUT = {
+    "data": "imagenet:/data",
+    "classes": {"3": "cat", "4": "dog"},
+    "titles": {},
+    "versions": {"python": "3"},
+}
 
 
 def make_run(folder: Path) -> None:
@@ -459,19 +507,31 @@ class RunFiles:
 
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-5, 2**70), st.floats(), st.text(max_size=9)),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 TEXTS = st.one_of(
     JSON.map(json.dumps),
     st.sampled_from(["", "{", "[" * 5000, "NaN", "1" * 5000, '"\\ud800"', "<script>alert(1)</script>"]),
 )
-SQL_VALUES = st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1), st.floats(), st.text(max_size=9), st.binary(max_size=9), TEXTS)
+SQL_VALUES = st.one_of(
+    st.none(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    st.text(max_size=9),
+    st.binary(max_size=9),
+    TEXTS,
+)
 COLUMNS = [
     *(("config", "value", name) for name in CONFIG),
     *(("about", "value", name) for name in ABOUT),
     *(("metrics", column, "im") for column in ("name", "code", "shown")),
-    *(("rows", column, None) for column in ("image", "target", "method", "metric", "value", "seconds", "curve")),
+    *(
+        ("rows", column, None)
+        for column in ("image", "target", "method", "metric", "value", "seconds", "curve")
+    ),
     *(("units", column, None) for column in ("chunk", "method", "metric")),
     *(("pictures", column, None) for column in ("image", "target", "method", "png")),
     *(("maps", column, None) for column in ("image", "seconds", "height", "width", "scale", "float16")),
@@ -538,8 +598,24 @@ def run_store(good: RunFiles, folder: Path, case: tuple[str, list[tuple], str]) 
 
 NAMES = st.one_of(
     st.text(max_size=30),
-    st.sampled_from(["..", "/", "~nobody", "a" * 5000, "\0", "folder:", "grid:pairs:x", "imagenet:\0", "voc2012:..", "folder:~nobody/x"]),
-    st.tuples(st.sampled_from(["folder:", "imagenet:", "voc2007:", "voc2012:", "grid:", "pairs:"]), st.text(max_size=20)).map("".join),
+    st.sampled_from(
+        [
+            "..",
+            "/",
+            "~nobody",
+            "a" * 5000,
+            "\0",
+            "folder:",
+            "grid:pairs:x",
+            "imagenet:\0",
+            "voc2012:..",
+            "folder:~nobody/x",
+        ]
+    ),
+    st.tuples(
+        st.sampled_from(["folder:", "imagenet:", "voc2007:", "voc2012:", "grid:", "pairs:"]),
+        st.text(max_size=20),
+    ).map("".join),
 )
 
 
@@ -614,7 +690,9 @@ def kinds(scratch: Path, *, torch: bool = False) -> dict[str, Kind]:
         Kind("map .npy", of_files(MAPS), run_map, share=2),
         Kind("kept map", kept_cases(), run_kept, share=1),
         Kind("run's SQLite", store_cases, lambda folder, case: run_store(good, folder, case), share=1),
-        Kind("run's settings", settings_cases(), lambda folder, case: run_settings(good, folder, case), share=1),
+        Kind(
+            "run's settings", settings_cases(), lambda folder, case: run_settings(good, folder, case), share=1
+        ),
         Kind("names", NAMES, run_name, share=1),
     ]
     shutil.rmtree(scratch / "good")

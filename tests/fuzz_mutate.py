@@ -1,8 +1,22 @@
-"""What is done to a good file to make a bad one: small programs that Hypothesis draws, shrinks and repeats."""
+"""What is done to a good file to make a bad one: small programs that Hypothesis draws and shrinks."""
 
 from hypothesis import strategies as st
 
-EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1)
+EXTREMES = (
+    0,
+    1,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    2**63 - 1,
+    2**64 - 1,
+)
 """Numbers at which lengths and offsets go wrong."""
 
 # Hypothesis likes small numbers, and a file is not to be spoiled at its beginning alone.
@@ -14,7 +28,9 @@ _GENTLE = st.one_of(
 _STEP = st.one_of(
     _GENTLE,
     st.tuples(st.just("write"), _PLACE, st.binary(min_size=1, max_size=8)),
-    st.tuples(st.just("number"), _PLACE, st.sampled_from(EXTREMES), st.sampled_from([1, 2, 4, 8]), st.booleans()),
+    st.tuples(
+        st.just("number"), _PLACE, st.sampled_from(EXTREMES), st.sampled_from([1, 2, 4, 8]), st.booleans()
+    ),
     st.tuples(st.just("cut"), _PLACE),
     st.tuples(st.just("drop"), _PLACE, st.integers(1, 64)),
     st.tuples(st.just("insert"), _PLACE, st.binary(min_size=1, max_size=32)),

@@ -13,8 +13,8 @@ import pytest
 
 TESTS = Path(__file__).parent
 MOST_MIB = 1024
-"""Of memory beside what the process had; 2^24 pixels, the most that a file of few bytes may decode to, take 64 MiB
-for each copy in RGB."""
+"""Of memory beside what the process had; 2^24 pixels, the most that a file of few bytes may decode to, take
+64 MiB for each copy in RGB."""
 
 
 def fuzz(tmp_path: Path, cases: int, *more: str) -> list[dict]:
@@ -48,7 +48,9 @@ def check(found: list[dict], cases: int) -> None:
 
 
 def table(found: list[dict]) -> str:
-    lines = [f"{'kind':<16} {'cases':>6} {'read':>6} {'refused':>7} {'slowest/s':>9} {'peak/MiB':>8} {'all/s':>6}"]
+    lines = [
+        f"{'kind':<16} {'cases':>6} {'read':>6} {'refused':>7} {'slowest/s':>9} {'peak/MiB':>8} {'all/s':>6}"
+    ]
     lines += [
         f"{one['kind']:<16} {one['cases']:>6} {one['read']:>6} {one['refused']:>7} {one['slowest']:>9.2f} "
         f"{one['peak']:>8.0f} {one['seconds']:>6.1f}"

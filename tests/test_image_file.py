@@ -1,4 +1,4 @@
-"""Files of strangers that are called photographs: which decoders are tried, how much they may take, what is said."""
+"""Files of strangers that are called photographs: which decoders are tried, and how much they may take."""
 
 import io
 import os
@@ -36,7 +36,9 @@ def sample_of(path: Path) -> Sample:
 
 @pytest.fixture
 def eps(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(PIL.EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("started Ghostscript"))
+    monkeypatch.setattr(
+        PIL.EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("started Ghostscript")
+    )
     PIL.Image.fromarray(NOISE).save(tmp_path / "a.eps")
     return (tmp_path / "a.eps").rename(tmp_path / "cat.jpg")
 
@@ -65,17 +67,23 @@ def test_a_file_is_judged_by_its_content(tmp_path):
 ERRORS = [AttributeError, RuntimeError, ZeroDivisionError, NotImplementedError, struct.error, OverflowError]
 
 
-@pytest.mark.parametrize("error", [*ERRORS, SyntaxError, EOFError, IndexError, AssertionError, UnicodeDecodeError])
+@pytest.mark.parametrize(
+    "error", [*ERRORS, SyntaxError, EOFError, IndexError, AssertionError, UnicodeDecodeError]
+)
 def test_whatever_a_decoder_raises_is_one_message(tmp_path, monkeypatch, error):
     def load(self):
-        raise error("utf-8", b"", 0, 1, "inner\nreason") if error is UnicodeDecodeError else error("inner\nreason")
+        raise (
+            error("utf-8", b"", 0, 1, "inner\nreason")
+            if error is UnicodeDecodeError
+            else error("inner\nreason")
+        )
 
     monkeypatch.setattr(PIL.JpegImagePlugin.JpegImageFile, "load", load)
     PIL.Image.fromarray(NOISE).save(tmp_path / "a.jpg")
     assert "is damaged or truncated: " in refused(tmp_path / "a.jpg")
     with (
         PIL.Image.open(tmp_path / "a.jpg") as image,
-        pytest.raises(InputError, match="^the image is damaged or truncated"),
+        pytest.raises(InputError, match=r"^the image is damaged or truncated"),
     ):
         decode(image)
 
@@ -100,13 +108,17 @@ def nothing_decoded(monkeypatch):
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG", "scans"])
 def test_few_bytes_that_promise_many_pixels_are_not_decoded(tmp_path, nothing_decoded, form):
     (tmp_path / "cat.jpg").write_bytes(sized(form, 12_000, 11_000))
-    assert re.search(r"says that it has 12000 x 11000 pixels, and has \d+ bytes", refused(tmp_path / "cat.jpg"))
+    assert re.search(
+        r"says that it has 12000 x 11000 pixels, and has \d+ bytes", refused(tmp_path / "cat.jpg")
+    )
 
 
 def test_more_pixels_than_a_photograph_has_are_not_decoded(tmp_path, nothing_decoded, monkeypatch):
     monkeypatch.setattr(image_file, "MAX_PIXELS", 40 * 60 - 1)
     PIL.Image.fromarray(NOISE).save(tmp_path / "a.png")
-    assert refused(tmp_path / "a.png").endswith("60 x 40 pixels, and at most 2,399 are decoded: resize it first")
+    assert refused(tmp_path / "a.png").endswith(
+        "60 x 40 pixels, and at most 2,399 are decoded: resize it first"
+    )
     with pytest.raises(InputError, match="the image has 60 x 40 pixels"):
         decode(PIL.Image.fromarray(NOISE))
     with pytest.raises(InputError, match="the array has 60 x 40 pixels"):
@@ -148,10 +160,7 @@ def test_what_is_packed_into_metadata_is_no_reason_to_warn_or_to_refuse(tmp_path
     for name, body in ((b"zTXt", b"words\0\0" + zeros), (b"iCCP", b"icc\0\0" + zeros)):
         chunk = struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
         (tmp_path / "a.png").write_bytes(content[:33] + chunk + content[33:])
-        try:
-            assert decode(tmp_path / "a.png").size == (60, 40)
-        except InputError as error:
-            assert "damaged" in str(error)
+        assert decode(tmp_path / "a.png").size == (60, 40)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):

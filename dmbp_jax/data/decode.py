@@ -28,7 +28,7 @@ def decode(photo: str | os.PathLike[str] | PIL.Image.Image | np.ndarray) -> PIL.
     Pillow's is tried, and no image of more than 2^27 pixels is decoded, nor one of more than 2^24 whose file
     has less than a byte for 200 of them; such files are made to exhaust memory.
 
-    Raises `InputError` that names the file if it is missing, empty, truncated, too large or not such an image,
+    Raises `InputError` that names the file if it is missing, empty, truncated, too large or no such image,
     and for arrays of another shape, range or dtype, or with NaN.
 
     >>> decode(np.zeros((4, 6), np.uint16)).size

@@ -1,4 +1,4 @@
-"""Image files of strangers: what is opened, how large it may be, and what becomes of everything that goes wrong."""
+"""Image files of strangers: what is opened, how large it may be, what becomes of all that goes wrong."""
 
 import contextlib
 import mmap
@@ -32,7 +32,7 @@ READERS = r"(PIL|numpy\.lib)\b"
 
 @contextlib.contextmanager
 def open_image(path: Path) -> Iterator[PIL.Image.Image]:
-    """A `with` block on an opened image of which the header alone was read; its first picture if it has several.
+    """A `with` block on an image of which the header alone was read; its first picture if it has several.
 
     Raises `InputError` that names the file: as `readable` does, for a file of other formats than `FORMATS`,
     and for one whose decoding would take memory or time as no photograph's does.
@@ -49,19 +49,19 @@ def open_image(path: Path) -> Iterator[PIL.Image.Image]:
 def check_size(width: int, height: int, name: str, *, file_size: int | None = None) -> None:
     """Raise `InputError` for an image of more pixels than a photograph, or than its file can hold of one.
 
-    >>> check_size(20000, 20000, "big.png")
+    >>> check_size(20000, 20000, "b.png")
     Traceback (most recent call last):
-    dmbp_jax.checks.InputError: big.png has 20000 x 20000 pixels, and at most 134,217,728 are decoded: resize it first
+    dmbp_jax.checks.InputError: b.png has 20000 x 20000 pixels, and at most 134,217,728 are decoded: resize it
     """
     pixels = width * height
     if pixels > MAX_PIXELS:
         raise InputError(
-            f"{name} has {width} x {height} pixels, and at most {MAX_PIXELS:,} are decoded: resize it first"
+            f"{name} has {width} x {height} pixels, and at most {MAX_PIXELS:,} are decoded: resize it"
         )
     if file_size is not None and pixels > max(MAX_PIXELS_OF_FEW_BYTES, MAX_PIXELS_PER_BYTE * file_size):
         raise InputError(
-            f"{name} says that it has {width} x {height} pixels, and has {file_size} bytes: it is truncated, or "
-            "no photograph; resize it first"
+            f"{name} says that it has {width} x {height} pixels, and has {file_size} bytes: it is truncated, "
+            "or no photograph; resize it"
         )
 
 
@@ -130,7 +130,7 @@ def _check_scans(path: Path) -> None:
             scans += 1
             if scans > MAX_SCANS:
                 raise InputError(
-                    f"{path} has more than {MAX_SCANS} scans, as no camera writes: save it anew as a baseline JPEG"
+                    f"{path} has more than {MAX_SCANS} scans, as no camera writes: save it as a baseline JPEG"
                 )
             place = content.find(b"\xff\xda", place + 2)
 

@@ -1,7 +1,6 @@
 """A dataset from what a person typed: its kind and its path; and kinds of one's own."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 from dmbp_jax.checks import InputError

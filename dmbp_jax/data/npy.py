@@ -16,8 +16,8 @@ def read_npy(path: Path) -> np.ndarray:
     """
     try:
         with quiet_readers:
-            # Mapped, so that NumPy compares what the header promises with what there is, before it takes memory
-            # for it. `np.load` would also take an archive of arrays, whatever its name.
+            # Mapped, so that NumPy compares what the header promises with what there is before it takes
+            # memory for it. `np.load` would also take an archive of arrays, whatever its name.
             return np.array(np.lib.format.open_memmap(path, mode="r"))
     except FileNotFoundError:
         raise InputError(f"no such file: {path}") from None

@@ -26,8 +26,8 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
-        # Beside the library's own: `ValueError` for a shape whose product goes beyond 64 bits, `AttributeError` or
-        # `TypeError` for a number format that NumPy does not have, such as float8, and what else Rust hands on.
+        # Beside the library's own: `ValueError` for a shape beyond counting, `AttributeError` or `TypeError`
+        # for a number format that NumPy does not have, such as float8, and what else Rust hands on.
         reason = shorten(error, most=200)
         raise InputError(f"{path} is damaged, truncated or not a safetensors file: {reason}") from None
     return tensors, metadata

@@ -127,7 +127,7 @@ def read_annotation(path: Path) -> tuple[Box, ...]:
     except OSError as error:
         raise InputError(f"its annotation cannot be read: {error.strerror or error}") from None
     except Exception as error:
-        # Beside `ParseError`: `LookupError` for an encoding that Python does not know, and what decoders raise.
+        # Beside `ParseError`: `LookupError` for an encoding that Python does not know, and what others raise.
         raise InputError(f"its annotation is not XML: {shorten(error, most=200)}") from None
     if root.tag != "annotation":
         raise InputError(f"its annotation is no VOC annotation: it begins with <{shorten(root.tag)}>")

@@ -43,7 +43,8 @@ class KeptMap(NamedTuple):
             content = b""
         if len(content) != wanted or not unpack.eof:
             raise InputError(
-                f"the kept map of {shorten(self.image)} by {shorten(self.method)} is damaged: take another folder"
+                f"the kept map of {shorten(self.image)} by {shorten(self.method)} is damaged: take another "
+                "folder"
             )
         with np.errstate(over="ignore", invalid="ignore"):
             values = np.frombuffer(content, np.float16).reshape(height, width)

@@ -36,7 +36,6 @@ from dmbp_jax.evaluation.store_files import (
     settings,
 )
 
-
 TEXT, WHOLE, NUMBER = (str,), (int,), (float, int, NoneType)
 """What may stand in a column."""
 UNIT = (WHOLE, TEXT, TEXT)

@@ -86,7 +86,7 @@ def connect(path: Path) -> sqlite3.Connection:
         raise InputError(f"cannot open {path}: {error}") from None
     try:
         with reading(path):
-            # A stranger's file may have views and triggers, which are programs, under the names of our tables.
+            # A stranger's file may have views and triggers, which are programs, under our tables' names.
             connection.execute("PRAGMA trusted_schema = OFF")
             if _schema(connection) != _our_schema():
                 raise ValueError("it has other tables")

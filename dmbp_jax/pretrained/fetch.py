@@ -17,8 +17,8 @@ from dmbp_jax.pretrained.port import port_checkpoint
 
 HUB_FILE = "model.safetensors"
 ANSWER_SECONDS = 30
-"""So long a server may be silent before it answers, or amid a checkpoint; a larger `HF_HUB_ETAG_TIMEOUT` holds in
-its place."""
+"""So long a server may be silent before it answers, or amid a checkpoint; a larger `HF_HUB_ETAG_TIMEOUT`
+holds in its place."""
 SLOWEST = 8_000
 """Bytes a second below which a download is given up: a modem's."""
 
@@ -56,8 +56,8 @@ def fetch(entry: WeightsEntry) -> Path:
     Checkpoints need PyTorch (`pip install 'dmbp_jax[port]'`). Files appear whole or not at all, also when
     several processes fetch the same one.
 
-    A server that does not answer within 30 s is given up (a larger `HF_HUB_ETAG_TIMEOUT` waits longer), and so
-    is a download that is slower than 8 kB a second.
+    A server that does not answer within 30 s is given up (a larger `HF_HUB_ETAG_TIMEOUT` waits longer), and
+    so is a download that is slower than 8 kB a second.
 
     Raises `InputError` if it cannot be had or its hash is wrong.
     """
@@ -95,8 +95,8 @@ def _fetch_from_hub(repository: str) -> Path:
     import huggingface_hub.errors
 
     patience = _patience()
-    # The hub's client tries a silent server a dozen times, for seven minutes. Asked here for the file's size alone,
-    # it tries once; from the size follows how long the rest may take.
+    # The hub's client tries a silent server a dozen times, for seven minutes. Asked here for the file's size
+    # alone, it tries once; from the size follows how long the rest may take.
     address = huggingface_hub.hf_hub_url(repository, HUB_FILE)
     size = 0
     try:
@@ -107,7 +107,10 @@ def _fetch_from_hub(repository: str) -> Path:
     except huggingface_hub.errors.LocalEntryNotFoundError:
         reason = "the hub cannot be reached, or offline mode is on, and the file is not in the cache"
     except GaveUpError as error:
-        reason = f"{error}. Try again, name a mirror by HF_ENDPOINT, or wait longer with HF_HUB_ETAG_TIMEOUT=SECONDS"
+        reason = (
+            f"{error}. Try again, name a mirror by HF_ENDPOINT, or wait longer with "
+            "HF_HUB_ETAG_TIMEOUT=SECONDS"
+        )
     except Exception as error:
         # Which HTTP library fails here, and with what, depends on the version of the hub's client.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -78,21 +78,28 @@ def check_fields(path: Path, fields: Fields) -> None:
     values, finite = fields["values"], fields.get("finite")
     if finite is None or finite.dtype != bool or finite.ndim > 1:
         raise InputError(f"{path} is damaged: its array `finite` must be one flag, or one for each image")
-    batch = finite.shape
-    for field, given in fields.items():
-        parts = {f"{field}.{part}": array for part, array in given.items()} if isinstance(given, dict) else {}
-        if field in ("scores", "history") and set(given) != set(Scores._fields):
+    for field in ("scores", "history"):
+        if field in fields and set(fields[field]) != set(Scores._fields):
             raise InputError(f"{path} is damaged: its {field} must be {', '.join(Scores._fields)}")
-        for key, array in (parts or {field: given}).items():
+    whole = {"values": values.shape, "positive": values.shape, "negative": values.shape}
+    for field, given in fields.items():
+        for part, array in given.items() if isinstance(given, dict) else [("", given)]:
+            key = f"{field}.{part}" if part else field
             if field != "finite" and not np.issubdtype(array.dtype, np.floating):
-                raise InputError(f"{path} is damaged: its array {key} must be floating point, not {array.dtype}")
-            one = {"values": None, "positive": values.shape, "negative": values.shape, "masks": None}.get(
-                field, batch
-            )
-            fits = array.shape[: len(batch)] == batch if one is None or field == "history" else array.shape == one
-            if not fits or (one is None and array.ndim <= len(batch)):
                 raise InputError(
-                    f"{path} is damaged: its array {key} has the shape {array.shape}, which does not fit the others"
+                    f"{path} is damaged: its array {key} must be floating point, not {array.dtype}"
+                )
+            # One number for each image, or one explanation: with axes of its own behind those of the batch.
+            more = field in ("values", "positive", "negative", "masks", "history")
+            leading = array.shape[: finite.ndim] if more else array.shape
+            if (
+                leading != finite.shape
+                or (more and array.ndim == finite.ndim)
+                or array.shape != whole.get(field, array.shape)
+            ):
+                raise InputError(
+                    f"{path} is damaged: its array {key} has the shape {array.shape}, which does not fit the "
+                    "others"
                 )
 
 
