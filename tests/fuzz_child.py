@@ -126,7 +126,8 @@ def fuzz(kind, count: int, scratch: Path, guard: Guard, fault) -> dict:
 
 def main() -> None:
     scratch, total = Path(sys.argv[1]).resolve(), int(sys.argv[2])
-    from fuzz_kinds import PHOTO, kinds
+    from fuzz_images import PHOTO
+    from fuzz_kinds import kinds
 
     from dmbp_jax.checks import InputError
 

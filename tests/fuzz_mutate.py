@@ -75,3 +75,14 @@ def mutate(content: bytes, program: list[tuple]) -> bytes:
             at = int(target * len(data))
             data[at : at + length] = piece
     return bytes(data)
+
+
+def of_files(files: dict[str, bytes]) -> st.SearchStrategy:
+    """A name, and the file of that name or another, mutated."""
+    names, contents = list(files), list(files.values())
+    return st.tuples(
+        st.sampled_from(names),
+        st.integers(0, len(names) - 1),
+        st.booleans(),
+        programs(),
+    ).map(lambda c: (c[0], mutate(contents[names.index(c[0]) if c[2] else c[1]], c[3])))
