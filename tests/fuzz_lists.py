@@ -11,7 +11,7 @@ from dmbp_jax.data import decode, open_dataset
 
 LABELS = {
     "index.csv": b"file,class_index\na.png,3\nsub/b.png,4\n",
-    "wnid.csv": b'ImageId,PredictionString\r\na,n03995372 5 1 9 7 n03995372 5 6 7 8\r\n"b",n03995372 1 2 3 4\n',
+    "wnid.csv": b"ImageId,PredictionString\r\na,n03995372 5 1 9 7 n03995372 5 6 7 8\n\nb,n03995372 1 2 3 4\n",
     "escape.csv": b"file,label\n../outside/secret.png,cat\n/etc/passwd,cat\nC:\\\\x.png,dog\n../x,../y\n",
     "bom.csv": "\ufefffile,wnid,class_name\na.png,n01440764,tench\n".encode(),
 }
