@@ -192,12 +192,18 @@ def jimm(name: str, **options: Any) -> Callable[[int], Built]:
     def build(side: int) -> Built:
         nnx = import_module("flax.nnx")
         library = import_module("jimm.models.vit")
-        with nnx.use_eager_sharding(False):  # its parameters name the axes of a mesh that is not here
-            model = getattr(library, name)(img_size=side, num_classes=CLASSES, rngs=nnx.Rngs(0), **options)
+        # Its parameters are laid out over a mesh, and it looks for one.
+        jax.set_mesh(jax.make_mesh((1,), ("fsdp",)))
+        model = getattr(library, name)(img_size=side, num_classes=CLASSES, rngs=nnx.Rngs(0), **options)
         model.eval()
         structure, state = nnx.split(model)
-        model = nnx.merge(structure, shake(state))
-        return Built(model, model, given="module")
+        state = shake(state)
+
+        def plain(images: jax.Array) -> jax.Array:
+            # Variables belong to the trace in which they are made.
+            return nnx.merge(structure, jax.tree.map(lambda leaf: leaf, state))(images)
+
+        return Built(nnx.merge(structure, state), plain, given="module")
 
     return build
 

@@ -74,7 +74,7 @@ def measure(case: Case) -> dict[str, Any]:
         gap = jax.jit(lambda p, x: full_gradients(apply, p, x, jnp.asarray(target)).completeness_gap)(
             params, x[0]
         )
-    row["gap"] = float(jnp.abs(gap / logits[0, target]).max())
+    row["gap"] = float(np.abs(np.asarray(gap) / np.asarray(logits)[0, target]).max())
     row["grad_cam"], row["grad_cam_at"] = grad_cam(case, apply, params, x, target)
     return row
 
@@ -143,7 +143,8 @@ def state_of(a: dmbp.Attribution) -> str:
 
 def difference(found: jax.Array, wanted: jax.Array) -> float:
     """The largest difference, as a part of the largest value."""
-    return float(jnp.abs(found - wanted).max() / jnp.abs(wanted).max())
+    expected = np.asarray(wanted)
+    return float(np.abs(np.asarray(found) - expected).max() / np.abs(expected).max())
 
 
 def timed(make: Any) -> tuple[Any, float]:
