@@ -118,7 +118,7 @@ def haiku(name: str) -> Callable[[int], Built]:
 
         made = library.without_apply_rng(
             library.transform_with_state(
-                lambda x, train: getattr(library.nets, name)(CLASSES)(x, is_training=train)
+                lambda x, train: getattr(library.nets, name)(num_classes=CLASSES)(x, is_training=train)
             )
         )
         noise = jax.random.normal(jax.random.key(1), (4, side, side, 3))
@@ -246,6 +246,7 @@ CASES = (
     ),
     Case("dm-haiku", "ResNet18", 64, haiku("ResNet18")),
     Case("dm-haiku", "ResNet50", 64, haiku("ResNet50")),
+    Case("dm-haiku", "MobileNetV1", 64, haiku("MobileNetV1")),
     Case("equimo", "mobilenetv3_small", 64, equimo("mobilenetv3_small")),
     Case("equimo", "convnext_atto", 64, equimo("convnext_atto")),
     Case("equimo", "vit_tiny", 32, equimo("vit_tiny_patch16_224", img_size=32, patch_size=8), GRID),
