@@ -184,7 +184,9 @@ def test_pairs_are_of_single_photographs_of_one_class():
     with pytest.raises(InputError, match="two classes, and there are 2 that can be used, of 1"):
         make_pairs(dataset("a", "a"))
     taken = Problem("x.jpg", "not used in a pair: the network takes it for 'b'")
-    with pytest.raises(InputError, match="of 1; 1 cannot, the first: x.jpg, .* the network takes it for 'b'"):
+    with pytest.raises(
+        InputError, match=r"of 1; 1 cannot, the first: x.jpg, .* the network takes it for 'b'"
+    ):
         make_pairs(dataset("a", "a", problems=(taken,)))
 
 
