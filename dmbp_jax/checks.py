@@ -12,6 +12,16 @@ class InputError(ValueError):
     """Bad input from the caller; the message names the thing and the remedy."""
 
 
+def shorten(text: object, *, most: int = 60) -> str:
+    """A text of strangers, or what a library says of their file, for a message: in one line, and not long.
+
+    >>> shorten("damaged\\n at byte 7", most=12)
+    'damaged at b…'
+    """
+    line = " ".join(str(text)[: 4 * most].split())
+    return line if len(line) <= most else f"{line[:most]}…"
+
+
 def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
     """Raise `InputError` unless `value` is one of `choices`, proposing the nearest one.
 

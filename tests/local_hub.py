@@ -28,6 +28,11 @@ class LocalHub(http.server.ThreadingHTTPServer):
         """After how many bytes the next downloads break off, one by one."""
         self.garbage = False
         """Answer with something that is not HTTP."""
+        self.silent: frozenset[str] = frozenset()
+        """The methods, `HEAD` and `GET`, that are heard and never answered."""
+        self.trickle = False
+        """Send what is downloaded byte by byte, ten a second."""
+        self.closing = threading.Event()
         self.meeting: threading.Barrier | None = None
 
     @property
@@ -72,6 +77,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if (meeting := hub.meeting) is not None:
             with contextlib.suppress(threading.BrokenBarrierError):
                 meeting.wait()
+        if self.command in hub.silent:
+            hub.closing.wait(60)
+            return
         if hub.garbage:
             self.wfile.write(b"not a status line\r\n\r\n")
             return
@@ -92,6 +100,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._head(206 if part else 200, headers)
         if self.command == "GET":
             body = content[start:]
+            if hub.trickle:
+                for number in range(len(body)):
+                    if hub.closing.wait(0.1):
+                        return
+                    with contextlib.suppress(ConnectionError):
+                        self.wfile.write(body[number : number + 1])
+                return
             self.wfile.write(body[: hub.cuts.pop(0)] if hub.cuts else body)
 
     def _head(self, status: int, headers: dict[str, str]) -> None:
@@ -111,6 +126,7 @@ def serve() -> Iterator[LocalHub]:
         try:
             yield hub
         finally:
+            hub.closing.set()
             hub.shutdown()
             thread.join()
 

@@ -239,6 +239,7 @@ def test_grid_takes_any_dataset_and_finds_out_what_a_path_is(tmp_path, shared):
         ("voc2007:/some/where", "no such folder: /some/where"),
         ("grid:/some/where", "no such folder: /some/where"),
         ("folder:~nobody-of-that-name/x", "cannot tell the path"),
+        ("grid:~nobody-of-that-name/x", "cannot tell the path"),
         ("folder:a\0b", "cannot be read"),
     ],
 )

@@ -1,6 +1,7 @@
 """PASCAL VOC: labels and boxes as the devkit means them."""
 
 import itertools
+import os
 import re
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def test_order_is_that_of_the_list(tmp_path):
     [
         ("<annotation>", "<annotation", "is not XML"),
         ("<annotation>", '<?xml version="1.0" encoding="utf-99"?><annotation>', "is not XML"),
-        ("<annotation>", '<!DOCTYPE x [<!ENTITY a "b">]><annotation>&c;', "is not XML"),
+        ("<annotation>", '<!DOCTYPE x [<!ENTITY a "b">]><annotation>&c;', "declares a document type"),
         ("</object>", "", "is not XML"),
         ("<name>tvmonitor</name>", "", "object 1 of its annotation has no name"),
         ("<name>tvmonitor</name>", "<name> </name>", "object 1 of its annotation has no name"),
@@ -108,6 +109,14 @@ def test_malformed_annotation_is_a_problem_of_its_image_alone(tmp_path, old, new
     assert "\n" not in dict(dataset.problems)["2008_000002"]
 
 
+# Four levels of entities, which small parsers write out as 6 million words.
+LAUGHS = (
+    b'<!DOCTYPE annotation [<!ENTITY a "ha ">'
+    + b"".join(b'<!ENTITY %c "%b">' % (98 + i, b"&%c;" % (97 + i) * 50) for i in range(4))
+    + b"]><annotation><object><name>&e;</name></object></annotation>"
+)
+
+
 @pytest.mark.parametrize(
     ("write", "reason"),
     [
@@ -117,8 +126,10 @@ def test_malformed_annotation_is_a_problem_of_its_image_alone(tmp_path, old, new
         (b"<html><object/></html>", "it begins with <html>"),
         (b"<annotation></annotation>", "its annotation names no object"),
         (b"<annotation><object><name>dog</name></object></annotation>", "object 1 .* has no bndbox"),
+        (b"<annotation>" + b" " * 2**20 + b"</annotation>", "larger than 1,048,576 bytes"),
+        (LAUGHS, "declares a document type"),
     ],
-    ids=["missing", "empty", "bytes", "web page", "no object", "no box"],
+    ids=["missing", "empty", "bytes", "web page", "no object", "no box", "endless", "laughs"],
 )
 def test_annotation_that_is_none_is_a_problem(tmp_path, write, reason):
     devkit = make_voc(tmp_path)
@@ -133,6 +144,13 @@ def test_annotation_that_is_none_is_a_problem(tmp_path, write, reason):
 def test_annotation_may_lack_what_is_not_needed(tmp_path, old):
     dataset = read_changed(tmp_path, "2008_000002", old, "")
     assert dataset.samples[0].boxes == (Box("tvmonitor", 33, 10, 448, 293),)
+
+
+def test_an_annotation_that_is_a_pipe_is_not_waited_for(tmp_path):
+    file = make_voc(tmp_path) / "VOC2012" / "Annotations" / "2008_000003.xml"
+    file.unlink()
+    os.mkfifo(file)
+    assert dict(open_dataset(f"voc2012:{tmp_path}").problems)["2008_000003"] == "its annotation is no file"
 
 
 def test_missing_photograph_is_a_problem(tmp_path):

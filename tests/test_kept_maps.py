@@ -1,9 +1,14 @@
 """Maps that a run keeps, and maps that somebody else has made: a metric is added without an explanation."""
 
+import contextlib
+import io
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -87,6 +92,41 @@ def test_maps_that_are_constant_or_no_numbers_are_kept_as_that():
     )
     nothing = keep_map("a", 0, "dmbp", None, np.full((2, 2), np.nan, np.float32))
     assert np.isnan(nothing.heatmap()).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"values": b""},
+        {"values": b"not packed"},
+        {"values": zlib.compress(bytes(2**26))},
+        {"values": zlib.compress(bytes(2 * 3 * 4 + 1))},
+        {"values": zlib.compress(bytes(2 * 3 * 4))[:-1]},
+        {"height": -3},
+        {"height": 2**62},
+        {"height": 6},
+    ],
+    ids=str,
+)
+def test_a_kept_map_that_was_damaged_is_refused_and_not_unpacked(change):
+    kept = keep_map("a.jpg", 0, "dmbp", 0.5, np.ones((3, 4), np.float32))._replace(**change)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"the kept map of a\.jpg by dmbp is damaged"):
+            kept.heatmap()
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_kept_map_of_another_size_is_refused_before_it_is_measured(network, samples, tmp_path):
+    options = {"methods": ["random"], "keep_maps": True, "folder": tmp_path / "run", **QUIET}
+    dmbp_jax.evaluate(network, samples, metrics=["im"], **options)
+    other = keep_map("0", 0, "random", 0.5, np.ones((8, 8), np.float32))
+    with contextlib.closing(sqlite3.connect(tmp_path / "run" / "results.sqlite")) as connection, connection:
+        connection.execute("UPDATE maps SET height = 8, width = 8, float16 = ?", (other.values,))
+    with pytest.raises(InputError, match="is damaged: it is 8 x 8, and the network's image"):
+        dmbp_jax.evaluate(network, samples, metrics=["im", "deletion"], **options)
 
 
 # A metric that is added later.
@@ -275,6 +315,11 @@ def test_other_maps_are_another_run(network, samples, maps, tmp_path):
         dmbp_jax.evaluate(network, samples, **options)
 
 
+_file = io.BytesIO()
+np.savez(_file, np.ones((16, 16)))
+ARCHIVE = _file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -288,6 +333,8 @@ def test_other_maps_are_another_run(network, samples, maps, tmp_path):
             r"3\.6\.npy is not an array that NumPy has saved",
         ),
         (lambda folder: save(folder, "3.6", np.asarray([["a"]])), "holds no array of numbers"),
+        (lambda folder: save(folder, "3.6", np.ones((16, 16), np.complex64)), "numbers but of complex64"),
+        (lambda folder: (folder / "3.6.npy").write_bytes(ARCHIVE), "not an array that NumPy has saved"),
     ],
 )
 def test_maps_that_are_missing_or_none_are_named(network, samples, maps, spoil, message):

@@ -133,6 +133,23 @@ def test_a_checkpoint_without_a_state_dict_is_refused(save, content, message):
     assert message in refuse(read_checkpoint, path)
 
 
+@pytest.mark.parity
+def test_a_view_without_end_is_refused_before_it_is_filled(save):
+    """Two bytes that a file repeats 10^12 times; as float32 they would be 4 TB."""
+    import torch
+
+    path = save({"x": torch.ones(1, dtype=torch.float16).expand(10**6, 10**6)})
+    assert refuse(read_checkpoint, path).endswith("its tensors have more numbers than the file has bytes")
+
+
+@pytest.mark.parity
+def test_tensors_that_numpy_does_not_have_are_refused(save):
+    import torch
+
+    path = save({"x": torch.empty(2, device="meta")})
+    assert "holds tensors that are no plain arrays" in refuse(read_checkpoint, path)
+
+
 def test_without_pytorch_a_checkpoint_is_refused_with_the_remedy(tmp_path, monkeypatch):
     path = tmp_path / "w.pth"
     path.write_bytes(b"never read")

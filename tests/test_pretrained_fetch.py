@@ -25,11 +25,13 @@ REPOSITORY = "nobody/small"
 # In a process of its own, since the hub's client reads its settings once, when it is imported. The pauses
 # between its tries are cut short.
 FETCH = """
-import json, sys, time
+import json, os, sys, time
 pause = time.sleep
 time.sleep = lambda seconds: pause(min(seconds, 0.01))
 from dmbp_jax.checks import InputError
 from dmbp_jax.pretrained import WeightsEntry, fetch
+if "PATIENCE" in os.environ:
+    sys.modules["dmbp_jax.pretrained.fetch"].ANSWER_SECONDS = float(os.environ["PATIENCE"])
 try:
     print(fetch(WeightsEntry(**json.loads(sys.argv[1]))))
 except InputError as error:
@@ -198,6 +200,39 @@ def test_half_a_transfer_is_never_read(hub, start, large, tmp_path):
     assert succeed(start(hub.url)).read_bytes() == large
 
 
+IMPATIENT = {"PATIENCE": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
+
+
+def test_a_hub_that_never_answers_is_given_up_with_the_remedy(hub, start, tmp_path):
+    hub.silent = frozenset({"HEAD", "GET"})
+    message = fail(start(hub.url, **IMPATIENT))
+    assert f"could not fetch model.safetensors of {REPOSITORY}: nothing came in 1 s. Try again" in message
+    assert "HF_ENDPOINT" in message
+    assert "weights port" in message
+    # The one question was not asked again.
+    assert [method for method, *_ in hub.requests] == ["HEAD"]
+    assert not hub_files(tmp_path)
+
+
+@pytest.mark.parametrize("way", ["silent", "trickle"])
+def test_a_download_that_does_not_come_forward_is_given_up(hub, start, tmp_path, way):
+    """Of 1000 bytes, which are allowed a moment more than four times the patience."""
+    hub.add(REPOSITORY, bytes(1000))
+    if way == "silent":
+        hub.silent = frozenset({"GET"})
+    else:
+        hub.trickle = True
+    assert re.search(r"nothing came in 4\.\d* s", fail(start(hub.url, **IMPATIENT)))
+    assert not hub_files(tmp_path)
+
+
+def test_a_larger_timeout_of_the_hub_is_respected(hub, start):
+    """One that answers late, and yet sooner than that."""
+    hub.silent = frozenset({"HEAD"})
+    message = fail(start(hub.url, PATIENCE="0.1", HF_HUB_ETAG_TIMEOUT="2"))
+    assert "nothing came in 2 s" in message
+
+
 def lay_out_cache(
     folder: Path, named: bytes, content: bytes, *, repository: str = REPOSITORY, shared: bool = False
 ) -> Path:
@@ -346,6 +381,24 @@ def test_a_checkpoint_that_does_not_arrive_whole_leaves_nothing(hub, checkpoint,
     break_it(hub)
     with pytest.raises(InputError, match=f"could not fetch {published.checkpoint}"):
         pretrained.fetch(published)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("way", ["silent", "trickle"])
+def test_a_checkpoint_that_does_not_come_is_given_up_and_leaves_nothing(
+    hub, checkpoint, start, tmp_path, way
+):
+    """PyTorch writes what arrives in large pieces: of a trickle none is whole within the patience."""
+    published = checkpoint(random_state("squeezenet1_1"))
+    if way == "silent":
+        hub.silent = frozenset({"GET"})
+    else:
+        hub.trickle = True
+    source = {"checkpoint": published.checkpoint, "sha256": published.sha256}
+    message = fail(start(hub.url, source, **IMPATIENT))
+    assert message.startswith(f"could not fetch {published.checkpoint}: nothing came in 1 s. Try again")
+    assert "weights port" in message
     assert list((tmp_path / "cache").iterdir()) == []
 
 

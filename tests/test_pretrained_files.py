@@ -91,6 +91,27 @@ def test_a_damaged_or_foreign_file_is_refused_by_name(tmp_path, content):
     )
 
 
+@pytest.mark.parametrize("length", [2**31, 2**62, 2**63 - 1])
+def test_a_shape_beyond_counting_is_refused_by_name(tmp_path, length):
+    """Beside a length of 0 it needs no byte, so that the format allows it; NumPy does not."""
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(raw_safetensors("F32", [0, length, length], b""))
+    assert refuse(read_safetensors, path).startswith(
+        f"{path} is damaged, truncated or not a safetensors file"
+    )
+
+
+def test_what_goes_beyond_float32_becomes_infinite_without_a_warning(tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(raw_safetensors("F64", [2], np.array([1e300, 1.0]).tobytes()))
+    np.testing.assert_array_equal(read_safetensors(path)[0]["x"], [np.inf, 1])
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "w.safetensors")
+    assert "is no file" in refuse(read_safetensors, tmp_path / "w.safetensors")
+
+
 def test_a_missing_file_is_refused_by_name(tmp_path):
     for path in (tmp_path / "none.safetensors", tmp_path / "none.pth"):
         action = read_safetensors if path.suffix == ".safetensors" else read_checkpoint

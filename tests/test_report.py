@@ -1,8 +1,10 @@
 """The page of a run: what is in it, and that it works in a browser from a file."""
 
+import contextlib
 import io
 import json
 import re
+import sqlite3
 
 import browser
 import numpy as np
@@ -212,6 +214,16 @@ def test_output_and_errors(tmp_path):
     assert write_report(run, tmp_path / "new" / "page.html").is_file()
     with pytest.raises(InputError, match="holds no evaluation"):
         write_report(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(("table", "name"), [("config", "chunks"), ("about", "classes")])
+def test_a_run_that_does_not_say_what_the_page_tells_is_named(tmp_path, table, name):
+    run = browser.made_up_run(tmp_path / "run", images=1, methods=("dmbp",), metrics=("im",))
+    with contextlib.closing(sqlite3.connect(run / "results.sqlite")) as connection, connection:
+        connection.execute(f"DELETE FROM {table} WHERE name = ?", (name,))
+    with pytest.raises(InputError, match=rf"or of another version: it does not say {name}$"):
+        write_report(run)
+    assert not (run / "report.html").exists()
 
 
 @pytest.fixture(scope="module")

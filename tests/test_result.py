@@ -179,6 +179,45 @@ def test_names_of_sites_may_hold_dots_and_slashes(tmp_path):
         Attribution.load(tmp_path / "b.safetensors")
 
 
+GOOD = {
+    "values": np.ones((2, 4, 4, 3), np.float32),
+    "finite": np.ones(2, bool),
+    "positive": np.ones((2, 4, 4, 3), np.float32),
+    "masks.relu1": np.ones((2, 4, 4, 5), np.float32),
+    **{f"scores.{name}": np.ones(2, np.float32) for name in Scores._fields},
+    **{f"history.{name}": np.ones((2, 7), np.float32) for name in Scores._fields},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"finite": None}, "`finite` must be one flag"),
+        ({"finite": np.ones(2, np.float32)}, "`finite` must be one flag"),
+        ({"finite": np.ones((2, 2), bool)}, "`finite` must be one flag"),
+        ({"finite": np.ones(3, bool)}, r"does not fit the others"),
+        ({"values": np.ones(2, np.float32)}, r"has the shape \(2"),
+        ({"values": np.ones((2, 4, 4, 3), np.int64)}, "array values must be floating point, not int64"),
+        ({"positive": np.ones((2, 4, 4, 1), np.float32)}, "array positive has the shape"),
+        ({"masks.relu1": np.ones((3, 4), np.float32)}, r"array masks\.relu1 has the shape"),
+        ({"scores.total": None}, "its scores must be total, positive, negative, nuisance"),
+        ({"scores.more": np.ones(2, np.float32)}, "its scores must be total, positive, negative, nuisance"),
+        ({"scores.total": np.ones((2, 1), np.float32)}, r"array scores\.total has the shape"),
+        ({"history.total": np.ones((3, 7), np.float32)}, r"array history\.total has the shape"),
+    ],
+    ids=str,
+)
+def test_a_file_whose_arrays_are_no_explanation_is_refused(tmp_path, change, message):
+    path = tmp_path / "a.safetensors"
+    safetensors.numpy.save_file(GOOD, path)
+    assert Attribution.load(path).history.total.shape == (2, 7)
+    changed = {name: array for name, array in (GOOD | change).items() if array is not None}
+    safetensors.numpy.save_file(changed, path)
+    with pytest.raises(InputError, match=message) as refusal:
+        Attribution.load(path)
+    assert str(path) in str(refusal.value)
+
+
 def test_what_cannot_be_saved_or_loaded_is_refused_and_leaves_nothing(a, tmp_path):
     path = tmp_path / "a.safetensors"
     with pytest.raises(InputError, match="'finite' is the name of a part"):

@@ -1,5 +1,6 @@
 """The store of a run: whole units or nothing, one configuration, clear messages."""
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -142,6 +143,78 @@ def test_a_file_that_is_no_run_is_named_and_kept(tmp_path, content):
     with refused, resume_store(tmp_path, CONFIG, {}):
         pass
     assert (tmp_path / FILE).read_bytes() == content
+
+
+def change(run, statements: str) -> None:
+    with contextlib.closing(sqlite3.connect(run / FILE)) as connection:
+        connection.executescript(statements)
+
+
+ENDLESS = (
+    "DROP TABLE rows; CREATE VIEW rows AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) "
+    "SELECT 'a' image, x target, 'm' method, 'im' metric, 1.0 value, 1.0 seconds, NULL curve, x rowid FROM n"
+)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ENDLESS,
+        "CREATE TRIGGER t AFTER INSERT ON problems BEGIN DELETE FROM rows; END",
+        "ALTER TABLE rows ADD COLUMN more TEXT",
+        "DROP TABLE problems",
+    ],
+    ids=["view", "trigger", "column", "table"],
+)
+def test_tables_that_are_not_ours_are_refused_before_anything_is_read(run, statements):
+    """A view or a trigger is a program that a reader would run."""
+    change(run, statements)
+    refused = pytest.raises(InputError, match=r"is not the file of an evaluation, or damaged.*other tables")
+    with refused, open_store(run):
+        pass
+
+
+def test_statistics_of_sqlite_are_no_damage(run):
+    change(run, "ANALYZE")
+    with open_store(run) as store:
+        assert list(store.rows()) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("statement", "read"),
+    [
+        ("UPDATE rows SET value = 'much'", lambda store: list(store.rows())),
+        ("UPDATE rows SET target = 'cat' WHERE metric = 'im'", lambda store: list(store.rows())),
+        ("UPDATE rows SET curve = '[1, 2'", lambda store: list(store.rows())),
+        ("UPDATE rows SET curve = '[1, \"a\"]'", lambda store: list(store.rows())),
+        ("UPDATE rows SET curve = '3'", lambda store: list(store.rows())),
+        ("UPDATE rows SET image = CAST(X'ff' AS TEXT)", lambda store: list(store.rows())),
+        ("UPDATE units SET chunk = 'one'", lambda store: store.done()),
+        ("UPDATE pictures SET png = 'png'", lambda store: list(store.pictures())),
+        ("UPDATE problems SET message = X'00'", lambda store: store.problems()),
+        ("INSERT INTO compiling VALUES ('long')", lambda store: store.compiling()),
+        ("INSERT INTO metrics VALUES ('im', '', '[]x')", lambda store: store.metrics()),
+        ("INSERT INTO metrics VALUES ('im', '', '{\"im\": {\"name\": 3}}')", lambda store: store.metrics()),
+        ("UPDATE config SET value = '{' WHERE name = 'seed'", lambda store: store.config()),
+        ("UPDATE config SET value = '\"one\"' WHERE name = 'seed'", lambda store: store.config()),
+        ("UPDATE config SET value = '{\"dmbp\": 3}' WHERE name = 'methods'", lambda store: store.config()),
+        ("INSERT INTO about VALUES ('classes', '{\"3\": null}')", lambda store: store.about()),
+    ],
+)
+def test_values_of_another_kind_are_one_message(run, statement, read):
+    change(run, statement)
+    with open_store(run) as store, pytest.raises(InputError, match="or damaged") as refusal:
+        read(store)
+    assert str(run / FILE) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_damage_behind_the_first_page_is_one_message(run):
+    """The file opens, and what is read later is not there."""
+    content = (run / FILE).read_bytes()
+    (run / FILE).write_bytes(content[:4096] + bytes(len(content) - 4096))
+    with open_store(run) as store, pytest.raises(InputError, match="or damaged"):
+        list(store.rows())
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, shorten
 from dmbp_jax.data.decode import PHOTO_SUFFIXES
 
 
@@ -27,6 +27,17 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
         else:
             raise InputError(f"no such file or folder: {path}")
     return list(dict.fromkeys(found))
+
+
+def expand(path: str) -> Path:
+    """A path as a person typed it, with `~` and `~name` made the folder of that user.
+
+    Raises `InputError` for a user whose folder is not known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"cannot tell the path {shorten(path)!r}: {error}") from None
 
 
 def list_folder(path: Path) -> tuple[list[str], list[str]]:

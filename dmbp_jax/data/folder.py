@@ -4,7 +4,7 @@ import posixpath
 from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, shorten
 from dmbp_jax.data.find import is_photo, list_folder
 from dmbp_jax.data.labels import LABEL_FILES, LabelRow, find_labels, read_labels
 from dmbp_jax.data.sample import Dataset, Problem, Sample, check_usable
@@ -53,7 +53,9 @@ def read_labelled(folder: Path, table: Path, *, kind: str) -> Dataset:
         # Also a row that cannot be used accounts for its photograph.
         for name in found:
             if name in lines:
-                raise InputError(f"{table}, lines {lines[name]} and {row.line} both mean {name}; keep one")
+                raise InputError(
+                    f"{table}, lines {lines[name]} and {row.line} both mean {shorten(name)}; keep one"
+                )
             lines[name] = row.line
         if len(found) > 1:
             problems.append(Problem(row.file, f"{where}: it may be any of {', '.join(found)}"))

@@ -1,12 +1,11 @@
 """A dataset from what a person typed: its kind and its path; and kinds of one's own."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.data.arrays import Arrays, from_arrays
-from dmbp_jax.data.find import list_folder
+from dmbp_jax.data.find import expand, list_folder
 from dmbp_jax.data.folder import read_folder
 from dmbp_jax.data.grid import make_grids
 from dmbp_jax.data.imagenet import read_imagenet
@@ -82,7 +81,7 @@ def open_dataset(
                 f"{spec!r} asks for composites of composites; write one of grid: and pairs: once"
             )
         if not inner:
-            inner = "folder" if (Path(path).expanduser() / LABEL_FILES[0]).is_file() else "imagenet"
+            inner = "folder" if (expand(path) / LABEL_FILES[0]).is_file() else "imagenet"
             path = f"{inner}:{path}"
         photographs = open_dataset(path, split=split)
         if photographs.arrays is not None:
@@ -98,7 +97,8 @@ def open_dataset(
             raise InputError(f"{kind} has no splits, got split {split!r}; only voc2007 and voc2012 have")
         samples = REGISTERED[kind](path)
         return samples if isinstance(samples, Dataset) else from_arrays(samples, kind=kind)
-    folder = _expand(path)
+    folder = expand(path)
+    list_folder(folder)
     if kind in VOC_YEARS:
         return read_voc(folder, year=VOC_YEARS[kind], split=split or "val")
     if split is not None:
@@ -110,12 +110,3 @@ def _parse(spec: str) -> tuple[str, str]:
     """The kind, empty if there is no known one, and what follows it."""
     kind, colon, rest = spec.strip().partition(":")
     return (kind.lower(), rest.strip()) if colon and kind.lower() in (*KINDS, *REGISTERED) else ("", spec)
-
-
-def _expand(path: str) -> Path:
-    try:
-        folder = Path(path).expanduser()
-    except RuntimeError as error:
-        raise InputError(f"cannot tell the path {path!r}: {error}") from None
-    list_folder(folder)
-    return folder

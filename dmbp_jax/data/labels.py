@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, shorten
 from dmbp_jax.data.sample import Box
 
 FILE_COLUMNS = ("file", "filename", "image", "imageid")
@@ -86,7 +86,7 @@ def read_labels(path: Path) -> list[LabelRow]:
             raise InputError(f"{path}, line {number} names no file")
         if name in seen:
             raise InputError(
-                f"{path} names {name} twice, in lines {seen[name]} and {number}; keep one of them"
+                f"{path} names {shorten(name)} twice, in lines {seen[name]} and {number}; keep one of them"
             )
         seen[name] = number
         rows.append(_row(number, name, header[label_column], cells[label_column]))
@@ -99,7 +99,7 @@ def _column(path: Path, header: list[str], known: tuple[str, ...], what: str) ->
             raise InputError(f"{path} has several columns called {name}; keep one of them")
         if name in header:
             return header.index(name)
-    found = ", ".join(cell or "(unnamed)" for cell in header)
+    found = shorten(", ".join(cell or "(unnamed)" for cell in header), most=200)
     raise InputError(
         f"{path} has no column for {what}: one of {', '.join(known)}. Its header, "
         f"read with commas between the columns, is: {found}"
@@ -111,12 +111,14 @@ def _row(line: int, file: str, column: str, text: str) -> LabelRow:
         return LabelRow(line, file, (), fault=f"its {column} is empty")
     if column == "class_index":
         if not re.fullmatch(r"[0-9]{1,9}", text):
-            return LabelRow(line, file, (), fault=f"its class_index {text!r} is not a whole number from 0")
+            return LabelRow(
+                line, file, (), fault=f"its class_index {shorten(text)!r} is not a whole number from 0"
+            )
         return LabelRow(line, file, (str(int(text)),))
     if column == "predictionstring":
         boxes = parse_prediction(text)
         if boxes is None:
-            fault = f"its PredictionString {text[:60]!r} is not groups of a WordNet id and 4 numbers"
+            fault = f"its PredictionString {shorten(text)!r} is not groups of a WordNet id and 4 numbers"
             return LabelRow(line, file, (), fault=fault)
         return LabelRow(line, file, tuple(dict.fromkeys(box.label for box in boxes)), boxes)
     return LabelRow(line, file, (text,))

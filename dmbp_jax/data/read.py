@@ -4,10 +4,9 @@ import dataclasses
 
 import numpy as np
 import PIL.ExifTags
-import PIL.Image
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.data.decode import quiet_readers
+from dmbp_jax.data.image_file import open_image
 from dmbp_jax.data.preprocess import Preprocess
 from dmbp_jax.data.sample import LoadedSample, Sample
 
@@ -52,11 +51,11 @@ def input_shape(sample: Sample, preprocess: Preprocess) -> tuple[int, int] | Non
     if preprocess.crop is not None:
         return preprocess.input_size(1, 1)
     try:
-        with quiet_readers, PIL.Image.open(sample.paths[0]) as image:
+        with open_image(sample.paths[0]) as image:
             width, height = image.size
             if image.getexif().get(PIL.ExifTags.Base.Orientation) in _ON_ITS_SIDE:
                 width, height = height, width
-    except Exception:
+    except InputError:
         # Whatever is wrong with the file is reported when it is read.
         return None
     return preprocess.input_size(height, width)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, shorten
 
 
 class Box(NamedTuple):
@@ -84,7 +84,7 @@ def check_usable(dataset: Dataset, path: Path) -> Dataset:
     """The dataset as it is; raises `InputError` if it has no sample, with the first problem found."""
     if dataset.samples:
         return dataset
-    first = "; ".join(f"{problem.name}: {problem.message}" for problem in dataset.problems[:1])
+    first = "; ".join(f"{shorten(problem.name)}: {problem.message}" for problem in dataset.problems[:1])
     raise InputError(
         f"no photograph in {path} can be used"
         + (f" ({len(dataset.problems)} problems, the first is {first})" if first else "")

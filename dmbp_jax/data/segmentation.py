@@ -3,11 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-import PIL.Image
 from jaxtyping import Bool, UInt8
 
 from dmbp_jax.checks import InputError, check_choice
-from dmbp_jax.data.decode import readable
+from dmbp_jax.data.image_file import open_image
 from dmbp_jax.data.preprocess import Preprocess
 from dmbp_jax.data.sample import Sample
 
@@ -64,7 +63,7 @@ def read_segmentation(sample: Sample, preprocess: Preprocess, size: tuple[int, i
     path = sample.segmentation
     if path is None:
         return None
-    with readable(path), PIL.Image.open(path) as image:
+    with open_image(path) as image:
         if image.mode not in ("P", "L"):
             raise InputError(
                 f"{path} is no segmentation: it needs a palette or one channel of 8 bits, not {image.mode}"

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, shorten
 from dmbp_jax.data.atomic import atomic_path
 
 
@@ -17,15 +17,19 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
     Raises `InputError` for a missing, truncated or foreign file.
     """
+    if not path.exists():
+        raise InputError(f"no such file: {path}")
+    if not path.is_file():
+        raise InputError(f"{path} is no file, but a folder, a device or a pipe")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise InputError(f"no such file: {path}") from None
-    except (safetensors.SafetensorError, OSError, TypeError, AttributeError) as error:
-        # AttributeError: a number format that NumPy does not have, such as float8.
-        raise InputError(f"{path} is damaged, truncated or not a safetensors file: {error}") from None
+    except Exception as error:
+        # Beside the library's own: `ValueError` for a shape beyond counting, `AttributeError` or `TypeError`
+        # for a number format that NumPy does not have, such as float8, and what else Rust hands on.
+        reason = shorten(error, most=200)
+        raise InputError(f"{path} is damaged, truncated or not a safetensors file: {reason}") from None
     return tensors, metadata
 
 

@@ -6,9 +6,12 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Literal
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, shorten
 from dmbp_jax.data.find import list_folder
 from dmbp_jax.data.sample import Box, Dataset, Problem, Sample, check_usable
+
+MAX_ANNOTATION = 2**20
+"""Bytes of an annotation; a real one has a few thousand."""
 
 
 def read_voc(path: Path, *, year: Literal["2007", "2012"], split: str = "val") -> Dataset:
@@ -91,11 +94,11 @@ def _read_split(root: Path, split: str) -> list[str]:
     for words in lines:
         if len(words) > 1:
             raise InputError(
-                f"{file} has the line {' '.join(words)[:60]!r}: it lists the images of one class; "
+                f"{file} has the line {shorten(' '.join(words))!r}: it lists the images of one class; "
                 "name a split such as val"
             )
-        if not re.fullmatch(r"[\w-]+", words[0]):
-            raise InputError(f"{file} has the line {words[0][:60]!r}, which is not the id of an image")
+        if not re.fullmatch(r"[\w-]{1,100}", words[0]):
+            raise InputError(f"{file} has the line {shorten(words[0])!r}, which is not the id of an image")
         if words[0] in seen:
             raise InputError(f"{file} names the image {words[0]} twice")
         seen.add(words[0])
@@ -112,17 +115,30 @@ def read_annotation(path: Path) -> tuple[Box, ...]:
     Raises `InputError`, whose message does not repeat the path, if the file is missing or malformed.
     """
     try:
-        root = ET.parse(path).getroot()
-    except FileNotFoundError:
-        raise InputError("its annotation is missing") from None
-    except (ET.ParseError, UnicodeError, LookupError, ValueError) as error:
-        # `LookupError` is an encoding that Python does not know.
-        raise InputError(f"its annotation is not XML: {error}") from None
+        if not path.is_file():
+            raise InputError(
+                "its annotation is missing" if not path.exists() else "its annotation is no file"
+            )
+        if path.stat().st_size > MAX_ANNOTATION:
+            raise InputError(f"its annotation is larger than {MAX_ANNOTATION:,} bytes, as no real one is")
+        root = ET.parse(path, ET.XMLParser(target=_Builder())).getroot()
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"its annotation cannot be read: {error.strerror or error}") from None
+    except Exception as error:
+        # Beside `ParseError`: `LookupError` for an encoding that Python does not know, and what others raise.
+        raise InputError(f"its annotation is not XML: {shorten(error, most=200)}") from None
     if root.tag != "annotation":
-        raise InputError(f"its annotation is no VOC annotation: it begins with <{root.tag}>")
+        raise InputError(f"its annotation is no VOC annotation: it begins with <{shorten(root.tag)}>")
     return tuple(_read_object(number, node) for number, node in enumerate(root.findall("object"), start=1))
+
+
+class _Builder(ET.TreeBuilder):
+    """Only a document type can define entities, which may be made to fill any memory."""
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:  # noqa: ARG002
+        raise InputError("its annotation declares a document type, as no real one does")
 
 
 def _read_object(number: int, node: ET.Element) -> Box:
@@ -137,7 +153,7 @@ def _read_object(number: int, node: ET.Element) -> Box:
     difficult = _text(node, "difficult") or "0"
     if difficult not in ("0", "1"):
         raise InputError(
-            f"object {number} of its annotation has the difficult flag {difficult!r}, not 0 or 1"
+            f"object {number} of its annotation has the difficult flag {shorten(difficult)!r}, not 0 or 1"
         )
     return Box(name, xmin - 1, ymin - 1, xmax, ymax, difficult == "1")
 
@@ -149,7 +165,9 @@ def _number(number: int, frame: ET.Element, tag: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"the box of object {number} of its annotation has the {tag} {text!r}, not a number")
+        raise InputError(
+            f"the box of object {number} of its annotation has the {tag} {shorten(text)!r}, not a number"
+        )
     return value
 
 

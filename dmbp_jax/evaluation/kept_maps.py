@@ -6,6 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from dmbp_jax.checks import InputError, shorten
+
+MAX_BYTES = 2**28
+"""Of a map, unpacked: one of 134 million pixels."""
+
 
 class KeptMap(NamedTuple):
     """The heat map of one target of one image by one method."""
@@ -24,9 +29,26 @@ class KeptMap(NamedTuple):
     """Float16, compressed by zlib; what was not finite is NaN."""
 
     def heatmap(self) -> Float[np.ndarray, "h w"]:
-        """The map, float32: to 11 bits of each value, and to 6e-8 of the greatest."""
-        values = np.frombuffer(zlib.decompress(self.values), np.float16).reshape(self.height, self.width)
-        return values.astype(np.float32) * np.float32(self.scale)
+        """The map, float32: to 11 bits of each value, and to 6e-8 of the greatest.
+
+        Raises `InputError` for one that was damaged in its file.
+        """
+        height, width = max(self.height, 0), max(self.width, 0)
+        wanted = 2 * height * width
+        unpack = zlib.decompressobj()
+        try:
+            # No more than is wanted: a few bytes may unpack to any number of them.
+            content = unpack.decompress(self.values, max(min(wanted, MAX_BYTES), 1))
+        except zlib.error:
+            content = b""
+        if len(content) != wanted or not unpack.eof:
+            raise InputError(
+                f"the kept map of {shorten(self.image)} by {shorten(self.method)} is damaged: take another "
+                "folder"
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = np.frombuffer(content, np.float16).reshape(height, width)
+            return values.astype(np.float32) * np.float32(self.scale)
 
 
 def keep_map(

@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from dmbp_jax.checks import InputError
+from dmbp_jax.data.find import expand
+from dmbp_jax.data.npy import read_npy
 
 
 class MapFolder(NamedTuple):
@@ -23,7 +25,7 @@ class MapFolder(NamedTuple):
     @classmethod
     def at(cls, path: str) -> "MapFolder":
         """The folder of that path; raises `InputError` if there is none."""
-        folder = Path(path).expanduser()
+        folder = expand(path)
         if not path or not folder.is_dir():
             raise InputError(f"maps:FOLDER reads maps from a folder of .npy files, and there is no {path!r}")
         return cls(folder.resolve())
@@ -44,25 +46,26 @@ class MapFolder(NamedTuple):
     def read(self, name: str, target: int, size: tuple[int, int], *, alone: bool) -> Float[np.ndarray, "h w"]:
         """The map of a sample, float32; raises `InputError` for a file that is no map of that `size`."""
         file = self.find(name, target, alone=alone)
-        try:
-            values = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{file} is not an array that NumPy has saved: {error}") from None
-        if not isinstance(values, np.ndarray) or not np.issubdtype(values.dtype, np.number):
-            raise InputError(f"{file} holds no array of numbers")
-        if values.ndim == 3 and values.shape[:2] == size:
-            values = values.sum(axis=-1)
+        values = read_npy(file)
+        if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
+            raise InputError(f"{file} holds no array of numbers but of {values.dtype}")
+        # What goes beyond float32 becomes infinite, as in a map that was made here.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if values.ndim == 3 and values.shape[:2] == size:
+                values = values.sum(axis=-1)
+            values = values.astype(np.float32)
         if values.shape != size:
             raise InputError(
                 f"{file} has the shape {values.shape}, and the network's image of {name} is {size}: a map is "
                 "(h, w) or (h, w, c) of the same rows and columns"
             )
-        return values.astype(np.float32)
+        return values
 
     def fingerprint(self) -> str:
         """What the files hold, with their names: other maps make another run."""
         digest = hashlib.sha256()
-        for file in sorted(self.path.rglob("*.npy")):
+        for file in sorted(path for path in self.path.rglob("*.npy") if path.is_file()):
             digest.update(file.relative_to(self.path).as_posix().encode("utf-8", "surrogateescape"))
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
         return digest.hexdigest()[:16]

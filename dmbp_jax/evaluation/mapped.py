@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dmbp_jax.batching.chunks import by_shape
+from dmbp_jax.checks import InputError
 from dmbp_jax.compile_time import stopwatch
 from dmbp_jax.evaluation.contestants import Contestant
 from dmbp_jax.evaluation.items import Item
@@ -48,6 +49,12 @@ def get_maps(plan: Plan, store: Store, contestant: Contestant, items: Sequence[I
         kept = [store.kept_map(item.name, item.target, contestant.name) for item in items]
         there = [one for one in kept if one is not None]
         if len(there) == len(items):
+            for item, one in zip(items, there, strict=True):
+                if (one.height, one.width) != item.image.shape[:2]:
+                    raise InputError(
+                        f"the kept map of {item.name} by {contestant.name} is damaged: it is {one.height} x "
+                        f"{one.width}, and the network's image {item.image.shape[:2]}; take another folder"
+                    )
             return [Mapped(item, one.heatmap(), one.seconds) for item, one in zip(items, there, strict=True)]
     return _explain(plan, contestant, items)
 

@@ -15,6 +15,7 @@ import sqlite3
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 from dmbp_jax.checks import InputError
@@ -30,9 +31,17 @@ from dmbp_jax.evaluation.store_files import (
     fill,
     holds_run,
     make_file,
+    reading,
     reporting,
     settings,
 )
+
+TEXT, WHOLE, NUMBER = (str,), (int,), (float, int, NoneType)
+"""What may stand in a column."""
+UNIT = (WHOLE, TEXT, TEXT)
+ROW = (TEXT, WHOLE, TEXT, TEXT, NUMBER, NUMBER, (str, NoneType))
+PICTURE = (TEXT, WHOLE, TEXT, (bytes,))
+MAP = (TEXT, WHOLE, TEXT, NUMBER, WHOLE, WHOLE, (float,), (bytes,))
 
 
 class Row(NamedTuple):
@@ -89,17 +98,18 @@ class Store:
 
     def config(self) -> dict[str, Any]:
         """What determines the rows."""
-        return settings(self._connection, "config")
+        return settings(self._connection, "config", self.path)
 
     def about(self) -> dict[str, Any]:
         """Versions and the machine: recorded, not compared."""
-        return settings(self._connection, "about")
+        return settings(self._connection, "about", self.path)
 
     def metrics(self) -> dict[str, dict[str, Shown]]:
         """The metrics of the run in their order, and how the rows of each are shown."""
         found: dict[str, dict[str, Shown]] = {}
-        for name, shown in self._read("SELECT name, shown FROM metrics ORDER BY rowid"):
-            found.setdefault(name, {row: _shown(one) for row, one in json.loads(shown).items()})
+        for name, shown in self._read("SELECT name, shown FROM metrics ORDER BY rowid", (TEXT, TEXT)):
+            with reading(self.path):
+                found.setdefault(name, {row: _shown(one) for row, one in dict(json.loads(shown)).items()})
         return found
 
     def add_metrics(self, metrics: Sequence[Metric]) -> None:
@@ -107,7 +117,7 @@ class Store:
 
         Raises `InputError` for a metric of one's own whose code is another than it was.
         """
-        known = dict(self._read("SELECT name, code FROM metrics"))
+        known = dict(self._read("SELECT name, code FROM metrics", (TEXT, TEXT)))
         for metric in metrics:
             if known.get(metric.name, metric.code) != metric.code:
                 raise InputError(
@@ -129,7 +139,7 @@ class Store:
 
     def done(self) -> set[Unit]:
         """The units that are complete."""
-        return {Unit(*one) for one in self._read("SELECT chunk, method, metric FROM units")}
+        return {Unit(*one) for one in self._read("SELECT chunk, method, metric FROM units", UNIT)}
 
     def add(
         self,
@@ -178,26 +188,28 @@ class Store:
 
     def rows(self) -> Iterator[Row]:
         """Every row once, file by file in the order in which they were added."""
-        units = list(self._read("SELECT chunk, method, metric FROM units"))
+        units = list(self._read("SELECT chunk, method, metric FROM units", UNIT))
         # A process that was taken for dead, and was not, may have finished what another then did again.
         twice = len(set(units)) < len(units)
         seen: set[tuple[Any, ...]] = set()
-        for one in self._read("SELECT * FROM rows ORDER BY rowid"):
+        for one in self._read("SELECT * FROM rows ORDER BY rowid", ROW):
             row = Row(*one)
             if twice:
                 if row[:4] in seen:
                     continue
                 seen.add(row[:4])
-            yield row if row.curve is None else row._replace(curve=tuple(json.loads(one[-1])))
+            yield row if row.curve is None else row._replace(curve=self._curve(one[-1]))
 
     def problems(self) -> list[Problem]:
         """What could not be evaluated, by image."""
-        return [Problem(*one) for one in sorted(dict(self._read("SELECT * FROM problems")).items())]
+        return [
+            Problem(*one) for one in sorted(dict(self._read("SELECT * FROM problems", (TEXT, TEXT))).items())
+        ]
 
     def pictures(self) -> Iterator[Picture]:
         """Every picture once."""
         seen: set[tuple[Any, ...]] = set()
-        for one in self._read("SELECT * FROM pictures ORDER BY rowid"):
+        for one in self._read("SELECT * FROM pictures ORDER BY rowid", PICTURE):
             if one[:3] not in seen:
                 seen.add(one[:3])
                 yield Picture(*one)
@@ -206,22 +218,39 @@ class Store:
         """The map of that target by that method, if it was kept."""
         found = self._read(
             "SELECT * FROM maps WHERE image = ? AND target = ? AND method = ?",
+            MAP,
             (storable(image), target, method),
         )
         return next((KeptMap(*one) for one in found), None)
 
     def compiling(self) -> float:
         """The seconds that compiling has taken so far, in all processes together."""
-        return sum((seconds for (seconds,) in self._read("SELECT seconds FROM compiling")), 0.0)
+        return sum((seconds for (seconds,) in self._read("SELECT seconds FROM compiling", ((float,),))), 0.0)
 
-    def _read(self, query: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
-        """What a query finds in all files of the run, also those that other processes have made meanwhile."""
+    def _curve(self, text: str) -> tuple[float | None, ...]:
+        with reading(self.path):
+            values = tuple(json.loads(text))
+            if not all(isinstance(value, int | float | None) for value in values):
+                raise TypeError("a curve has values that are no numbers")
+            return values
+
+    def _read(
+        self, query: str, columns: Sequence[tuple[type, ...]], values: Sequence[Any] = ()
+    ) -> Iterator[tuple[Any, ...]]:
+        """What a query finds in all files of the run, also those that other processes have made meanwhile.
+
+        `columns` are the types that may stand in each: SQLite keeps what it is given.
+        """
         for path in [None] if self.path is None else files_of(self.path.parent):
-            if path is None or path == self.path:
-                yield from self._connection.execute(query, values)
-            else:
-                with contextlib.closing(connect(path)) as connection:
-                    yield from connection.execute(query, values)
+            with contextlib.ExitStack() as stack:
+                connection = self._connection
+                if path is not None and path != self.path:
+                    connection = stack.enter_context(contextlib.closing(connect(path)))
+                with reading(path):
+                    for one in connection.execute(query, values):
+                        if not all(map(isinstance, one, columns)):
+                            raise TypeError(f"a value of another kind in {one[:3]}")
+                        yield one
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -231,6 +260,8 @@ class Store:
 
 def _shown(fields: Mapping[str, Any]) -> Shown:
     shown = Shown(**fields)
+    if not all(isinstance(text, str) for text in (shown.title, shown.short, shown.explanation)):
+        raise TypeError("a metric has words that are no text")
     return shown if shown.curve is None else shown._replace(curve=(shown.curve[0], shown.curve[1]))
 
 

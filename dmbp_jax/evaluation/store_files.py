@@ -5,14 +5,16 @@ processes of several machines share a folder.
 """
 
 import contextlib
+import functools
 import json
 import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, shorten
 from dmbp_jax.data.atomic import atomic_path
 
 FILE = "results.sqlite"
@@ -23,6 +25,17 @@ _FINGERPRINTS = {
     "weights_sha256": "other weights than there",
 }
 """What a difference in an unreadable number means."""
+SETTINGS: dict[str, type | UnionType] = {
+    **dict.fromkeys(("dataset", "model", "weights", "preset", "target", "data"), str),
+    **dict.fromkeys(("samples", "chunks", "seed", "grid"), int),
+    **dict.fromkeys(("limit", "per_class"), int | None),
+    "split": str | None,
+    "batch_size": int | str,
+    **dict.fromkeys(("methods", "classes", "titles", "versions", "computed_by"), dict),
+}
+"""What the settings that are read again are; the others are compared or shown as they are."""
+INSIDE: dict[str, type] = {"methods": dict, "classes": str, "titles": str}
+"""What the values of those are that are tables."""
 SCHEMA = """
 CREATE TABLE config (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -64,28 +77,69 @@ def holds_run(folder: Path) -> bool:
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to a file that is there; raises `InputError` for one that is damaged or something else."""
-    # A report of a very large run walks its rows for minutes, while nobody can write.
-    connection = sqlite3.connect(path, timeout=900)
+    if not path.is_file():
+        raise InputError(f"{path} is no file")
     try:
-        connection.execute("SELECT metric FROM units LIMIT 1")
-    except sqlite3.DatabaseError as error:
+        # A report of a very large run walks its rows for minutes, while nobody can write.
+        connection = sqlite3.connect(path, timeout=900)
+    except sqlite3.Error as error:
+        raise InputError(f"cannot open {path}: {error}") from None
+    try:
+        with reading(path):
+            # A stranger's file may have views and triggers, which are programs, under our tables' names.
+            connection.execute("PRAGMA trusted_schema = OFF")
+            if _schema(connection) != _our_schema():
+                raise ValueError("it has other tables")
+    except InputError:
         connection.close()
-        raise InputError(
-            f"{path} is not the file of an evaluation, or damaged, or of another version: {error}"
-        ) from None
+        raise
     return connection
 
 
-def settings(connection: sqlite3.Connection, table: str) -> dict[str, Any]:
-    """The table `config` or `about`."""
-    rows = connection.execute(f"SELECT name, value FROM {table} ORDER BY rowid")
-    return {name: json.loads(value) for name, value in rows}
+def _schema(connection: sqlite3.Connection) -> set[tuple[str, str, str | None]]:
+    # Names in `sqlite_` belong to SQLite: the indices of the keys, statistics of `ANALYZE`.
+    found = connection.execute("SELECT type, name, sql FROM sqlite_schema")
+    return {tuple(one) for one in found if not str(one[1]).startswith("sqlite_")}
+
+
+@functools.cache
+def _our_schema() -> set[tuple[str, str, str | None]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(SCHEMA)
+        return _schema(connection)
+
+
+@contextlib.contextmanager
+def reading(path: Path | None) -> Iterator[None]:
+    """A `with` block that reads a file of a run: what is damaged in it is an `InputError` that names it."""
+    try:
+        yield
+    except (sqlite3.Error, ValueError, TypeError, LookupError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path or 'the run'} is not the file of an evaluation, or damaged, or of another version: "
+            f"{shorten(error, most=200)}"
+        ) from None
+
+
+def settings(connection: sqlite3.Connection, table: str, path: Path | None) -> dict[str, Any]:
+    """The table `config` or `about`; `path` is for messages."""
+    with reading(path):
+        rows = connection.execute(f"SELECT name, value FROM {table} ORDER BY rowid")
+        found = {name: json.loads(value) for name, value in rows}
+        for name, value in found.items():
+            if name in SETTINGS and not isinstance(value, SETTINGS[name]):
+                raise TypeError(f"{name} of its {table} is {type(value).__name__}")
+            if name in INSIDE and not all(isinstance(one, INSIDE[name]) for one in value.values()):
+                raise TypeError(f"{name} of its {table} holds something else than {INSIDE[name].__name__}")
+        return found
 
 
 def settings_in(path: Path, table: str) -> dict[str, Any]:
     """The table `config` or `about` of a file."""
     with contextlib.closing(connect(path)) as connection:
-        return settings(connection, table)
+        return settings(connection, table, path)
 
 
 def make_file(path: Path, config: dict[str, Any], about: dict[str, Any]) -> None:

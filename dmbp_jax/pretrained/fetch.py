@@ -1,6 +1,7 @@
 """Fetching weights on demand: the hub's safetensors, or a published checkpoint that is then ported."""
 
 import contextlib
+import functools
 import http.client
 import os
 import re
@@ -11,9 +12,15 @@ from dmbp_jax.checks import InputError
 from dmbp_jax.data.atomic import check_writable
 from dmbp_jax.pretrained.files import check_sha256, read_safetensors
 from dmbp_jax.pretrained.manifest import WeightsEntry, weights_folder
+from dmbp_jax.pretrained.patience import GaveUpError, wait_for
 from dmbp_jax.pretrained.port import port_checkpoint
 
 HUB_FILE = "model.safetensors"
+ANSWER_SECONDS = 30
+"""So long a server may be silent before it answers, or amid a checkpoint; a larger `HF_HUB_ETAG_TIMEOUT`
+holds in its place."""
+SLOWEST = 8_000
+"""Bytes a second below which a download is given up: a modem's."""
 
 
 def cache_folder() -> Path:
@@ -48,6 +55,9 @@ def fetch(entry: WeightsEntry) -> Path:
     Hub files come with a progress bar and resume; `HF_ENDPOINT` and `HF_HUB_OFFLINE` are respected.
     Checkpoints need PyTorch (`pip install 'dmbp_jax[port]'`). Files appear whole or not at all, also when
     several processes fetch the same one.
+
+    A server that does not answer within 30 s is given up (a larger `HF_HUB_ETAG_TIMEOUT` waits longer), and
+    so is a download that is slower than 8 kB a second.
 
     Raises `InputError` if it cannot be had or its hash is wrong.
     """
@@ -84,10 +94,23 @@ def _fetch_from_hub(repository: str) -> Path:
     import huggingface_hub
     import huggingface_hub.errors
 
+    patience = _patience()
+    # The hub's client tries a silent server a dozen times, for seven minutes. Asked here for the file's size
+    # alone, it tries once; from the size follows how long the rest may take.
+    address = huggingface_hub.hf_hub_url(repository, HUB_FILE)
+    size = 0
     try:
-        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
+        if not huggingface_hub.constants.HF_HUB_OFFLINE:
+            size = wait_for(lambda: _size_of(address, 2 * patience), seconds=patience)
+        download = functools.partial(huggingface_hub.hf_hub_download, repository, HUB_FILE)
+        return Path(wait_for(download, seconds=4 * patience + size / SLOWEST))
     except huggingface_hub.errors.LocalEntryNotFoundError:
         reason = "the hub cannot be reached, or offline mode is on, and the file is not in the cache"
+    except GaveUpError as error:
+        reason = (
+            f"{error}. Try again, name a mirror by HF_ENDPOINT, or wait longer with "
+            "HF_HUB_ETAG_TIMEOUT=SECONDS"
+        )
     except Exception as error:
         # Which HTTP library fails here, and with what, depends on the version of the hub's client.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -95,6 +118,21 @@ def _fetch_from_hub(repository: str) -> Path:
         f"could not fetch {HUB_FILE} of {repository}: {reason}. With a checkpoint file at hand, "
         "`dmbp-jax weights port FILE --arch NAME -o OUT.safetensors` needs no network"
     )
+
+
+def _size_of(address: str, timeout: float) -> int:
+    import huggingface_hub
+
+    # Whatever is wrong, the download says again, after more tries.
+    with contextlib.suppress(Exception):
+        return huggingface_hub.get_hf_file_metadata(address, timeout=timeout).size or 0
+    return 0
+
+
+def _patience() -> float:
+    import huggingface_hub.constants
+
+    return float(max(ANSWER_SECONDS, huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT))
 
 
 def _fetch_checkpoint(entry: WeightsEntry) -> Path:
@@ -111,9 +149,24 @@ def _fetch_checkpoint(entry: WeightsEntry) -> Path:
     # Every process downloads into a folder of its own, so that none reads or removes another's file.
     with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
         downloaded = Path(folder) / entry.checkpoint.rpartition("/")[2]
+        download = functools.partial(
+            torch.hub.download_url_to_file, entry.checkpoint, str(downloaded), entry.sha256
+        )
         try:
-            torch.hub.download_url_to_file(entry.checkpoint, str(downloaded), entry.sha256)
+            # PyTorch waits without end.
+            wait_for(download, seconds=_patience(), arrived=lambda: _bytes_in(Path(folder)))
+        except GaveUpError as error:
+            raise InputError(
+                f"could not fetch {entry.checkpoint}: {error}. Try again, or fetch it by other means and run "
+                f"`dmbp-jax weights port FILE --arch {entry.architecture} -o OUT.safetensors`"
+            ) from None
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             raise InputError(f"could not fetch {entry.checkpoint}: {error}") from None
         port_checkpoint(downloaded, entry.architecture, _ported(entry))
     return _ported(entry)
+
+
+def _bytes_in(folder: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return sum(path.stat().st_size for path in folder.iterdir())
+    return 0

@@ -81,16 +81,26 @@ def read_checkpoint(path: Path) -> StateDict:
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} holds no state dict")
-    foreign = [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
+    foreign = [str(name)[:60] for name, value in content.items() if not isinstance(value, torch.Tensor)]
     if foreign:
         raise InputError(f"{path} holds no state dict: {foreign[0]} is not a tensor")
-    return {
-        str(name): (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
-        for name, tensor in content.items()
-    }
+    # A view may repeat one stored number without end. Every number that is stored takes a byte or more.
+    if sum(tensor.numel() for tensor in content.values()) > path.stat().st_size:
+        raise InputError(f"{path} is damaged: its tensors have more numbers than the file has bytes")
+    try:
+        return {
+            str(name): (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
+            for name, tensor in content.items()
+        }
+    except Exception as error:
+        # Sparse, quantised and other tensors that NumPy does not have.
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{path} holds tensors that are no plain arrays: {reason}") from None
 
 
 def _to_float32(tensor: np.ndarray) -> np.ndarray:
     # ml_dtypes' bfloat16 is no subtype of np.floating, but converts.
     is_float = np.issubdtype(tensor.dtype, np.floating) or tensor.dtype.name == "bfloat16"
-    return tensor.astype(np.float32) if is_float else tensor
+    # What goes beyond float32 becomes infinite, which `check_state_dict` refuses by the tensor's name.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return tensor.astype(np.float32) if is_float else tensor

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dmbp_jax.checks import InputError
 from dmbp_jax.data.atomic import atomic_path
 from dmbp_jax.dmbp import DMBPConfig
 from dmbp_jax.evaluation.store import Picture, Store, Unit, open_store
@@ -32,6 +33,11 @@ COMPARISON_TEXT = (
     "Wilcoxon p: two-sided signed-rank test on the images' mean differences, not corrected for the number "
     "of comparisons."
 )
+_SETTINGS = (
+    *("dataset", "model", "weights", "preset", "target", "methods", "chunks", "samples"),
+    *("split", "limit", "per_class"),
+)
+_ABOUT = ("data", "classes")
 
 
 def write_report(run: Path, output: Path | None = None) -> Path:
@@ -56,6 +62,11 @@ def write_page(store: Store, output: Path) -> Path:
 def make_report(store: Store) -> Report:
     """All that the page shows; raises `InputError` for a metric that this version does not know."""
     config, about, problems = store.config(), store.about(), store.problems()
+    lacking = [name for name in _SETTINGS if name not in config] + [n for n in _ABOUT if n not in about]
+    if lacking:
+        raise InputError(
+            f"{store.path or 'the run'} is damaged, or of another version: it does not say {lacking[0]}"
+        )
     titles = titles_of(store)
     measurements = collect(store.rows(), titles)
     summaries = summarize(measurements)

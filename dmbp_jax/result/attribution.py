@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.result.describe import describe
-from dmbp_jax.result.files import read_explanation, write_explanations
+from dmbp_jax.result.files import check_fields, read_explanation, write_explanations
 from dmbp_jax.result.scores import Scores
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ class Attribution(NamedTuple):
         """
         several = {field: field in ("scores", "history", "masks") for field in cls._fields}
         fields = read_explanation(Path(path), name, several)
+        check_fields(Path(path), fields)
         for field in ("scores", "history"):
             if field in fields:
                 fields[field] = Scores(**fields[field])

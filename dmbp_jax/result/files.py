@@ -15,6 +15,7 @@ import numpy.typing as npt
 from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.data.tensors import read_tensors, write_tensors
 from dmbp_jax.result.describe import is_known
+from dmbp_jax.result.scores import Scores
 
 Fields = Mapping[str, Any]
 """The fields of an explanation: arrays, or arrays by name, or None."""
@@ -70,6 +71,36 @@ def read_explanation(path: Path, name: str, known: Mapping[str, bool]) -> dict[s
         else:
             fields[field] = array
     return fields
+
+
+def check_fields(path: Path, fields: Fields) -> None:
+    """Raise `InputError` unless the fields, read from a file, have the shapes of one explanation."""
+    values, finite = fields["values"], fields.get("finite")
+    if finite is None or finite.dtype != bool or finite.ndim > 1:
+        raise InputError(f"{path} is damaged: its array `finite` must be one flag, or one for each image")
+    for field in ("scores", "history"):
+        if field in fields and set(fields[field]) != set(Scores._fields):
+            raise InputError(f"{path} is damaged: its {field} must be {', '.join(Scores._fields)}")
+    whole = {"values": values.shape, "positive": values.shape, "negative": values.shape}
+    for field, given in fields.items():
+        for part, array in given.items() if isinstance(given, dict) else [("", given)]:
+            key = f"{field}.{part}" if part else field
+            if field != "finite" and not np.issubdtype(array.dtype, np.floating):
+                raise InputError(
+                    f"{path} is damaged: its array {key} must be floating point, not {array.dtype}"
+                )
+            # One number for each image, or one explanation: with axes of its own behind those of the batch.
+            more = field in ("values", "positive", "negative", "masks", "history")
+            leading = array.shape[: finite.ndim] if more else array.shape
+            if (
+                leading != finite.shape
+                or (more and array.ndim == finite.ndim)
+                or array.shape != whole.get(field, array.shape)
+            ):
+                raise InputError(
+                    f"{path} is damaged: its array {key} has the shape {array.shape}, which does not fit the "
+                    "others"
+                )
 
 
 def _storable(array: npt.ArrayLike) -> np.ndarray:
