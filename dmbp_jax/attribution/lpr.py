@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from dmbp_jax.attribution.baseline import Baseline, make_baseline
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.checks import InputError, check_choice, check_is_image
-from dmbp_jax.ops import Loop, full_along, held, iterative, target_score
+from dmbp_jax.ops import Loop, full_along, held, iterative, largest, target_score
 from dmbp_jax.result import Attribution
 from dmbp_jax.rules import ACTIVATIONS, PLAIN, find_sites
 from dmbp_jax.rules.learned import Learned
@@ -210,17 +210,17 @@ def learned_saliency(
 ) -> Float[Array, "h w"]:
     """The channels' maximal or mean absolute gradient of the target's logit under the learned rule."""
     to_image = jnp.abs(target_gradient(apply, params, image, target, Learned(thetas)))
-    reduced = to_image.max(axis=-1) if reduction == "max" else to_image.mean(axis=-1)
+    reduced = largest(to_image, -1) if reduction == "max" else to_image.mean(axis=-1)
     return reduced.astype(np.promote_types(image.dtype, np.float32))
 
 
 def mask_scale(saliency: Float[Array, "h w"], percentile: float) -> Float[Array, ""]:
     """The percentile of the saliency; where that is 0 the maximum, and 1 where that is 0 too.
 
-    >>> mask_scale(jnp.asarray([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]), 80.0).item()
-    4.0
+    >>> mask_scale(jnp.asarray([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]), 100.0).item()
+    5.0
     """
-    high, highest = jnp.percentile(saliency, percentile), saliency.max()
+    high, highest = jnp.percentile(saliency, percentile), largest(saliency)
     return jnp.where(high > 0, high, jnp.where(highest > 0, highest, 1))
 
 

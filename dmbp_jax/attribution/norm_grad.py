@@ -32,7 +32,7 @@ from jaxtyping import Array, Float
 from dmbp_jax.attribution.combine import combine_maps
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import check_choice, check_is_image
-from dmbp_jax.ops import square_root
+from dmbp_jax.ops import largest, square_root
 from dmbp_jax.result import Attribution
 from dmbp_jax.rules import ACTIVATIONS, Site, choose_map, find_sites, lay_out, tap
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
@@ -189,7 +189,7 @@ def _aggregate(entries: Float[Array, "h w c"], aggregation: str) -> Float[Array,
     if aggregation == "sum":
         return entries.sum(axis=2)
     if aggregation == "max":
-        return jnp.abs(entries).max(axis=2)
+        return largest(jnp.abs(entries), 2)
     kept = jnp.maximum(entries, 0) if aggregation == "positive_norm" else entries
     return square_root((kept**2).sum(axis=2))
 

@@ -22,7 +22,7 @@ class _Carry(NamedTuple):
 def optimizer(config: DMBPConfig) -> optax.GradientTransformation:
     """RMSProp: `v = decay v + (1 - decay) g^2`, `step = -learning_rate g / (sqrt(v) + eps)`, `v` from 0."""
 
-    def update(slopes: Any, state: optax.ScaleByRmsState, params: Any = None) -> tuple[Any, Any]:
+    def update(slopes: Any, state: optax.ScaleByRmsState, _: Any = None) -> tuple[Any, Any]:
         squares = jax.tree.map(lambda g, v: (1 - config.decay) * g**2 + config.decay * v, slopes, state.nu)
         # Of optax's own root the derivative is infinite at every mask behind a closed gate.
         steps = jax.tree.map(lambda g, v: g * (1 / (square_root(v) + config.eps)), slopes, squares)

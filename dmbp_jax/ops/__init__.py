@@ -9,6 +9,7 @@ from dmbp_jax.ops.blur import folded_gaussian_blur as folded_gaussian_blur
 from dmbp_jax.ops.blur import gaussian_blur as gaussian_blur
 from dmbp_jax.ops.cast import cast_floats as cast_floats
 from dmbp_jax.ops.derivatives import held as held
+from dmbp_jax.ops.derivatives import largest as largest
 from dmbp_jax.ops.derivatives import square_root as square_root
 from dmbp_jax.ops.loop import Loop as Loop
 from dmbp_jax.ops.loop import iterative as iterative
