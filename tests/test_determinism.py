@@ -18,7 +18,7 @@ EVERY = pytest.mark.parametrize("case", [case for case in CASES if case != "two 
 ROUNDING = 1e-5
 """Of a map's largest magnitude: what the pages promise."""
 COARSE = {"blur_integrated_gradients": 1e-2}
-"""Between precisions: it divides a difference of two nearly equal images by a small step."""
+"""Where roundings differ: it divides a difference of two nearly equal images by a small step."""
 
 PROGRAM = """
 import sys
@@ -55,7 +55,7 @@ def assert_same(found, expected, tolerance=ROUNDING):
 def test_chunks_of_any_size_give_the_same_map(case):
     whole = np.asarray(explain(case))
     for batch_size in (1, 2):
-        assert_same(explain(case, batch_size=batch_size), whole)
+        assert_same(explain(case, batch_size=batch_size), whole, COARSE.get(case, ROUNDING))
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ def test_every_process_gives_the_same_bytes_and_eight_devices_the_same_maps(tmp_
     assert list(one) == list(CASES)
     for case, expected in one.items():
         np.testing.assert_array_equal(again[case], expected, err_msg=case)
-        assert_same(eight[case], expected)
+        assert_same(eight[case], expected, COARSE.get(case, ROUNDING))
