@@ -93,9 +93,9 @@ def run_call(
     count, stepwise = len(call.inputs[0]), on_step is not None
     if not all(is_concrete(leaf) for leaf in jax.tree.leaves((call.params, call.inputs))):
         if mesh is not None:
-            raise InputError("mesh= does nothing inside jit and vmap: shard the images that go in")
+            raise InputError("mesh= does nothing inside jit, vmap and grad: shard the images that go in")
         if stepwise:
-            raise InputError("on_step= is called on the host, and so not inside jit and vmap: leave it out")
+            raise InputError("on_step= is called on the host, not inside jit, vmap and grad: leave it out")
         return _inside(call, batch_size if isinstance(batch_size, int) else count)
     if batch_size is None and (mesh is None or count % mesh.size == 0):
         inputs = call.inputs if mesh is None else take_chunk(call.inputs, 0, count, mesh)

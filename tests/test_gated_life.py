@@ -16,8 +16,8 @@ import pytest
 from flax import nnx
 
 import dmbp_jax
-from dmbp_jax.batching.call import KEPT
 from dmbp_jax.compile_time import count_compile_time
+from dmbp_jax.ops import KEPT
 from dmbp_jax.rules import find_sites
 
 CLASSES = 5
