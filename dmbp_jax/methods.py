@@ -166,6 +166,12 @@ def get_method(method: str | Method) -> Method:
     """The method of that name, or the method itself; `InputError` names the known ones."""
     if not isinstance(method, str):
         return method
+    if method in PRESETS:
+        raise InputError(f"{method!r} is a preset of the method 'dmbp': preset={method!r}")
+    if method in VARIANTS:
+        base, options = VARIANTS[method]
+        given = ", ".join([base.__name__, *(f"{name}={value!r}" for name, value in options.items())])
+        raise InputError(f"{method!r} is a name for evaluations and commands: explain takes {given}")
     check_choice("method", method, METHODS)
     return METHODS[method]
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.checks import InputError, check_choice, check_first
 from dmbp_jax.rules import PLAIN
 from dmbp_jax.tracing.flatten import flatten
 from dmbp_jax.tracing.libraries import network_function
@@ -27,6 +27,12 @@ class Gated(NamedTuple):
     params: Any
 
 
+def _refuse_two(name: str, *networks: Any) -> None:
+    if len(networks) > 1:
+        raise InputError(f"{name} takes one argument, the network: {name}((module, variables))")
+
+
+@check_first(_refuse_two)
 def gated(
     network: Any,
     *,
@@ -128,8 +134,8 @@ class GatedApply:
         if self.layout == "NCHW" and images.ndim == 4:
             images = images.transpose(0, 3, 1, 2)
         outputs = self.function(params, images)
-        if self.output is not None:
-            outputs = self.output(outputs)
+        # Of transformers' outputs, the logits.
+        outputs = getattr(outputs, "logits", outputs) if self.output is None else self.output(outputs)
         if not isinstance(outputs, jax.Array):
             shapes = jax.tree.map(jnp.shape, outputs)
             raise InputError(
