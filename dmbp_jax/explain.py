@@ -177,6 +177,9 @@ def check_call(
     count = images.shape[0]
     logits = try_network(apply, params, images)
     check_targets(targets, count, logits.shape[1])
+    if targets.ndim == 2 and not jnp.issubdtype(targets.dtype, jnp.floating):
+        # Of integers, one target would be taken for an index.
+        targets = targets.astype(logits.dtype)
     arrays = {k: jnp.asarray(v) for k, v in options.items() if isinstance(v, jax.Array | np.ndarray)}
     static = as_options({k: v for k, v in options.items() if k not in arrays})
     keys = None if key is None else jax.random.split(key, count)

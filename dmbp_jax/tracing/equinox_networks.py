@@ -63,7 +63,15 @@ class _Equinox:
             refuse_changes(state, [after], _INFERENCE)
             return outputs
 
-        return jax.vmap(one)(images)
+        try:
+            return jax.vmap(one)(images)
+        except NameError as error:
+            if "unbound axis" not in str(error):
+                raise
+            raise InputError(
+                "the network has a side effect: it averages over the batch, as batch-norm in training mode "
+                f"does; switch it to evaluation, {_INFERENCE} ({error})"
+            ) from error
 
 
 def _parameters(module: Any) -> Any:
