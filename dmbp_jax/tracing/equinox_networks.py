@@ -53,6 +53,7 @@ class _Equinox:
         except ValueError as error:
             raise InputError("params are not this module's: take those of gated(model)") from error
         module, *state = network if isinstance(network, tuple) else (network,)
+        before = jax.tree.leaves(state)  # of a state that has been written to, nothing can be read any more
         options = {"key": _key_that_draws_nothing()} if "key" in _parameters(module) else {}
 
         def one(image: Any) -> Any:
@@ -60,7 +61,7 @@ class _Equinox:
             if not state:
                 return outputs
             outputs, after = outputs
-            refuse_changes(state, [after], _INFERENCE)
+            refuse_changes(before, after, _INFERENCE)
             return outputs
 
         try:

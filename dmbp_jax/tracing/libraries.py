@@ -90,7 +90,7 @@ def _of_keras(network: Any) -> tuple[Callable[[Any, Any], Any], Any] | None:
             f"Keras runs on {backend} here, and not on JAX: set the environment variable KERAS_BACKEND=jax "
             "before keras is imported"
         )
-    if not network.variables:
+    if not network.built:
         raise InputError("the Keras model has no variables yet: call it once, model(images[:1])")
     both = (network.trainable_variables, network.non_trainable_variables)
     return _Keras(network), tuple([variable.value for variable in variables] for variables in both)
