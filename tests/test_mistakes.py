@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from mistakes import APPLY, IMAGES, MISTAKES, PARAMS, TARGETS
+from small import CLASSES
 
 import dmbp_jax
 from dmbp_jax import InputError
@@ -101,3 +102,30 @@ def test_what_is_no_mistake():
     weighted = dmbp_jax.explain(APPLY, PARAMS, IMAGES, one_hot, "gradient")
     assert weighted.finite.tolist() == [True] * 3
     np.testing.assert_allclose(as_list.values, weighted.values, rtol=1e-5, atol=1e-7)
+
+
+def squeeze_and_excite(params, x):
+    h = jax.nn.relu(x @ params["first"])
+    gates = jax.nn.hard_sigmoid(h.mean((1, 2)) @ params["gates"])
+    return (h * gates[:, None, None]).mean((1, 2)) @ params["last"]
+
+
+def hard_silu(params, x):
+    return jax.nn.hard_silu(x @ params["first"]).mean((1, 2)) @ params["last"]
+
+
+@pytest.mark.parametrize(
+    ("network", "what"), [(squeeze_and_excite, "mul, a product"), (hard_silu, r"hard_silu \(mul, a product")]
+)
+def test_a_product_of_two_piecewise_linear_values_is_refused_as_what_it_is(network, what):
+    shapes = {"first": (3, 4), "gates": (4, 4), "last": (4, CLASSES)}
+    params = {name: jnp.ones(shape) for name, shape in shapes.items()}
+    with jax.numpy_rank_promotion("allow"):
+        with pytest.raises(
+            InputError, match=f"{what} of two values that both depend on the image, and so quad"
+        ):
+            dmbp_jax.explain(*dmbp_jax.gated((network, params)), IMAGES, TARGETS)
+        made = dmbp_jax.gated((network, params), linearize_smooth=True)
+        a = dmbp_jax.explain(*made, IMAGES, TARGETS, "gradient")
+        gradient = jax.grad(lambda x: network(params, x)[jnp.arange(3), jnp.asarray(TARGETS)].sum())(IMAGES)
+    np.testing.assert_allclose(a.values, gradient, rtol=1e-5, atol=1e-6)
