@@ -51,8 +51,15 @@ def kind_of(thing: Any) -> str:
     if isinstance(thing, type):
         return f"the class {thing.__name__}"
     name = type(thing).__name__
-    torch = any(kind.__module__.startswith("torch.") for kind in type(thing).__mro__)
-    return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}{' of PyTorch' if torch else ''}"
+    return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}{' of PyTorch' if is_torch(thing) else ''}"
+
+
+NO_TORCH = "only JAX networks are explained; `dmbp-jax weights port` takes weights of torchvision's"
+
+
+def is_torch(thing: Any) -> bool:
+    """Whether it is a module of PyTorch, which is not imported for it."""
+    return any(kind.__module__.startswith("torch.") for kind in type(thing).__mro__)
 
 
 def check_first(check: Callable[..., None]) -> Callable[[Callable[P, T]], Callable[P, T]]:

@@ -14,7 +14,6 @@ from dmbp_jax.batching.arguments import (
     as_options,
     check_division,
     check_key,
-    check_method,
     check_options,
 )
 from dmbp_jax.batching.call import Call, Settings, automatic_chunk, make_program
@@ -168,7 +167,6 @@ def check_call(
     """The arguments of `explain`, checked; raises `InputError`."""
     check_network(apply, params)
     method = get_method(method)
-    check_method(method)
     check_options(method, options)
     check_key(key)
     arguments = (params, key, as_array(images, "images"), as_array(targets, "targets"))

@@ -136,7 +136,9 @@ MISTAKES: dict[str, Mistake] = {
     "gated forgotten: linen": M(lambda: call(Linen(), linen_variables()), f"Linen {NEEDS_GATED}"),
     "gated forgotten: nnx": M(lambda: call(model(), nnx.state(model())), f"Nnx {NEEDS_GATED}"),
     "gated forgotten: equinox": M(lambda: call(Channels(), None), f"Channels {NEEDS_GATED}"),
-    "a module of PyTorch": M(lambda: call(TorchModule(), None), NEEDS_GATED),
+    "a module of PyTorch": M(
+        lambda: call(TorchModule(), None), "a TorchModule of PyTorch: only JAX networks are explained"
+    ),
     "swapped": M(lambda: explain(PARAMS, APPLY, IMAGES, TARGETS), "apply and params are swapped: explain("),
     "no function": M(
         lambda: call("squeezenet1_1"), "apply must be a function apply(params, images, *, rule)"
@@ -243,6 +245,10 @@ MISTAKES: dict[str, Mistake] = {
     "a class": M(
         lambda: call(method=types.SimpleNamespace), "method must be a name ... got the class SimpleNamespace"
     ),
+    "a list of methods, classes": M(
+        lambda: explain_classes(APPLY, PARAMS, IMAGES, [0], ["gradient"]),
+        "method must be a name ... got a list",
+    ),
     "no method": M(lambda: call(method=None), "method must be a name ... got None"),
     "what makes methods": M(
         lambda: call(method=attribution.noise_tunnel),
@@ -297,7 +303,7 @@ MISTAKES: dict[str, Mistake] = {
     "gated: model": M(
         lambda: gated(Model(APPLY, PARAMS, None)), "takes a rule as it is: explain(model.apply"
     ),
-    "gated: PyTorch": M(lambda: gated(TorchModule()), "gated takes ... got a TorchModule of PyTorch"),
+    "gated: PyTorch": M(lambda: gated(TorchModule()), "got a TorchModule of PyTorch: only JAX networks"),
     "gated: state left out": M(
         lambda: gated(equinox_network()[0]), "takes a state: give gated((model, state))"
     ),

@@ -64,32 +64,6 @@ def _why(values: Any, what: str) -> str:
     return f"got {kind_of(values)}"
 
 
-def check_method(method: Method) -> None:
-    """Raise `InputError` unless it can be called as a method is.
-
-    >>> check_method(lambda apply, params: 0)
-    Traceback (most recent call last):
-    dmbp_jax.checks.InputError: <lambda> is no method(apply, params, image, target, *, key=None, **options): \
-if it makes one, call it, as in noise_tunnel(gradient)
-    """
-    if callable(method) and not isinstance(method, type):
-        parameters = inspect.signature(method).parameters.values()
-        fixed = [p for p in parameters if p.kind is p.POSITIONAL_ONLY or p.kind is p.POSITIONAL_OR_KEYWORD]
-        needed = [p for p in fixed if p.default is p.empty]
-        room = len(fixed) >= 4 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        keyed = any(p.name == "key" or p.kind is p.VAR_KEYWORD for p in parameters)
-        if room and len(needed) <= 4 and keyed:
-            return
-        name = getattr(method, "__name__", type(method).__name__)
-        raise InputError(
-            f"{name} is no method(apply, params, image, target, *, key=None, **options): if it makes "
-            "one, call it, as in noise_tunnel(gradient)"
-        )
-    raise InputError(
-        f"method must be a name, such as 'grad_cam', or a function of one image, got {kind_of(method)}"
-    )
-
-
 def check_options(method: Method, options: dict[str, Any]) -> None:
     """Raise `InputError` for an option that the method does not have, or that is no number where its
     annotation says so."""

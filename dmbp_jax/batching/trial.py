@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dmbp_jax.checks import InputError, kind_of
+from dmbp_jax.checks import NO_TORCH, InputError, is_torch, kind_of
 from dmbp_jax.rules import PLAIN
 from dmbp_jax.tracing import GatedApply
 from dmbp_jax.tracing.places import is_own
@@ -33,6 +33,8 @@ def check_network(apply: Any, params: Any) -> None:
     Traceback (most recent call last):
     dmbp_jax.checks.InputError: apply and params are swapped: explain(apply, params, images, targets)
     """
+    if is_torch(apply):
+        raise InputError(f"apply is {kind_of(apply)}: {NO_TORCH}")
     if not callable(apply):
         if callable(params):
             raise InputError("apply and params are swapped: explain(apply, params, images, targets)")
@@ -58,7 +60,7 @@ def try_network(apply: Apply, params: Params, images: jax.Array | np.ndarray) ->
     another shape; an error of the network itself as it is.
     """
     try:
-        logits = _logits(apply, params, images.shape, images.dtype)
+        logits = _logits(apply, params, images)
     except Exception as error:
         advice = _advice(apply, params, images, error)
         if advice is not None:
@@ -73,10 +75,9 @@ def try_network(apply: Apply, params: Params, images: jax.Array | np.ndarray) ->
     return logits
 
 
-def _logits(apply: Apply, params: Params, shape: tuple[int, ...], dtype: Any) -> Any:
+def _logits(apply: Apply, params: Params, images: Any) -> Any:
     # Under `jit`, what has been traced once is known; `rule` is not always among the function's own names.
-    tried = jax.jit(apply, static_argnames=("rule",))
-    return jax.eval_shape(tried, params, jax.ShapeDtypeStruct(shape, dtype), rule=PLAIN)
+    return jax.eval_shape(jax.jit(apply, static_argnames=("rule",)), params, images, rule=PLAIN)
 
 
 def _advice(apply: Apply, params: Params, images: jax.Array | np.ndarray, error: Exception) -> str | None:
@@ -102,7 +103,7 @@ def _better_shape(apply: Apply, params: Params, images: jax.Array | np.ndarray) 
     """What the network takes in place of such images, if it is found."""
     for other, shape, remedy in _others(apply, images.shape):
         try:
-            logits = _logits(other, params, shape, images.dtype)
+            logits = _logits(other, params, jax.ShapeDtypeStruct(shape, images.dtype))
         except Exception:
             continue
         if getattr(logits, "ndim", None) == 2 and logits.shape[0] == shape[0]:

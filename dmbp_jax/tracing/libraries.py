@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from dmbp_jax.checks import InputError, kind_of
+from dmbp_jax.checks import NO_TORCH, InputError, is_torch, kind_of
 from dmbp_jax.tracing.equinox_networks import of_equinox
 from dmbp_jax.tracing.flax_networks import of_flax
 from dmbp_jax.tracing.loaded import is_a, refuse_changes
@@ -33,6 +33,8 @@ def network_function(network: Any) -> tuple[Callable[[Any, Any], Any], Any]:
 def _hint(network: Any) -> str:
     if isinstance(network, type):
         return ": give an object of it"
+    if is_torch(network):
+        return f": {NO_TORCH}"
     if hasattr(network, "apply") and hasattr(network, "params"):
         return ", whose apply takes a rule as it is: explain(model.apply, model.params, ...)"
     return ""
