@@ -18,6 +18,7 @@ from small import CLASSES, tiny_network
 
 import dmbp_jax
 from dmbp_jax import attribution, explain, explain_classes, gated
+from dmbp_jax.data import Preprocess
 from dmbp_jax.pretrained import Model
 
 APPLY, PARAMS, IMAGES = tiny_network()
@@ -315,6 +316,15 @@ MISTAKES: dict[str, Mistake] = {
     "gated: train left out": M(
         lambda: of_gated((WithTrain(), WithTrain().init(jax.random.key(0), IMAGES, False))),
         "missing 1 required positional argument: 'train': give a function",
+    ),
+    # Beside them.
+    "a contrast of names": M(
+        lambda: dmbp_jax.contrast(CLASSES, "tabby", 1),
+        "of indices, got 'tabby': model.spec.class_index(name)",
+    ),
+    "several photographs at once": M(
+        lambda: Preprocess()(["a.jpg", "b.jpg"]),
+        "a path, an image or an array, got a list: give one at a time",
     ),
 }
 
