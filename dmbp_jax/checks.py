@@ -1,11 +1,16 @@
 """Static checks with clear messages: ranks, shapes, names and ranges that are known before anything runs."""
 
 import difflib
-from collections.abc import Iterable
-from typing import Any
+import functools
+import types
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class InputError(ValueError):
@@ -32,9 +37,68 @@ def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
     known = sorted(choices)
     if value in known:
         return
-    near = difflib.get_close_matches(str(value), known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    # By letters alone: other packages write GradCAM for grad_cam.
+    by_letters = {_letters(name): name for name in known}
+    near = difflib.get_close_matches(_letters(str(value)), by_letters, n=1)
+    hint = f"did you mean {by_letters[near[0]]!r}? " if near else ""
     raise InputError(f"unknown {what} {value!r}: {hint}Known: {', '.join(known)}")
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+def kind_of(thing: Any) -> str:
+    """What a thing is, in a message.
+
+    >>> kind_of(1.5), kind_of(None), kind_of(functools), kind_of(InputError)
+    ('a float', 'None', 'the module functools', 'the class InputError')
+    """
+    if thing is None:
+        return "None"
+    if isinstance(thing, types.ModuleType):
+        return f"the module {thing.__name__}"
+    if isinstance(thing, type):
+        return f"the class {thing.__name__}"
+    name = type(thing).__name__
+    return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}{' of PyTorch' if is_torch(thing) else ''}"
+
+
+NO_TORCH = "only JAX networks are explained; `dmbp-jax weights port` takes weights of torchvision's"
+
+
+def is_torch(thing: Any) -> bool:
+    """Whether it is a module of PyTorch, which is not imported for it."""
+    return any(kind.__module__.startswith("torch.") for kind in type(thing).__mro__)
+
+
+def check_first(check: Callable[..., None]) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """`check(*args)` on the positional arguments before Python binds them: for a mistake whose `TypeError`
+    would not tell the remedy.
+
+    >>> @check_first(refuse_pair)
+    ... def explain(apply, params, images): ...
+    >>> explain((explain, {}), 1.0)
+    Traceback (most recent call last):
+    dmbp_jax.checks.InputError: explain takes apply and params apart: explain(*network, images, ...)
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+            check(function.__name__, *args)
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
+
+
+def refuse_pair(name: str, *args: Any) -> None:
+    """Raise `InputError` for a network given as it is, `(apply, params)`, and not in its two parts."""
+    if args and isinstance(args[0], tuple) and len(args[0]) > 1:
+        parts = "*network" if len(args[0]) == 2 else "network.apply, network.params"
+        raise InputError(f"{name} takes apply and params apart: {name}({parts}, images, ...)")
 
 
 def check_images(images: jax.Array | np.ndarray, *, any_rank: bool = False) -> None:
@@ -42,6 +106,11 @@ def check_images(images: jax.Array | np.ndarray, *, any_rank: bool = False) -> N
 
     `any_rank`: other inputs, `(n, ...)`, will do too.
     """
+    if not jax.numpy.issubdtype(images.dtype, jax.numpy.floating):
+        raise InputError(
+            f"images must be floating point and normalised for the network, got {images.dtype}; "
+            "use model.spec.preprocess(photo)"
+        )
     if any_rank and images.ndim < 2:
         raise InputError(f"inputs must have shape (n, ...), got {images.shape}; add a batch axis: x[None]")
     if images.ndim != 4 and not any_rank:
@@ -49,11 +118,6 @@ def check_images(images: jax.Array | np.ndarray, *, any_rank: bool = False) -> N
         raise InputError(f"images must have shape (n, h, w, c), got {images.shape}{hint}")
     if 0 in images.shape:
         raise InputError(f"images must not be empty, got shape {images.shape}")
-    if not jax.numpy.issubdtype(images.dtype, jax.numpy.floating):
-        raise InputError(
-            f"images must be floating point and normalised for the network, got {images.dtype}; "
-            "use model.spec.preprocess(photo)"
-        )
     if is_concrete(images):
         bad = ~np.isfinite(np.asarray(images, dtype=np.float32)).all(axis=tuple(range(1, images.ndim)))
         if bad.any():
@@ -88,9 +152,13 @@ def check_targets(targets: jax.Array | np.ndarray, count: int, classes: int) -> 
         if is_concrete(targets) and not np.isfinite(np.asarray(targets, np.float32)).all():
             raise InputError("target weights hold values that are NaN or infinite")
         return
+    if targets.size == count and targets.ndim != 1 and jax.numpy.issubdtype(targets.dtype, jax.numpy.integer):
+        hint = "; give [target]" if targets.ndim == 0 else "; give targets.reshape(-1)"
+    else:
+        hint = f"; give [target] * {count}" if targets.ndim == 0 else ""
     raise InputError(
         f"targets must be {count} class indices or weights of shape ({count}, {classes}), "
-        f"got shape {targets.shape} of {targets.dtype}"
+        f"got shape {targets.shape} of {targets.dtype}{hint}"
     )
 
 

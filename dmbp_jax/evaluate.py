@@ -2,9 +2,9 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import Dataset, Preprocess, Problem, from_arrays
@@ -22,13 +22,15 @@ from dmbp_jax.typing import OutputActivation
 if TYPE_CHECKING:
     from dmbp_jax.evaluation.processes import Processes
 
+T = TypeVar("T")
+
 
 def evaluate(
     network: Model | tuple[Any, Any] | str,
     samples: Arrays | Dataset | str,
     *,
-    methods: Sequence[str | Method] = ("table2",),
-    metrics: Sequence[str | MetricFunction] | None = None,
+    methods: str | Method | Sequence[str | Method] = ("table2",),
+    metrics: str | MetricFunction | Sequence[str | MetricFunction] | None = None,
     folder: str | Path | None = None,
     keep_maps: bool = False,
     name: str = "your network",
@@ -58,12 +60,12 @@ def evaluate(
             index for each or several; or an `dmbp_jax.data.ArraySample` for each image, which may have a
             name, boxes, a mask; or photographs as the command names them, such as `"folder:PATH"`, a kind of
             `register_dataset`, or a `dmbp_jax.data.Dataset`.
-        methods: names (`METHODS`, `"table1"`, `"table2"`, `"table3"`, `"all"`, `"random"`), functions with
-            the methods' signature, and `"maps:FOLDER"`: maps `(h, w)` that somebody else has made, `NAME.npy`
-            for each sample, or `NAME.TARGET.npy` for each of several targets.
-        metrics: names (`"im"`, `"deletion"`, ...), and functions `metric(predict, image, heatmap, target) ->
-            float`; see `register_metric` for more. None: `"im"`, and `"cim"` where images have several
-            classes.
+        methods: one or several: names (`METHODS`, `"table1"`, `"table2"`, `"table3"`, `"all"`, `"random"`),
+            functions with the methods' signature, and `"maps:FOLDER"`: maps `(h, w)` that somebody else has
+            made, `NAME.npy` for each sample, or `NAME.TARGET.npy` for each of several targets.
+        metrics: one or several: names (`"im"`, `"deletion"`, ...), and functions
+            `metric(predict, image, heatmap, target) -> float`; see `register_metric` for more. None: `"im"`,
+            and `"cim"` where images have several classes.
         folder: of the run: killed at any moment, the same call goes on where it was, with the rows of an
             undisturbed run; with more metrics than before, it measures those. None: in memory, and nothing is
             left behind.
@@ -119,8 +121,8 @@ def evaluate(
     evaluation = Evaluation(
         data=samples if isinstance(samples, str | Dataset) else from_arrays(samples),
         model=_network(network, name, classes, output, preprocess),
-        methods=tuple(methods),
-        metrics=None if metrics is None else tuple(metrics),
+        methods=_several(methods),
+        metrics=None if metrics is None else _several(metrics),
         weights=weights,
         split=split,
         preset=preset,
@@ -138,6 +140,11 @@ def evaluate(
     shown = progress if isinstance(progress, RunProgress) else RunProgress(silent=not progress)
     store = run_evaluation(evaluation, where, shown, processes)
     return Evaluated(where, store)
+
+
+def _several(given: T | Sequence[T]) -> tuple[T, ...]:
+    """One name or function, or several."""
+    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
 
 
 def _network(

@@ -1,6 +1,6 @@
 """`explain`: any method on a batch of images, jitted, vmapped, and in chunks if asked."""
 
-import inspect
+import numbers
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -9,10 +9,18 @@ import numpy as np
 import numpy.typing as npt
 from jax.sharding import Mesh
 
-from dmbp_jax.batching.call import Call, Options, Settings, automatic_chunk, make_program
+from dmbp_jax.batching.arguments import (
+    as_array,
+    as_options,
+    check_division,
+    check_key,
+    check_options,
+)
+from dmbp_jax.batching.call import Call, Settings, automatic_chunk, make_program
 from dmbp_jax.batching.chunks import replicate, take_chunk, walk
 from dmbp_jax.batching.explicit import automatic, on_automatic_axes
-from dmbp_jax.checks import InputError, check_choice, check_images, check_targets, is_concrete
+from dmbp_jax.batching.trial import check_network, try_network
+from dmbp_jax.checks import InputError, check_first, check_images, check_targets, is_concrete, refuse_pair
 from dmbp_jax.methods import get_method
 from dmbp_jax.result import Attribution, Method
 from dmbp_jax.typing import Apply, Key, OnStep, Params, is_traced
@@ -20,6 +28,7 @@ from dmbp_jax.typing import Apply, Key, OnStep, Params, is_traced
 BatchSize: TypeAlias = int | Literal["auto"] | None
 
 
+@check_first(refuse_pair)
 def explain(
     apply: Apply,
     params: Params,
@@ -77,7 +86,7 @@ def explain(
     >>> a.values.shape, a.scores.total.tolist()
     ((2, 8, 8, 3), [2.0, 2.0])
     """
-    check_batch_size(batch_size)
+    check_division(batch_size, mesh, on_step)
 
     def run(images: Any, targets: Any, params: Params, key: Key | None) -> Attribution:
         call = check_call(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
@@ -93,10 +102,10 @@ def run_call(
     count, stepwise = len(call.inputs[0]), on_step is not None
     if not all(is_concrete(leaf) for leaf in jax.tree.leaves((call.params, call.inputs))):
         if mesh is not None:
-            raise InputError("mesh= does nothing inside jit and vmap: shard the images that go in")
+            raise InputError("mesh= does nothing inside jit, vmap and grad: shard the images that go in")
         if stepwise:
-            raise InputError("on_step= is called on the host, and so not inside jit and vmap: leave it out")
-        return _inside(call, batch_size if isinstance(batch_size, int) else count)
+            raise InputError("on_step= is called on the host, not inside jit, vmap and grad: leave it out")
+        return _inside(call, batch_size if isinstance(batch_size, numbers.Integral) else count)
     if batch_size is None and (mesh is None or count % mesh.size == 0):
         inputs = call.inputs if mesh is None else take_chunk(call.inputs, 0, count, mesh)
         return make_program(call, count, mesh, stepwise=stepwise).run(inputs, on_step=on_step)
@@ -109,6 +118,7 @@ def run_call(
     return walk(program.run, call.inputs, chunk, mesh, progress=progress, on_step=on_step)
 
 
+@check_first(refuse_pair)
 def automatic_batch_size(
     apply: Apply,
     params: Params,
@@ -155,54 +165,21 @@ def check_call(
     options: dict[str, Any],
 ) -> Call:
     """The arguments of `explain`, checked; raises `InputError`."""
+    check_network(apply, params)
     method = get_method(method)
-    _check_options(method, options)
-    params, key, images, targets = automatic((params, key, as_array(images), as_array(targets)))
+    check_options(method, options)
+    check_key(key)
+    arguments = (params, key, as_array(images, "images"), as_array(targets, "targets"))
+    params, key, images, targets = automatic(arguments)
     check_images(images, any_rank=is_traced(apply))
     count = images.shape[0]
-    logits = jax.eval_shape(jax.jit(apply), params, images)
-    if logits.ndim != 2 or logits.shape[0] != count:
-        raise InputError(f"apply must return logits of shape ({count}, classes), got {logits.shape}")
+    logits = try_network(apply, params, images)
     check_targets(targets, count, logits.shape[1])
+    if targets.ndim == 2 and not jnp.issubdtype(targets.dtype, jnp.floating):
+        # Of integers, one target would be taken for an index.
+        targets = targets.astype(logits.dtype)
     arrays = {k: jnp.asarray(v) for k, v in options.items() if isinstance(v, jax.Array | np.ndarray)}
-    static = _hashable({k: v for k, v in options.items() if k not in arrays})
+    static = as_options({k: v for k, v in options.items() if k not in arrays})
     keys = None if key is None else jax.random.split(key, count)
     settings = Settings(apply, method, logits.shape[1], static)
     return Call((images, targets, keys), replicate(params, mesh), replicate(arrays, mesh), settings)
-
-
-def as_array(values: npt.ArrayLike | jax.Array) -> jax.Array | np.ndarray:
-    """An array where it is: on its device, or in host memory."""
-    if isinstance(values, jax.Array):
-        return values
-    array = np.asarray(values)
-    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
-
-
-def _check_options(method: Method, options: dict[str, Any]) -> None:
-    parameters = inspect.signature(method).parameters.values()
-    if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        known = [
-            parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        ]
-        for name in options:
-            check_choice(f"option of {method.__name__}", name, known)
-
-
-def _hashable(options: dict[str, Any]) -> Options:
-    for name, value in options.items():
-        try:
-            hash(value)
-        except TypeError:
-            raise InputError(
-                f"option {name} must be a plain number, string or flag, got {type(value).__name__}"
-            ) from None
-    return tuple((name, type(value), value) for name, value in sorted(options.items()))
-
-
-def check_batch_size(batch_size: BatchSize) -> None:
-    """Raise `InputError` unless it is None, `"auto"` or a number above 0."""
-    if isinstance(batch_size, str) and batch_size != "auto":
-        raise InputError(f"batch_size must be a number, None or 'auto', got {batch_size!r}")
-    if isinstance(batch_size, int) and batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}")

@@ -10,15 +10,17 @@ import numpy as np
 import numpy.typing as npt
 from jax.sharding import Mesh
 
+from dmbp_jax.batching.arguments import as_array, check_at_least_1, check_division
 from dmbp_jax.batching.explicit import automatic, on_automatic_axes
-from dmbp_jax.checks import InputError, check_targets
-from dmbp_jax.explain import BatchSize, as_array, check_batch_size, check_call, run_call
+from dmbp_jax.checks import InputError, check_first, check_targets, refuse_pair
+from dmbp_jax.explain import BatchSize, check_call, run_call
 from dmbp_jax.methods import get_method
 from dmbp_jax.ops.hoist import hoist
 from dmbp_jax.result import Attribution, Method
 from dmbp_jax.typing import Apply, Key, Params
 
 
+@check_first(refuse_pair)
 def explain_classes(
     apply: Apply,
     params: Params,
@@ -69,17 +71,18 @@ def explain_classes(
     >>> a.heatmap.shape, a.scores.total[0].tolist()
     ((2, 3, 8, 8), [2.0, 2.0, 2.0])
     """
-    check_batch_size(batch_size)
-    if classes_at_once is not None and classes_at_once < 1:
-        raise InputError(f"classes_at_once must be at least 1, got {classes_at_once}")
+    check_division(batch_size, mesh)
+    if classes_at_once is not None:
+        check_at_least_1("classes_at_once", classes_at_once)
     of_all = _of_classes(get_method(method), classes_at_once)
 
     def run(images: Any, classes: Any, params: Params, key: Key | None) -> Attribution:
         # Any target will do for the checks that `explain` makes: those of the classes are made below.
-        some = np.zeros(np.shape(images)[:1], np.int32)
+        images = as_array(images, "images")
+        some = np.zeros(images.shape[:1], np.int32)
         call = check_call(apply, params, images, some, of_all, key=key, mesh=mesh, options=options)
         inputs, _, keys = call.inputs
-        targets = _for_each_image(automatic(as_array(classes)), len(inputs), call.settings.classes)
+        targets = _for_each_image(automatic(as_array(classes, "classes")), len(inputs), call.settings.classes)
         call = call._replace(inputs=(inputs, targets, keys))
         return run_call(call, batch_size=batch_size, mesh=mesh, progress=progress, on_step=None)
 

@@ -22,7 +22,7 @@ from dmbp_jax.attribution import (
     selective_norm_grad,
     smoothgrad,
 )
-from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.checks import InputError, check_choice, kind_of
 from dmbp_jax.dmbp import PRESETS, dmbp
 from dmbp_jax.result import Method
 from dmbp_jax.typing import OutputActivation
@@ -163,11 +163,46 @@ def name_of(function: Any) -> str:
 
 
 def get_method(method: str | Method) -> Method:
-    """The method of that name, or the method itself; `InputError` names the known ones."""
+    """The method of that name, or the method itself.
+
+    Raises `InputError` for an unknown name, naming the known ones, and for what is no method.
+
+    >>> get_method(lambda apply, params: 0)
+    Traceback (most recent call last):
+    dmbp_jax.checks.InputError: <lambda> is no method(apply, params, image, target, *, key=None, **options): \
+if it makes one, call it, as in noise_tunnel(gradient)
+    """
     if not isinstance(method, str):
+        _check_method(method)
         return method
+    if method in PRESETS:
+        raise InputError(f"{method!r} is a preset of the method 'dmbp': preset={method!r}")
+    if method in VARIANTS:
+        base, options = VARIANTS[method]
+        given = ", ".join([base.__name__, *(f"{name}={value!r}" for name, value in options.items())])
+        raise InputError(f"{method!r} is a name for evaluations and commands: explain takes {given}")
     check_choice("method", method, METHODS)
     return METHODS[method]
+
+
+def _check_method(method: Any) -> None:
+    """Raise `InputError` unless it can be called as a method is."""
+    if callable(method) and not isinstance(method, type):
+        parameters = inspect.signature(method).parameters.values()
+        fixed = [p for p in parameters if p.kind is p.POSITIONAL_ONLY or p.kind is p.POSITIONAL_OR_KEYWORD]
+        needed = [p for p in fixed if p.default is p.empty]
+        room = len(fixed) >= 4 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        keyed = any(p.name == "key" or p.kind is p.VAR_KEYWORD for p in parameters)
+        if room and len(needed) <= 4 and keyed:
+            return
+        name = getattr(method, "__name__", type(method).__name__)
+        raise InputError(
+            f"{name} is no method(apply, params, image, target, *, key=None, **options): if it makes "
+            "one, call it, as in noise_tunnel(gradient)"
+        )
+    raise InputError(
+        f"method must be a name, such as 'grad_cam', or a function of one image, got {kind_of(method)}"
+    )
 
 
 def choose_method(

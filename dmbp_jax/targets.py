@@ -17,6 +17,7 @@ regions explains why here rather than there.
 """
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -125,7 +126,16 @@ def total(targets: Sequence[int], *, classes: int) -> Float[Array, "k"]:
 def contrast(classes: int, target: int, other: int) -> Float[Array, "k"]:
     """The weights of "`target` minus `other`" among `classes` classes.
 
+    Raises `InputError` for names, and for an index out of range.
+
     >>> contrast(3, 2, 0).tolist()
     [-1.0, 0.0, 1.0]
     """
+    for index in (target, other):
+        if isinstance(index, str):
+            raise InputError(
+                f"a contrast is of indices, got {index!r}: model.spec.class_index(name) is a name's"
+            )
+        if isinstance(index, numbers.Integral) and not 0 <= index < classes:
+            raise InputError(f"class {index} is out of range: there are classes 0 to {classes - 1}")
     return jnp.zeros(classes).at[target].add(1.0).at[other].add(-1.0)

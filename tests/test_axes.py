@@ -265,6 +265,32 @@ def test_full_gradients_say_what_tangents_account_for():
     assert abs(full.completeness_gap) > 1e-2 * abs(full.score)
 
 
+@pytest.mark.usefixtures("x64")
+def test_constants_of_tangents_are_no_biases_of_the_layers_behind():
+    """With layers behind the smooth operations, where the constants arrive: the gap is that of DMBP, and the
+    entries are the shares of the image and of the parameters named `bias`."""
+    random = np.random.default_rng(0)
+    shapes = {"first": (48, 8), "first_bias": (8,), "second": (8, CLASSES), "second_bias": (CLASSES,)}
+    params = {name: jnp.asarray(random.standard_normal(shape)) for name, shape in shapes.items()}
+    image = draw_images(1)[0]
+
+    def network(params, x):
+        h = x.reshape(len(x), -1)[:, :48] @ params["first"] + params["first_bias"][None]
+        h = jax.nn.gelu(h) * jax.nn.softmax(h, axis=-1)
+        return h @ params["second"] + params["second_bias"][None]
+
+    apply, params = dmbp_jax.gated((network, params), linearize_smooth=True)
+    full = full_gradients(apply, params, image, jnp.asarray(1))
+    a = dmbp_jax.explain(apply, params, image[None], [1], steps=1)
+    np.testing.assert_allclose(full.completeness_gap, a.completeness_gap[0], rtol=1e-9)
+    assert abs(full.completeness_gap) > 1e-2 * abs(full.score)
+
+    to_params, to_image = jax.grad(lambda p, x: network(p, x[None])[0, 1], argnums=(0, 1))(params, image)
+    shares = [jnp.vdot(to_params[name], params[name]) for name in ("first_bias", "second_bias")]
+    entries = full.input.sum() + sum(one.sum() for one in full.biases.values())
+    np.testing.assert_allclose(entries, jnp.vdot(to_image, image) + sum(shares), rtol=1e-9)
+
+
 def test_images_that_are_mixed_are_refused():
     def centred(params, x):
         return jax.nn.relu(x.mean(axis=0)).mean((0, 1)) + x.mean((1, 2))

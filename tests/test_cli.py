@@ -13,6 +13,7 @@ import pytest
 import safetensors.numpy
 from commands import Run, run_here, run_process
 
+import dmbp_jax
 from dmbp_jax import Attribution, pretrained
 from dmbp_jax.data import example_photo
 
@@ -313,6 +314,28 @@ def test_bad_option_is_refused(refuse, arguments, said):
 @pytest.mark.parametrize("arguments", [["--batch-size", "0"], ["--batch-size", "two"], ["--nonsense"]])
 def test_bad_usage_is_refused(refuse, arguments):
     assert "Usage: " in refuse("good.png", *arguments)
+
+
+def test_a_preset_of_a_method_that_has_none_is_refused(refuse):
+    message = refuse("good.png", "--method", "grad_cam", "--preset", "paper")
+    assert "--preset is of dmbp and rise; grad_cam has none" in message
+
+
+@pytest.mark.parametrize("short", [[], ["explain"], ["weights"], ["weights", "port"]])
+def test_help_has_a_short_name(tmp_path, short):
+    assert run_here(tmp_path, *short, "-h").out == run_here(tmp_path, *short, "--help").out != ""
+
+
+def test_the_version_is_the_packages(tmp_path):
+    assert run_here(tmp_path, "--version").out == f"dmbp-jax {dmbp_jax.__version__}\n"
+
+
+def test_results_bear_the_name_of_their_method_and_a_slash_makes_a_folder(tmp_path):
+    files = ("-o", "figures/", "--save", "numbers/")
+    run = run_here(tmp_path, "explain", "--example", "--method", "gradient_x_input", *files)
+    assert run.code == 0, run.err
+    assert (tmp_path / "figures/chelsea_gradient_x_input.png").is_file()
+    assert (tmp_path / "numbers/chelsea_gradient_x_input.safetensors").is_file()
 
 
 @pytest.mark.parametrize("arguments", [["text.jpg"], ["--example", "--target", "cat"]])

@@ -183,6 +183,11 @@ def test_pairs_are_of_single_photographs_of_one_class():
             make_pairs(source)
     with pytest.raises(InputError, match="two classes, and there are 2 that can be used, of 1"):
         make_pairs(dataset("a", "a"))
+    taken = Problem("x.jpg", "not used in a pair: the network takes it for 'b'")
+    with pytest.raises(
+        InputError, match=r"of 1; 1 cannot, the first: x.jpg, .* the network takes it for 'b'"
+    ):
+        make_pairs(dataset("a", "a", problems=(taken,)))
 
 
 def test_pairs_of_a_folder_and_of_what_is_chosen_of_it(shared):

@@ -493,6 +493,7 @@ def test_a_metric_that_the_data_do_not_allow_is_refused_at_once(photos, tmp_path
     ("options", "message"),
     [
         ({"metrics": ("auc",)}, "unknown metric 'auc'"),
+        ({"metrics": ("insertion",)}, r"unknown metric 'insertion': Insertion \(IM\) is 'im'"),
         ({"preset": "papr"}, "did you mean 'paper'"),
         ({"target": "true"}, "unknown target 'true'"),
         ({"limit": 0}, "limit must be at least 1, got 0"),

@@ -246,7 +246,7 @@ def test_a_folder_holds_the_same_run_and_is_opened_again(network, images, target
     again = dmbp_jax.Evaluated(tmp_path / "run")
     assert again.rows() == run.rows()
     assert again.write_report() == tmp_path / "run" / "report.html"
-    assert "images in memory" in again.write_report().read_text("utf-8")
+    assert "arrays in memory" in again.write_report().read_text("utf-8")
     other = images + np.float32(0.5)
     with pytest.raises(InputError, match="other photographs, labels, boxes or sizes"):
         dmbp_jax.evaluate(network, (other, targets), folder=tmp_path / "run", **options)
@@ -336,6 +336,18 @@ def test_bad_input_is_named(network, images, change, message):
     given = {"network": network} | wrong(images) | change
     with pytest.raises(InputError, match=message):
         dmbp_jax.evaluate(given.pop("network"), given.pop("samples"), **given, **QUIET)
+
+
+def test_one_method_and_one_metric_need_no_list(network, images):
+    run = dmbp_jax.evaluate(network, (images, [0] * COUNT), methods="gradient", metrics="im", **QUIET)
+    listed = dmbp_jax.evaluate(network, (images, [0] * COUNT), methods=["gradient"], metrics=["im"], **QUIET)
+    assert [row[:5] for row in run.rows()] == [row[:5] for row in listed.rows()]
+
+
+def test_the_page_of_a_network_of_ones_own_has_no_published_numbers(network, images, tmp_path):
+    where = {"folder": tmp_path / "run", **QUIET}
+    run = dmbp_jax.evaluate(network, (images, [0] * COUNT), methods="gradient", metrics="im", **where)
+    assert "Beside the paper" not in run.write_report().read_text("utf-8")
 
 
 def test_functions_that_cannot_be_told_apart_or_called_are_refused(network, images, targets):

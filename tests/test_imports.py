@@ -1,5 +1,6 @@
 """What is not used is not imported: a command starts as fast as what it needs."""
 
+import os
 import subprocess
 import sys
 
@@ -55,3 +56,18 @@ def test_help_still_lists_every_command():
     )
     for name in ("explain", "evaluate", "report", "rows", "bench", "weights"):
         assert name in done.stdout
+
+
+def test_importing_warns_of_nothing_and_starts_no_device():
+    """With a platform that does not exist: whoever asks for a device gets an error."""
+    program = "import dmbp_jax, dmbp_jax.cli, dmbp_jax.evaluate, jax; print('imported'); jax.devices()"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env=os.environ | {"JAX_PLATFORMS": "none_of_them"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "imported\n", done.stderr
+    assert done.returncode != 0
+    assert "none_of_them" in done.stderr

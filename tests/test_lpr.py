@@ -9,7 +9,7 @@ from small import CLASSES, tiny_network
 
 from dmbp_jax import InputError
 from dmbp_jax.attribution.gradient import target_gradient
-from dmbp_jax.attribution.lpr import learn_rules, learned_saliency, lpr, lpr_loss, make_mask
+from dmbp_jax.attribution.lpr import learn_rules, learned_saliency, lpr, lpr_loss, make_mask, mask_scale
 from dmbp_jax.ops import run_loop
 from dmbp_jax.rules import PLAIN, Plain, find_sites
 from dmbp_jax.rules.learned import Learned, learned_gate
@@ -215,9 +215,10 @@ def test_odd_sizes_and_a_blurred_outside(network):
 
 def test_a_scale_of_zero_falls_back():
     sparse = jnp.zeros((10, 10)).at[2, 3].set(4.0).at[5, 5].set(2.0)
-    mask = make_mask(sparse, 90.0)
+    mask = make_mask(sparse, mask_scale(sparse, 90.0))
     assert (mask[2, 3], mask[5, 5], mask.sum()) == (1.0, 0.5, 1.5)
-    np.testing.assert_array_equal(make_mask(jnp.zeros((3, 3)), 99.0), 0)
+    empty = jnp.zeros((3, 3))
+    np.testing.assert_array_equal(make_mask(empty, mask_scale(empty, 99.0)), 0)
 
 
 def test_half_precision_keeps_its_thetas_in_single(network):

@@ -178,6 +178,7 @@ def spec() -> pretrained.ModelSpec:
         ("281", 281),
         ("0", 0),
         ("999", 999),
+        (281, 281),
         ("tabby", 281),
         ("TABBY", 281),
         ("Tiger_Cat", 282),

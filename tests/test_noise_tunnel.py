@@ -63,7 +63,7 @@ def test_it_is_what_the_papers_define(statistic):
         lambda leaf: leaf if callable(leaf) else leaf.astype(jnp.float64), tiny_network()
     )
     noises = [
-        jax.random.normal(jax.random.fold_in(KEY, number), images[0].shape, jnp.float64)
+        jax.random.normal(jax.random.fold_in(KEY, number), images[0].shape, jnp.float32).astype(jnp.float64)
         for number in range(7)
     ]
     target = jnp.asarray(2)
@@ -74,7 +74,8 @@ def test_it_is_what_the_papers_define(statistic):
     expected = noisy_statistics(explain, images[0], noises, 0.4)[statistic]
     noisy = noise_tunnel(METHODS["gradient_x_input"], n_samples=7, noise_level=0.4, statistic=statistic)
     actual = jax.jit(functools.partial(noisy, apply, params, images[0], target, key=KEY))()
-    close(actual.values, expected, rtol=1e-10)
+    # The noise is single in precision, and differs by a rounding inside a program.
+    close(actual.values, expected, rtol=2e-6)
     assert np.abs(expected).max() > 0
 
 

@@ -90,7 +90,7 @@ def test_its_report_shows_in_a_browser(undisturbed, tmp_path):
     with open_browser(tmp_path / "profile") as browser:
         browser.get((undisturbed / "my_run" / "report.html").as_uri())
         text = browser.find_element(By.TAG_NAME, "body").text
-        for seen in ("brightness", "Half mass", "Insertion (IM)", "Grad-CAM", "images in memory"):
+        for seen in ("brightness", "Half mass", "Insertion (IM)", "Grad-CAM", "arrays in memory"):
             assert seen in text, seen
         browser.execute_script("document.getElementById('images').scrollIntoView()")
         shown = WebDriverWait(browser, 30).until(lambda b: b.find_elements(By.CSS_SELECTOR, "#images img"))

@@ -48,7 +48,7 @@ def test_page_of_a_run(tmp_path):
     run = browser.made_up_run(tmp_path, images=6, methods=methods, metrics=("im", "cim", "deletion"))
     page = page_of(run)
     data, pictures = embedded(page, "data"), embedded(page, "pictures")
-    assert "4 methods explained 6 images of folder:../shared/images for 9 targets, their true classes" in page
+    assert "4 methods explained 6 images (folder:../shared/images) for 9 targets, their true classes" in page
     assert "not finished" not in page
     assert [method["title"] for method in data["methods"]] == [
         "FullGrad",

@@ -349,8 +349,16 @@ def test_what_is_no_map_is_refused(a):
         Attribution(np.ones((2, 7)), np.ones(2, bool)).plot()
     with pytest.raises(InputError, match="17 images are too many"):
         Attribution(np.ones((17, 4, 4, 1)), np.ones(17, bool)).plot()
-    with pytest.raises(InputError, match="one image's explanations"):
+    with pytest.raises(InputError, match=r"draw one image's, a.take\(0\)"):
         Attribution(np.ones((2, 3, 4, 4, 1)), np.ones((2, 3), bool)).plot()
+    with pytest.raises(InputError, match=r"not a path, got out.png: .*crop_photo"):
+        a.plot("out.png")
+
+
+def test_numbers_are_not_saved_under_the_name_of_a_picture(a, tmp_path):
+    with pytest.raises(InputError, match=r"why.png: the numbers go into a .safetensors file"):
+        a.save(tmp_path / "why.png")
+    assert not list(tmp_path.iterdir())
 
 
 def test_figures_belong_to_nobody(a):

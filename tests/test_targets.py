@@ -119,6 +119,8 @@ def test_a_total_is_the_sum_of_its_logits_and_contrast_a_difference(segmentation
     weights = targets.total([3, 7, 7], classes=90)
     close(logits @ weights, logits[:, 3] + 2 * logits[:, 7])
     close(logits @ targets.contrast(90, 3, 7), logits[:, 3] - logits[:, 7])
+    with pytest.raises(InputError, match="class 90 is out of range: there are classes 0 to 89"):
+        targets.contrast(90, 90, 3)
 
 
 def test_inside_jit_an_empty_region_is_flagged(segmentation):

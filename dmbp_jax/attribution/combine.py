@@ -58,7 +58,10 @@ def combine_maps(
     kept = (kept / jnp.where(total > 0, total, 1))[:, None, None]
     if combine == "sum":
         return (kept * stack).sum(axis=0)
-    return jnp.where(total > 0, jnp.power(stack, kept).prod(axis=0), 0)
+    # Where a map is least it is 0 for every image nearby; the power's own derivative there is infinite.
+    zero = (stack == 0) & (kept > 0)
+    powers = jnp.where(zero, 0, jnp.power(jnp.where(zero, 1, stack), kept))
+    return jnp.where(total > 0, powers.prod(axis=0), 0)
 
 
 def site_weights(weights: str | tuple[float | int, ...], count: int) -> tuple[float, ...]:

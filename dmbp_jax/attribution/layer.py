@@ -4,7 +4,6 @@ the score to the layer's outputs in place of the image's pixels.
 A layer is a *site*, a place at which a network asks its rule: `find_sites(apply, params, image)` lists them.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -14,6 +13,7 @@ from jaxtyping import Array, Inexact
 
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import check_images
+from dmbp_jax.ops import kept_jit
 from dmbp_jax.result import Attribution
 from dmbp_jax.rules import Site, choose_site, find_sites, read, tap
 from dmbp_jax.typing import Apply, Image, Key, Params, Target, is_traced
@@ -93,7 +93,7 @@ def _find(apply: Apply, params: Params, image: Image, site: str) -> Site:
     return choose_site(find_sites(apply, params, image), site)
 
 
-@functools.partial(jax.jit, static_argnames=("apply", "at"))
+@kept_jit
 def _activations(params: Params, images: Array, *, apply: Apply, at: Site) -> Array:
     def of(image: Image) -> Array:
         # The score is not looked at, and what only it needs is left out of the program.

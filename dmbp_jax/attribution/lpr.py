@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from dmbp_jax.attribution.baseline import Baseline, make_baseline
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.checks import InputError, check_choice, check_is_image
-from dmbp_jax.ops import Loop, full_along, iterative, target_score
+from dmbp_jax.ops import Loop, full_along, held, iterative, largest, target_score
 from dmbp_jax.result import Attribution
 from dmbp_jax.rules import ACTIVATIONS, PLAIN, find_sites
 from dmbp_jax.rules.learned import Learned
@@ -120,7 +120,8 @@ def lpr(
     def finish(learned: tuple[Thetas, Float[Array, "steps"]]) -> Attribution:
         thetas, losses = learned
         saliency = learned_saliency(apply, params, image, target, thetas, reduction=reduction)
-        values = make_mask(saliency, percentile).astype(image.dtype)[..., None]
+        mask = make_mask(saliency, mask_scale(saliency, percentile))
+        values = mask.astype(image.dtype)[..., None]
         # A target out of range has no gradient, and so a mask of zeros; the losses tell.
         return Attribution(values=values, finite=jnp.isfinite(values).all() & jnp.isfinite(losses).all())
 
@@ -148,7 +149,8 @@ def learn_rules(
         raise InputError("this network has no ReLU or other activation, so that LPR has no rule to learn")
     dtype = np.promote_types(image.dtype, np.float32)
     thetas = {site.name: full_along(image, site.shape, start, dtype) for site in sites}
-    adam = optax.adam(learning_rate, eps=eps)
+    # Below every square that the dtype holds: it makes the root's derivative finite where nothing has moved.
+    adam = optax.adam(learning_rate, eps=eps, eps_root=float(np.finfo(dtype).tiny))
 
     def step(
         carry: tuple[Thetas, Any, Float[Array, "steps"]], number: Int[Array, ""]
@@ -185,9 +187,8 @@ def lpr_loss(
     `scale` divides the gradient instead of its percentile. The percentile is constant in derivatives, so that
     finite differences agree with them only at a scale that is held.
     """
-    mask = make_mask(
-        learned_saliency(apply, params, image, target, thetas, reduction=reduction), percentile, scale
-    )
+    saliency = learned_saliency(apply, params, image, target, thetas, reduction=reduction)
+    mask = make_mask(saliency, held(mask_scale(saliency, percentile)) if scale is None else scale)
     seen = mask.astype(image.dtype)[..., None]
     masked = seen * image + (1 - seen) * make_baseline(image, outside)
     # Plain, for here gradients must be those of the values: a learned backward pass is not, and would train
@@ -209,24 +210,26 @@ def learned_saliency(
 ) -> Float[Array, "h w"]:
     """The channels' maximal or mean absolute gradient of the target's logit under the learned rule."""
     to_image = jnp.abs(target_gradient(apply, params, image, target, Learned(thetas)))
-    reduced = to_image.max(axis=-1) if reduction == "max" else to_image.mean(axis=-1)
+    reduced = largest(to_image, -1) if reduction == "max" else to_image.mean(axis=-1)
     return reduced.astype(np.promote_types(image.dtype, np.float32))
 
 
-def make_mask(
-    saliency: Float[Array, "h w"], percentile: float, scale: Float[Array, ""] | None = None
-) -> Float[Array, "h w"]:
-    """`min(saliency / scale, 1)`; by default the scale is a percentile of the saliency, without gradient.
+def mask_scale(saliency: Float[Array, "h w"], percentile: float) -> Float[Array, ""]:
+    """The percentile of the saliency; where that is 0 the maximum, and 1 where that is 0 too.
 
-    Where that is 0 it is the maximum, and zeros stay zeros.
+    >>> mask_scale(jnp.asarray([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]), 100.0).item()
+    5.0
+    """
+    high, highest = jnp.percentile(saliency, percentile), largest(saliency)
+    return jnp.where(high > 0, high, jnp.where(highest > 0, highest, 1))
 
-    >>> make_mask(jnp.asarray([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]), 80.0).round(2).tolist()
+
+def make_mask(saliency: Float[Array, "h w"], scale: Float[Array, ""]) -> Float[Array, "h w"]:
+    """`min(saliency / scale, 1)`.
+
+    >>> make_mask(jnp.asarray([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]), jnp.asarray(4.0)).round(2).tolist()
     [[0.0, 0.25, 0.5], [0.75, 1.0, 1.0]]
     """
-    if scale is None:
-        fixed = jax.lax.stop_gradient(saliency)
-        high, highest = jnp.percentile(fixed, percentile), fixed.max()
-        scale = jnp.where(high > 0, high, jnp.where(highest > 0, highest, 1))
     return jnp.minimum(saliency / scale, 1)
 
 

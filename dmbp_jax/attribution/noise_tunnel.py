@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from dmbp_jax.checks import InputError, check_choice
-from dmbp_jax.ops import Loop, full_along, iterative
+from dmbp_jax.ops import Loop, full_along, iterative, largest
 from dmbp_jax.result import Attribution, Method
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
@@ -92,11 +92,12 @@ def noisy_loop(
     _check(n_samples, noise_level, statistic)
     if key is None:
         raise InputError(f"{name} draws noise: give key=jax.random.key(0)")
-    deviation = noise_level * (image.max() - image.min())
+    deviation = noise_level * (largest(image) + largest(-image))
 
     def at_copy(number: Int[Array, ""]) -> Attribution:
         drawn = jax.random.fold_in(key, number)
-        noise = jax.random.normal(drawn, image.shape, image.dtype)
+        # In single precision, whatever the image's, so that a key means the same noise.
+        noise = jax.random.normal(drawn, image.shape, jnp.float32).astype(image.dtype)
         # A method that draws does so beside the noise.
         return explain_copy(image=image + deviation * noise, key=jax.random.fold_in(drawn, 0))
 

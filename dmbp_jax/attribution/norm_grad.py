@@ -32,6 +32,7 @@ from jaxtyping import Array, Float
 from dmbp_jax.attribution.combine import combine_maps
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import check_choice, check_is_image
+from dmbp_jax.ops import largest, square_root
 from dmbp_jax.result import Attribution
 from dmbp_jax.rules import ACTIVATIONS, Site, choose_map, find_sites, lay_out, tap
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
@@ -188,9 +189,9 @@ def _aggregate(entries: Float[Array, "h w c"], aggregation: str) -> Float[Array,
     if aggregation == "sum":
         return entries.sum(axis=2)
     if aggregation == "max":
-        return jnp.abs(entries).max(axis=2)
+        return largest(jnp.abs(entries), 2)
     kept = jnp.maximum(entries, 0) if aggregation == "positive_norm" else entries
-    return jnp.sqrt((kept**2).sum(axis=2))
+    return square_root((kept**2).sum(axis=2))
 
 
 def _aggregate_patches(entries: Float[Array, "h w c"], aggregation: str) -> Float[Array, "h w"]:
@@ -201,7 +202,7 @@ def _aggregate_patches(entries: Float[Array, "h w c"], aggregation: str) -> Floa
     if aggregation == "sum":
         return _window(_aggregate(entries, "sum"), 0.0, jax.lax.add)
     kept = jnp.maximum(entries, 0) if aggregation == "positive_norm" else entries
-    return jnp.sqrt(_window((kept**2).sum(axis=2), 0.0, jax.lax.add))
+    return square_root(_window((kept**2).sum(axis=2), 0.0, jax.lax.add))
 
 
 def _window(

@@ -1,6 +1,7 @@
 """A map that knows nothing: the level that every method has to beat."""
 
 import jax
+import jax.numpy as jnp
 
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError, check_is_image
@@ -15,7 +16,6 @@ def random_map(
 
     Raises `InputError` without a `key`.
 
-    >>> import jax.numpy as jnp
     >>> image, target = jnp.ones((2, 4, 3)), jnp.asarray(0)
     >>> random_map(lambda params, x, rule=None: x, {}, image, target, key=jax.random.key(0)).values.shape
     (2, 4, 1)
@@ -23,4 +23,5 @@ def random_map(
     check_is_image(image.shape, "random")
     if key is None:
         raise InputError("random_map draws a map: give key=jax.random.key(0)")
-    return attribution(jax.random.normal(key, (*image.shape[:2], 1), image.dtype))
+    # In single precision, whatever the image's, so that a key means the same map.
+    return attribution(jax.random.normal(key, (*image.shape[:2], 1), jnp.float32).astype(image.dtype))

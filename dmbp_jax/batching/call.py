@@ -10,13 +10,9 @@ from jax.sharding import Mesh
 from dmbp_jax.batching.chunk_size import ProgramBytes, fitting_chunk, free_bytes, most_at_once, program_bytes
 from dmbp_jax.batching.chunks import Inputs, chunk_shapes
 from dmbp_jax.batching.slices import Slices, slice_loops
-from dmbp_jax.ops import Loop, loop_of
+from dmbp_jax.ops import KEPT, Loop, loop_of
 from dmbp_jax.result import Attribution, Method
 from dmbp_jax.typing import Apply, OnStep, Params
-
-KEPT = 32
-"""So many networks, methods and options keep what was compiled for them, and with it the network; then the
-one that has not been used for the longest time goes."""
 
 Options: TypeAlias = tuple[tuple[str, type, Hashable], ...]
 """Name, type and value: 7, 7.0 and True are equal keys to a cache, but not equal options."""

@@ -32,13 +32,18 @@ def automatic(tree: T) -> T:
 def on_automatic_axes(function: Callable[..., T], images: Any, *others: Any) -> T:
     """`function(images, *others)`, with the compiler free on all axes.
 
-    Traced on explicit axes, the results are divided as the images are.
+    Traced on explicit axes, the results are divided as the images are; where `jax.set_mesh` made the axes
+    explicit, they are on these again.
     """
     meshes = (_explicit_mesh(leaf) for leaf in jax.tree.leaves((images, others)) if not is_concrete(leaf))
     traced_on = next((mesh for mesh in meshes if mesh is not None), None)
     if traced_on is None:
-        with _automatic_context():
+        there = _context_mesh()
+        if there is None:
             return function(images, *others)
+        with jax.set_mesh(automatic_mesh(there)):
+            found = function(images, *others)
+        return jax.tree.map(lambda leaf: _back(leaf, there), found)
     spec = getattr(getattr(jax.typeof(images), "sharding", None), "spec", None)
     result: T = jax.sharding.auto_axes(
         function,
@@ -48,13 +53,21 @@ def on_automatic_axes(function: Callable[..., T], images: Any, *others: Any) -> 
     return result
 
 
-def _automatic_context() -> contextlib.AbstractContextManager[Any]:
-    """A block outside `jit` in which the axes that `jax.set_mesh` made explicit are automatic."""
+def _context_mesh() -> Mesh | None:
+    """The mesh of explicit axes that `jax.set_mesh` has set, outside `jit`."""
     # While something is traced, only the abstract one is known, and none can be set.
     if AxisType.Explicit in jax.sharding.get_abstract_mesh().axis_types:
         with contextlib.suppress(ValueError):
-            return jax.set_mesh(automatic_mesh(jax.sharding.get_mesh()))
-    return contextlib.nullcontext()
+            return jax.sharding.get_mesh()
+    return None
+
+
+def _back(leaf: Any, mesh: Mesh) -> Any:
+    """An array on the automatic axes of `mesh` on its own, where it can be computed with other arrays."""
+    sharding = leaf.sharding if isinstance(leaf, jax.Array) and is_concrete(leaf) else None
+    if isinstance(sharding, NamedSharding) and sharding.mesh == automatic_mesh(mesh):
+        return jax.device_put(leaf, NamedSharding(mesh, sharding.spec))
+    return leaf
 
 
 def _explicit_mesh(leaf: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+import dmbp_jax
 from dmbp_jax.checks import InputError
 from dmbp_jax.cli.compilation_cache import forget_compilation_cache
 
@@ -30,6 +31,7 @@ def make_app(commands: Iterable[str] = COMMANDS) -> typer.Typer:
         add_completion=False,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
     for name in commands:
@@ -41,6 +43,13 @@ def make_app(commands: Iterable[str] = COMMANDS) -> typer.Typer:
     return app
 
 
+def _print_version(asked: bool) -> bool:
+    if asked:
+        typer.echo(f"dmbp-jax {dmbp_jax.__version__}")
+        raise typer.Exit
+    return asked
+
+
 def _root(
     *,
     compilation_cache: Annotated[
@@ -50,6 +59,9 @@ def _root(
             "(DMBP_JAX_CACHE, by default ~/.cache/dmbp_jax), or where JAX_COMPILATION_CACHE_DIR says."
         ),
     ] = True,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and exit.")
+    ] = False,
 ) -> None:
     """Disentangled Masked Backpropagation, and the methods it is compared with, in JAX."""
     if not compilation_cache:
@@ -69,8 +81,8 @@ def main() -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(": ".join(["stopped", *map(str, error.args)]), file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if os.environ.get("DMBP_JAX_TRACEBACK"):

@@ -28,6 +28,6 @@ BatchSize: TypeAlias = Annotated[
     typer.Option(
         "--batch-size",
         callback=_check,
-        help="Explained at once: a number, or auto, as many as the free memory holds and as bring anything.",
+        help="Explained at once: a number, or auto, which is as many as free memory holds and gain by it.",
     ),
 ]

@@ -34,7 +34,7 @@ def bench(
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(help="Rounds in which everything is measured once.")] = 5,
-    size: Annotated[int, typer.Option(help="Of the square images, in pixels.")] = 224,
+    size: Annotated[int, typer.Option(help="Height and width of the images, in pixels.")] = 224,
     against: Annotated[
         str | None,
         typer.Option(help="torch: also a PyTorch program that does the same, in the same rounds."),

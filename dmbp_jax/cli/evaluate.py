@@ -1,7 +1,9 @@
 """`dmbp-jax evaluate`, `report` and `rows`: run an evaluation, show it, export its rows."""
 
+import contextlib
 import csv
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -50,15 +52,15 @@ def evaluate(
         str | None, typer.Option(help="A tag of `dmbp-jax weights list`, or a .safetensors file.")
     ] = None,
     methods: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            help=f"Separated by commas: {', '.join([*GROUPS, 'all'])}, or of: {', '.join(known_methods())}; "
-            "maps:FOLDER for maps that are there, NAME.npy for each image, or NAME.TARGET.npy; or of a "
-            "plugin."
+            help=f"Separated by commas, by default table2: {', '.join([*GROUPS, 'all'])}, or of: "
+            f"{', '.join(known_methods())}; maps:FOLDER for maps that are there, NAME.npy for each image, or "
+            "NAME.TARGET.npy; or of a plugin."
         ),
-    ] = "table2",
+    ] = None,
     metrics: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help=f"Separated by commas, of: {', '.join(METRICS)}, or of a plugin. Default: im, and cim where "
             "images have several classes. More may be added to a run later."
@@ -115,12 +117,12 @@ def evaluate(
         load_plugin(name)
     use_compilation_cache()
     joined = join_processes(output, coordinator, count=num_processes, index=process_id, lost_after=lost_after)
-    with joined as processes:
+    with joined as processes, _that_goes_on():
         run(
             model,
             data,
-            methods=_split(methods),
-            metrics=None if metrics is None else _split(metrics),
+            methods=_split(methods or ["table2"]),
+            metrics=_split(metrics) if metrics else None,
             folder=output,
             keep_maps=keep_maps,
             weights=weights,
@@ -191,5 +193,14 @@ def rows(
     typer.echo(f"wrote {count} rows to {output}")
 
 
-def _split(names: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in names.split(",") if name.strip())
+def _split(given: list[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for names in given for name in names.split(",") if name.strip())
+
+
+@contextlib.contextmanager
+def _that_goes_on() -> Iterator[None]:
+    """A `with` block that tells who interrupts it that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command goes on where this one was") from None

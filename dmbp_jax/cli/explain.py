@@ -1,5 +1,6 @@
 """`dmbp-jax explain`: photographs in, figures out."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -18,12 +19,13 @@ from dmbp_jax.cli.results import target_name, write_arrays, write_figure
 from dmbp_jax.data import Preprocess, example_photo, find_photos
 from dmbp_jax.data.atomic import check_writable
 from dmbp_jax.dmbp import PRESETS
-from dmbp_jax.methods import METHODS, VARIANTS
+from dmbp_jax.methods import METHODS, VARIANTS, choose_method
 from dmbp_jax.plugins import load_plugin
 from dmbp_jax.pretrained.load import count_classes
 from dmbp_jax.progress import StepProgress
 
 FIGURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".pdf", ".svg", ".webp"})
+ARRAY_SUFFIXES = frozenset({".safetensors"})
 TOP = 5
 
 
@@ -55,19 +57,29 @@ def explain(
         typer.Option(help=f"all, to compare, or one of: {', '.join([*METHODS, *VARIANTS])}; or of a plugin."),
     ] = "dmbp",
     preset: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="fast: DMBP in one backward pass by our own rule, RISE with 1000 masks. paper: as their "
-            "papers."
+            "papers. Default: fast.",
+            show_default=False,
         ),
-    ] = "fast",
+    ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="The figure; for several photographs a folder."),
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="<path>",
+            help="The figure, or a folder for it; for several photographs a folder. Default: "
+            "PHOTO_METHOD.png in the folder where you are.",
+        ),
     ] = None,
     save: Annotated[
-        Path | None,
-        typer.Option(help="Also save the numbers: a .safetensors file; for several photographs a folder."),
+        str | None,
+        typer.Option(
+            metavar="<path>",
+            help="Also save the numbers: a .safetensors file, or a folder; for several photographs a folder.",
+        ),
     ] = None,
     batch_size: BatchSize = "auto",
     seed: Annotated[int, typer.Option(help="Of the methods that draw at random.")] = 0,
@@ -81,12 +93,15 @@ def explain(
         load_plugin(name)
     use_compilation_cache()
     check_choice("method", method, ["all", *METHODS, *VARIANTS])
+    if preset is not None and not (method == "all" or _has_presets(method)):
+        raise InputError(f"--preset is of dmbp and rise; {method} has none")
+    preset = preset or "fast"
     check_choice("preset", preset, PRESETS)
     paths = find_photos([*(photos or []), *([example_photo()] if example else [])])
     if not paths:
         raise InputError("no photograph given; name one, or use --example")
-    figures = _outputs(paths, output, ".png", FIGURE_SUFFIXES)
-    arrays = None if save is None else _outputs(paths, save, ".safetensors", frozenset({".safetensors"}))
+    figures = _outputs(paths, output, f"_{method}.png", FIGURE_SUFFIXES)
+    arrays = None if save is None else _outputs(paths, save, f"_{method}.safetensors", ARRAY_SUFFIXES)
     loaded = pretrained.load_model(model, weights)
     loaded = count_classes(loaded, (*loaded.spec.preprocess.input_size(256, 256), 3))
     index = None if target is None else loaded.spec.class_index(target)
@@ -124,6 +139,13 @@ def explain(
         )
 
 
+def _has_presets(method: str) -> bool:
+    fast, paper = (
+        choose_method(method, preset, architecture="", output="softmax") for preset in ("fast", "paper")
+    )
+    return fast != paper
+
+
 def _read(paths: list[Path], preprocess: Preprocess) -> tuple[list[Photograph], list[str]]:
     """The photographs that can be read, and why the others cannot; one alone that cannot is an error."""
     photographs, failed = [], []
@@ -137,23 +159,27 @@ def _read(paths: list[Path], preprocess: Preprocess) -> tuple[list[Photograph], 
     return photographs, failed
 
 
-def _outputs(paths: list[Path], given: Path | None, suffix: str, allowed: frozenset[str]) -> dict[Path, Path]:
-    """Where the result for each photograph goes: distinct files in a folder that can be written."""
-    if len(paths) == 1 and given is not None and not given.is_dir():
-        if given.suffix.lower() not in allowed:
-            raise InputError(f"cannot write {given}: its ending must be one of {', '.join(sorted(allowed))}")
-        chosen = {paths[0]: given}
+def _outputs(paths: list[Path], given: str | None, end: str, allowed: frozenset[str]) -> dict[Path, Path]:
+    """Where the result for each photograph goes: distinct files in a folder that can be written.
+
+    A name that ends with a slash is a folder's.
+    """
+    folder = Path(given or "")
+    if len(paths) == 1 and given is not None and not (folder.is_dir() or given.endswith((os.sep, "/"))):
+        if folder.suffix.lower() not in allowed:
+            endings = ", ".join(sorted(allowed))
+            raise InputError(f"cannot write {given}: a file's ending must be {endings}, a folder's /")
+        chosen = {paths[0]: folder}
     else:
-        folder = Path() if given is None else given
         # Nobody means a folder by "out.png".
         if not folder.is_dir() and (folder.exists() or folder.suffix.lower() in allowed):
             raise InputError(f"several photographs need a folder to write to, but {folder} names a file")
         chosen = {}
         for path in paths:
-            number, candidate = 1, folder / f"{path.stem}_dmbp{suffix}"
+            number, candidate = 1, folder / f"{path.stem}{end}"
             while candidate in chosen.values():
                 number += 1
-                candidate = folder / f"{path.stem}-{number}_dmbp{suffix}"
+                candidate = folder / f"{path.stem}-{number}{end}"
             chosen[path] = candidate
     given_files = {_file_id(path) for path in paths}
     for destination in chosen.values():

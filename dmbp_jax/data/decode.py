@@ -9,7 +9,7 @@ import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, kind_of
 from dmbp_jax.data.image_file import check_size, decodable, open_image, readable
 from dmbp_jax.data.npy import read_npy
 
@@ -40,6 +40,10 @@ def decode(photo: str | os.PathLike[str] | PIL.Image.Image | np.ndarray) -> PIL.
         check_size(*photo.size, "the image")
         with decodable("the image"):
             return _to_rgb(photo.copy(), "the image")
+    if not isinstance(photo, str | os.PathLike):
+        raise InputError(
+            f"a photograph is a path, an image or an array, got {kind_of(photo)}: give one at a time"
+        )
     path = Path(photo)
     if path.suffix.lower() == ".npy":
         with readable(path):

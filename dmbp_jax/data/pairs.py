@@ -32,9 +32,13 @@ def make_pairs(dataset: Dataset, *, seed: int = 0) -> Dataset:
         if len(sample.labels) != 1
     )
     if len({sample.labels for sample in single}) < 2:
+        without = dataset.problems + problems
+        why = (
+            f"; {len(without)} cannot, the first: {without[0].name}, {without[0].message}" if without else ""
+        )
         raise InputError(
             f"a pair needs photographs of two classes, and there are {len(single)} that can be used, of "
-            f"{len({sample.labels for sample in single})}"
+            f"{len({sample.labels for sample in single})}{why}"
         )
     order = sorted(single, key=lambda sample: draw(seed, sample.name))
     pairs = []

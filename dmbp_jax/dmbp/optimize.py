@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from dmbp_jax.dmbp.config import DMBPConfig
-from dmbp_jax.ops import Loop, full_along
+from dmbp_jax.ops import Loop, full_along, square_root
 from dmbp_jax.result import Scores
 
 
@@ -21,13 +21,14 @@ class _Carry(NamedTuple):
 
 def optimizer(config: DMBPConfig) -> optax.GradientTransformation:
     """RMSProp: `v = decay v + (1 - decay) g^2`, `step = -learning_rate g / (sqrt(v) + eps)`, `v` from 0."""
-    return optax.rmsprop(
-        config.learning_rate,
-        decay=config.decay,
-        eps=config.eps,
-        eps_in_sqrt=False,
-        initial_scale=0.0,
-    )
+
+    def update(slopes: Any, state: optax.ScaleByRmsState, _: Any = None) -> tuple[Any, Any]:
+        squares = jax.tree.map(lambda g, v: (1 - config.decay) * g**2 + config.decay * v, slopes, state.nu)
+        # Of optax's own root the derivative is infinite at every mask behind a closed gate.
+        steps = jax.tree.map(lambda g, v: g * (1 / (square_root(v) + config.eps)), slopes, squares)
+        return jax.tree.map(lambda step: -config.learning_rate * step, steps), optax.ScaleByRmsState(squares)
+
+    return optax.GradientTransformation(optax.scale_by_rms().init, update)
 
 
 def optimize(

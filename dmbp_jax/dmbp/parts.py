@@ -12,6 +12,7 @@ So the image gets a mask too, which needs no learning: of `a+` the mask that mak
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -67,7 +68,7 @@ def cell_sums(values: Float[Array, "..."]) -> Float[Array, "..."]:
 
 def _density(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Values of one sign, divided by their sum; zeros stay what they are."""
-    largest = jnp.abs(values).max()
-    # Relative to the largest first, so that the sum does not overflow.
+    # Relative to the largest first, so that the sum does not overflow; the quotient does not depend on it.
+    largest = jax.lax.stop_gradient(jnp.abs(values).max())
     values = values / jnp.where(largest > 0, largest, 1)
     return values / jnp.where(largest > 0, values.sum(), 1)

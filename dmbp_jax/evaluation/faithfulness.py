@@ -1,11 +1,9 @@
 """The metrics that ask whether a map accounts for what the network does, and where it lies, as an evaluation
 measures them."""
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -15,6 +13,7 @@ from dmbp_jax.evaluation.contestants import Contestant
 from dmbp_jax.evaluation.items import Item, Measurement, Setting
 from dmbp_jax.evaluation.metric import Metric, Shown
 from dmbp_jax.evaluation.own_metric import item_key, metric_of
+from dmbp_jax.ops import kept_jit
 from dmbp_jax.typing import Apply, Key, Params
 
 SUBSETS = 20
@@ -61,7 +60,7 @@ def sparseness(predict: Any, image: Any, heatmap: Any, target: Any) -> Any:
     return metrics.sparseness(heatmap)
 
 
-@functools.partial(jax.jit, static_argnames=("apply", "output"))
+@kept_jit
 def _road(
     params: Params,
     image: Array,

@@ -1,6 +1,5 @@
 """The package's metrics as an evaluation measures them: on a batch of explained items, one row per item."""
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,10 +12,11 @@ from dmbp_jax import metrics, targets
 from dmbp_jax.evaluation.contestants import Contestant
 from dmbp_jax.evaluation.items import Item, Measure, Measurement, Setting
 from dmbp_jax.metrics.counter_evidence import SHARES
+from dmbp_jax.ops import kept_jit
 from dmbp_jax.typing import Apply, Images, Params
 
 
-@functools.partial(jax.jit, static_argnames=("metric", "apply", "output"))
+@kept_jit
 def _curve(
     params: Params,
     image: Array,
@@ -154,7 +154,7 @@ def contrast(
         yield Measurement(item, item.target, "contrast_blue", blue)
 
 
-@functools.partial(jax.jit, static_argnames=("apply", "log_probability"))
+@kept_jit
 def _gain(
     params: Params,
     image: Array,

@@ -18,6 +18,7 @@ from dmbp_jax.evaluation.contestants import Contestant
 from dmbp_jax.evaluation.items import Item, Measure, Measurement, Setting
 from dmbp_jax.evaluation.metric import Metric, Shown
 from dmbp_jax.methods import name_of
+from dmbp_jax.ops import kept_jit
 from dmbp_jax.typing import Apply, Params
 
 MetricFunction: TypeAlias = Callable[..., Any]
@@ -155,10 +156,10 @@ def _called(
     return function(predict, image, heatmap, target, **arrays, **dict(static), **more)
 
 
-_compiled = jax.jit(_called, static_argnames=("function", "apply", "output", "logits", "static"))
+_compiled = kept_jit(_called, static_argnames=("static",))
 
 
-@functools.partial(jax.jit, static_argnames="apply")
+@kept_jit
 def _logits(params: Params, images: Array, *, apply: Apply) -> Array:
     return apply(params, images)
 

@@ -50,7 +50,7 @@ def about_of(
 ) -> dict[str, Any]:
     """For the record: versions, the machine, where the data lay, the names of classes and methods."""
     return {
-        "data": options["data"] if isinstance(options["data"], str) else "images in memory",
+        "data": options["data"] if isinstance(options["data"], str) else "arrays in memory",
         "classes": _class_names(dataset, spec, options["target"]),
         "titles": {one.name: one.title for one in contestants},
         **_versions(),

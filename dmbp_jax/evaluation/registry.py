@@ -73,6 +73,20 @@ def register_metric(
     return metric
 
 
+def _check_metric(name: str) -> None:
+    """Raise `InputError` for an unknown name; a word of a metric's title will do as a hint."""
+    called = {
+        shown.title: one.name
+        for one in METRICS.values()
+        for shown in one.shown.values()
+        if name.lower() in shown.title.lower()
+    }
+    if name not in METRICS and called:
+        hints = ", ".join(f"{title} is {of!r}" for title, of in called.items())
+        raise InputError(f"unknown metric {name!r}: {hints}")
+    check_choice("metric", name, METRICS)
+
+
 def choose_metrics(chosen: Iterable[str | MetricFunction]) -> tuple[Metric, ...]:
     """The metrics of those names and functions, each once.
 
@@ -84,7 +98,7 @@ def choose_metrics(chosen: Iterable[str | MetricFunction]) -> tuple[Metric, ...]
     found: dict[str, Metric] = {}
     for one in chosen:
         if isinstance(one, str):
-            check_choice("metric", one, METRICS)
+            _check_metric(one)
             found[one] = METRICS[one]
             continue
         metric = next((known for known in METRICS.values() if known.function is one), None)

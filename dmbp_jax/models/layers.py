@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Inexact
 
 from dmbp_jax import ops
+from dmbp_jax.checks import InputError
 from dmbp_jax.typing import Params, Role, Rule, Window
 
 
@@ -23,7 +24,7 @@ class Layers(NamedTuple):
     def has(self, site: str) -> bool:
         """Whether the parameters have a layer of this name."""
         try:
-            self._at(site)
+            self._find(site)
         except KeyError:
             return False
         return True
@@ -58,6 +59,12 @@ class Layers(NamedTuple):
         return self.rule.max_pool(site, h, window)
 
     def _at(self, site: str) -> Mapping[str, Any]:
+        try:
+            return self._find(site)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"the parameters are not this network's: they have no layer {site!r}") from error
+
+    def _find(self, site: str) -> Mapping[str, Any]:
         node: Mapping[str, Any] = self.params
         for part in site.split("."):
             node = node[part]

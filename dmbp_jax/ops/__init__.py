@@ -8,6 +8,11 @@ from dmbp_jax.ops.along import full_along as full_along
 from dmbp_jax.ops.blur import folded_gaussian_blur as folded_gaussian_blur
 from dmbp_jax.ops.blur import gaussian_blur as gaussian_blur
 from dmbp_jax.ops.cast import cast_floats as cast_floats
+from dmbp_jax.ops.derivatives import held as held
+from dmbp_jax.ops.derivatives import largest as largest
+from dmbp_jax.ops.derivatives import square_root as square_root
+from dmbp_jax.ops.kept import KEPT as KEPT
+from dmbp_jax.ops.kept import kept_jit as kept_jit
 from dmbp_jax.ops.loop import Loop as Loop
 from dmbp_jax.ops.loop import iterative as iterative
 from dmbp_jax.ops.loop import loop_of as loop_of

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
+from dmbp_jax.ops.derivatives import largest
+
 
 def upsample(maps: Inexact[Array, "h w c"], size: tuple[int, int]) -> Inexact[Array, "hh ww c"]:
     """Bilinear interpolation with half-pixel centres, to `size` (rows, columns), `align_corners=False`.
@@ -21,5 +23,6 @@ def min_max(maps: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     >>> min_max(jnp.asarray([1.0, 2.0, 5.0])).tolist(), min_max(jnp.ones(2)).tolist()
     ([0.0, 0.25, 1.0], [0.0, 0.0])
     """
-    low, span = maps.min(), maps.max() - maps.min()
+    low, high = -largest(-maps), largest(maps)
+    span = high - low
     return jnp.where(span > 0, (maps - low) / jnp.where(span > 0, span, 1), 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import numpy as np
 
 from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.models import ARCHITECTURES, get_architecture
@@ -26,6 +27,11 @@ class Model(NamedTuple):
     apply: Apply
     params: Params
     spec: ModelSpec
+
+    def __repr__(self) -> str:
+        """One line, in place of all weights."""
+        count = sum(np.size(leaf) for leaf in jax.tree.leaves(self.params))
+        return f"Model({self.spec.architecture}, {count} parameters, {len(self.spec.classes)} classes)"
 
 
 Factory: TypeAlias = Callable[[], Any]

@@ -49,7 +49,7 @@ class ModelSpec:
         # As one program, where its operations would be five.
         return jax.jit(jax.nn.softmax if self.output == "softmax" else jax.nn.sigmoid)(logits)
 
-    def class_index(self, text: str) -> int:
+    def class_index(self, text: str | int) -> int:
         """The class that `text` means: an index, a name, or a part of exactly one name.
 
         Case and underscores do not matter. Raises `InputError` for an index out of range and an unknown name,
@@ -60,6 +60,7 @@ class ModelSpec:
         >>> spec.class_index("tabby"), spec.class_index("Great_White")
         (281, 2)
         """
+        text = str(text)
         if re.fullmatch(r"-?[0-9]+", text):
             index = int(text)
             if not 0 <= index < len(self.classes):

@@ -12,6 +12,7 @@ from dmbp_jax.checks import InputError
 from dmbp_jax.data.atomic import atomic_path
 from dmbp_jax.dmbp import DMBPConfig
 from dmbp_jax.evaluation.store import Picture, Store, Unit, open_store
+from dmbp_jax.models import ARCHITECTURES
 from dmbp_jax.report.page import Chart, DrawnCurve, Example, Report, Section, render_report
 from dmbp_jax.report.paper_tables import published_setup
 from dmbp_jax.report.summary import REFERENCE, Measurements, collect, compare, summarize
@@ -73,7 +74,9 @@ def make_report(store: Store) -> Report:
     metrics = {metric: titles.metric(metric).title for metric, _ in measurements.series}
     comparisons = compare(measurements, REFERENCE, titles=titles)
     setup = Setup(config["dataset"], config["model"])
-    tables = [paper_table(number, summaries, methods, setup, titles) for number in (1, 2, 3)]
+    # Beside the numbers of a network of one's own, those of the paper's say nothing.
+    numbers = (1, 2, 3) if config["model"] in ARCHITECTURES else ()
+    tables = [paper_table(number, summaries, methods, setup, titles) for number in numbers]
     found = [table for table in tables if table]
     each = [metric_table(metric, summaries, comparisons, REFERENCE, titles) for metric in metrics]
     sections = [
@@ -135,8 +138,8 @@ def _lead(
     targets = "most likely classes" if config["target"] == "predicted" else "true classes"
     metrics = [titles.metric(name).title for name in dict.fromkeys(name for name, _ in measurements.series)]
     return (
-        f"{_count(len(methods), 'method')} explained {_count(_images(measurements), 'image')} of "
-        f"{data} for {_count(_targets(measurements, titles), 'target')}, their {targets}, "
+        f"{_count(len(methods), 'method')} explained {_count(_images(measurements), 'image')} "
+        f"({data}) for {_count(_targets(measurements, titles), 'target')}, their {targets}, "
         f"as {config['model']} (weights {config['weights']}) classifies them. "
         f"The maps are measured by {_listed([title[0].lower() + title[1:] for title in metrics])}. "
         f"The preset was {config['preset']}."

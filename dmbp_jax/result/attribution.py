@@ -119,9 +119,11 @@ class Attribution(NamedTuple):
         """Write everything to a `.safetensors` file, whole or not at all; `Attribution.load` reads it.
 
         Arrays `beside` it, such as `photo=` or `logits=`, are kept in the same file by their names.
-        bfloat16 is kept as float32. Raises `InputError` inside `jit`, for a name that is taken, and where
-        `path` cannot be written.
+        bfloat16 is kept as float32. Raises `InputError` inside `jit`, for a name that is taken or a file's
+        name with another ending, and where `path` cannot be written.
         """
+        if Path(path).suffix != ".safetensors":
+            raise InputError(f"cannot save {path}: the numbers go into a .safetensors file")
         write_explanations(Path(path), {"": self.fields()}, beside)
 
     @classmethod

@@ -1,5 +1,6 @@
 """What is drawn of an explanation: the rows of its figure."""
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,16 @@ def make_rows(
     """A row for each image; arguments and errors are those of `Attribution.plot`."""
     if not (is_known(a.values) and is_known(a.finite)):
         raise InputError("an explanation can be drawn outside of jit and vmap only: its numbers are not here")
+    if isinstance(photos, str | os.PathLike):
+        raise InputError(
+            f"photo must be an image or an array, not a path, got {photos!s}: "
+            "model.spec.preprocess.crop_photo(path) is what the network sees of it"
+        )
     axes = np.ndim(a.finite)
     if axes > 1:
         raise InputError(
-            f"finite has shape {np.shape(a.finite)}: draw one image's explanations, a.take(0).plot(photo)"
+            f"these are explanations of shape {np.shape(a.finite)}, and a figure has the rows of one axis: "
+            "draw one image's, a.take(0).plot(photo)"
         )
     if not has_maps(a):
         raise InputError(f"values of shape {a.values.shape} are no maps (h, w): there is nothing to draw")

@@ -15,13 +15,15 @@ from dmbp_jax.typing import Apply, Image, Role, Window
 def biases_at(apply: Apply, params: Any, image: Image) -> dict[str, Inexact[Array, "..."]]:
     """What each affine site makes of zeros, and the constant part of each other activation at the image.
 
-    Together with the image they account for the logits (Eq. 14); shapes are those of the sites.
+    Together with the image they account for the logits (Eq. 14), but for what the constants of tangents do,
+    which are no biases: a smooth activation has 0 here. Shapes are those of the sites.
     """
     _, at = linearize(apply, params, image)
-    rule = _Zeros(at, {}, found={})
+    rule = _Zeros(at, {}, tangent_constants=False, found={})
     apply(params, jnp.zeros_like(image)[None], rule=rule)
-    pieces = {site: piece.offset[0] for site, piece in (at.pieces | at.tangents).items()}
-    return {**rule.found, **pieces}
+    pieces = {site: piece.offset[0] for site, piece in at.pieces.items()}
+    tangents = {site: jnp.zeros_like(piece.offset[0]) for site, piece in at.tangents.items()}
+    return {**rule.found, **pieces, **tangents}
 
 
 @dataclasses.dataclass(frozen=True)

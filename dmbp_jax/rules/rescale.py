@@ -100,9 +100,9 @@ class Rescale(Plain):
         difference = z[:1] - z[1:]
         differs = jnp.abs(difference) > 0
         between = (value[:1] - value[1:]) / jnp.where(differs, difference, 1)
-        slope = jax.lax.stop_gradient(jnp.where(differs, between, derivative[:1]))
-        straight = slope * (z[:1] - jax.lax.stop_gradient(z[:1]))
-        return jax.lax.stop_gradient(value) + jnp.concatenate([straight, jnp.zeros_like(straight)])
+        slope = ops.held(jnp.where(differs, between, derivative[:1]))
+        straight = slope * (z[:1] - ops.held(z[:1]))
+        return ops.held(value) + jnp.concatenate([straight, jnp.zeros_like(straight)])
 
     def smooth(
         self, site: str, function: Callable[..., Sequence[Array]], *operands: Array
@@ -112,7 +112,7 @@ class Rescale(Plain):
         For a product that is exact, `a b - a' b' = (a - a') (b + b') / 2 + (b - b') (a + a') / 2`. What a
         quotient misses is in the method's `convergence_delta`.
         """
-        points = jax.lax.stop_gradient(operands)
+        points = ops.held(operands)
         apart = [
             jnp.concatenate([z[:1] - p[:1], jnp.zeros_like(p[1:])])
             for z, p in zip(operands, points, strict=True)

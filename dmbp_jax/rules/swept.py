@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
+from dmbp_jax.ops import square_root
 from dmbp_jax.rules.plain import Behind
 
 
@@ -48,17 +49,18 @@ def choose_theta(contributions: Float[Array, "3 *shape"], choice: Choice) -> Flo
     """
     sizes = jnp.abs(contributions)
     axes = tuple(range(1, contributions.ndim))
-    largest = sizes.max(axis=axes, keepdims=True)
-    # Relative to the largest first: nothing overflows, and a row that is dead decides nothing.
+    # Relative to the largest first: nothing overflows, and a row that is dead decides nothing. No quotient
+    # below depends on the largest, so that no derivative goes through it.
+    largest = jax.lax.stop_gradient(sizes.max(axis=axes, keepdims=True))
     rows = contributions / jnp.where(largest > 0, largest, 1)
-    rows = rows / jnp.maximum(jnp.abs(rows).sum(axis=axes, keepdims=True), 1)
+    rows = rows / jnp.where(largest > 0, jnp.abs(rows).sum(axis=axes, keepdims=True), 1)
     plain, positive, negative = rows
     c = choice.plain_weight * plain + positive + negative
     if choice.by_location:
         c = jnp.broadcast_to(c.sum(axis=-1, keepdims=True), c.shape)
     size = jnp.abs(c)
-    biggest = size.max()
-    root = jnp.sqrt(size / jnp.where(biggest > 0, biggest, 1))
+    biggest = jax.lax.stop_gradient(size.max())
+    root = square_root(size / jnp.where(biggest > 0, biggest, 1))
     square = (root**2).sum() / jnp.maximum((size > 0).astype(size.dtype).sum(), 1)
     return choice.strength * jnp.sign(c) * root / jnp.sqrt(jnp.where(square > 0, square, 1))
 

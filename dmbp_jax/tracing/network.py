@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.checks import InputError, check_choice, check_first
 from dmbp_jax.rules import PLAIN
 from dmbp_jax.tracing.flatten import flatten
 from dmbp_jax.tracing.libraries import network_function
@@ -27,6 +27,12 @@ class Gated(NamedTuple):
     params: Any
 
 
+def _refuse_two(name: str, *networks: Any) -> None:
+    if len(networks) > 1:
+        raise InputError(f"{name} takes one argument, the network: {name}((module, variables))")
+
+
+@check_first(_refuse_two)
 def gated(
     network: Any,
     *,
@@ -46,11 +52,15 @@ def gated(
     maxima, where JAX's own gradient of `jnp.maximum` divides evenly.
 
     Args:
-        network: a `flax.nnx.Module`, `(module, variables)` of flax's linen, an `equinox.Module` for one
-            example, or `(function, params)` with `function(params, images) -> logits`; in evaluation mode.
-        layout: how the network wants images. `explain` takes `(n, h, w, c)` for both, and other inputs
-            `(n, ...)` as they are.
-        output: what makes logits `(n, k)` of the network's outputs, if it has several.
+        network: in evaluation mode; `(function, params)` with `function(params, images) -> logits`, or what
+            a library calls a network: a `flax.nnx.Module` or what `nnx.split` makes of it, `(module,
+            variables)` of flax's linen, a `TrainState`, an `equinox.Module` for one example or `(module,
+            state)`, `(transformed, params)` or `(transformed, (params, state))` of haiku, a Keras model on
+            JAX, a Flax model of transformers.
+        layout: how the network wants images, when it is called. `explain` takes `(n, h, w, c)` for both, and
+            other inputs `(n, ...)` as they are.
+        output: what makes logits `(n, k)` of the network's outputs, if it has several; without it, outputs
+            that have a field `logits` are taken for that.
         linearize_smooth: take operations that are not piecewise linear (GELU, softmax, normalisation by the
             image's own statistics) by their tangent at the image, instead of refusing them. The tangents'
             constants belong to no bias: DMBP's result has their sum as `completeness_gap`.
@@ -60,9 +70,10 @@ def gated(
         epoch of a training compiles nothing anew. Of functions, keep one: each is compiled for itself.
 
     Raises:
-        InputError: not a network. When it is first applied: an operation that is not piecewise linear, named
-            with its place in the source; side effects; control flow that depends on the images; logits of
-            another shape than `(n, k)`.
+        InputError: not a network, or one on another backend than JAX. When it is first applied: parameters
+            that are not the module's; a convolution over another axis than the channels; an operation that
+            is not piecewise linear, named with its place in the source; side effects; control flow that
+            depends on the images; logits of another shape than `(n, k)`.
 
     >>> def mlp(params, x):
     ...     return jnp.maximum(x @ params["first"], 0) @ params["second"]
@@ -128,8 +139,8 @@ class GatedApply:
         if self.layout == "NCHW" and images.ndim == 4:
             images = images.transpose(0, 3, 1, 2)
         outputs = self.function(params, images)
-        if self.output is not None:
-            outputs = self.output(outputs)
+        # Of transformers' outputs, the logits.
+        outputs = getattr(outputs, "logits", outputs) if self.output is None else self.output(outputs)
         if not isinstance(outputs, jax.Array):
             shapes = jax.tree.map(jnp.shape, outputs)
             raise InputError(

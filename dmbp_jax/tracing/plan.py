@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from dmbp_jax.checks import InputError
+from dmbp_jax.ops.equations import convolution_of
 from dmbp_jax.tracing.activations import Facts, Group, find_group, is_relu
 from dmbp_jax.tracing.axes import AxesOf, follow_axes
 from dmbp_jax.tracing.flatten import Flat, Op, Value
@@ -62,6 +63,7 @@ def plan_steps(flat: Flat, others: Flat, *, linearize_smooth: bool) -> NetworkPr
     }
     products = {layer.op.outputs[0] for layer in layers.values() if layer.role != "shift"}
     axes = follow_axes(flat, others if _is_same(flat, others) else None, products)
+    _check_channels(flat, axes)
     names = Names()
     steps: list[Step] = []
     for op in _needed(flat, made):
@@ -73,6 +75,23 @@ def plan_steps(flat: Flat, others: Flat, *, linearize_smooth: bool) -> NetworkPr
                 Affine(names.of_layer(layer.op), layer.end, layer.role, axes[layer.end], layer.parameters)
             )
     return NetworkProgram(flat, tuple(steps))
+
+
+def _check_channels(flat: Flat, axes: AxesOf) -> None:
+    """Raise `InputError` where the first convolution takes another axis of images for the channels than their
+    last: its sites' maps, and the sum over the channels of an explanation, would be of something else."""
+    if len(flat.kinds[flat.images].shape) != 4:
+        return
+    for op in flat.ops:
+        if op.name == "conv_general_dilated" and op.inputs[0] in axes:
+            channels = axes[op.inputs[0]].channels
+            if channels and convolution_of(op.params).axes.lhs_spec[1] not in channels:
+                raise InputError(
+                    "the network takes its channels from another axis than the last of the images, at "
+                    f"{op.place}: images are (n, h, w, c) here, and gated(..., layout='NCHW') turns them for "
+                    "a network that wants channels first"
+                )
+            return
 
 
 def _is_same(flat: Flat, others: Flat) -> bool:
@@ -181,8 +200,8 @@ _FAMILIAR = {
     "integer_pow": "a power, as in GELU",
     "exp": "as in softmax or ELU",
     "stop_gradient": "whose value depends on the image and whose gradient does not, as in softmax",
-    "dot_general": "a product of two values that both depend on the image, as in attention",
-    "mul": "a product of two values that both depend on the image, as in a gate",
+    "dot_general": "a product of two values that both depend on the image, and so quadratic, as in attention",
+    "mul": "a product of two values that both depend on the image, and so quadratic, as in a gate",
     "div": "by what depends on the image, as in normalisation by its statistics",
     "rsqrt": "as in normalisation by the image's own statistics",
     "square": "as in normalisation by the image's own statistics",

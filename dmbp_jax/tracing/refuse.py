@@ -14,9 +14,13 @@ from dmbp_jax.tracing.places import is_own
 @contextlib.contextmanager
 def tracing() -> Iterator[None]:
     """Raise `InputError` where code depends on the values of images, which a traced program has not, and
-    where a linen module updates its state."""
+    where a linen module updates its state or does not find its variables."""
     flax_errors = sys.modules.get("flax.errors")
-    changes_state = (flax_errors.ModifyScopeVariableError,) if flax_errors is not None else ()
+    changes_state: tuple[type[Exception], ...] = ()
+    lacks_variables: tuple[type[Exception], ...] = ()
+    if flax_errors is not None:
+        changes_state = (flax_errors.ModifyScopeVariableError,)
+        lacks_variables = (flax_errors.ScopeCollectionNotFound, flax_errors.ScopeParamNotFoundError)
     try:
         yield
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
@@ -32,4 +36,9 @@ def tracing() -> Iterator[None]:
         raise InputError(
             "the network has a side effect: it updates its variables, as batch-norm in training mode does; "
             f"switch it to evaluation, for example with use_running_average=True ({error})"
+        ) from error
+    except lacks_variables as error:
+        raise InputError(
+            "the variables lack what the linen module reads: give all that module.init returned, "
+            f"{{'params': ..., 'batch_stats': ...}} ({error})"
         ) from error

@@ -269,6 +269,11 @@ def use_operations(image: Image) -> jax.Array:
     assert_type(half, dict[str, jax.Array])
     weights: jax.Array = targets.contrast(3, 0, 1)
     assert half["image"].dtype == jnp.bfloat16
+    power = ops.kept_jit(lambda x, *, exponent: x**exponent)
+    assert ops.KEPT > 1
+    assert power(jnp.asarray(3.0), exponent=2) == 9
+    highest: jax.Array = ops.largest(ops.square_root(jnp.abs(image)))
+    assert bool(ops.held(highest) == jnp.sqrt(jnp.abs(image)).max())
     return ops.upsample(ops.min_max(pooled[0]), (8, 8)) + ops.target_score(jnp.arange(3.0), weights)
 
 

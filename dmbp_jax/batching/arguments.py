@@ -1,0 +1,150 @@
+"""What a caller gives to `explain`: as arrays and plain values, or one sentence about what is wrong."""
+
+import inspect
+import numbers
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jax.sharding import Mesh
+
+from dmbp_jax.batching.call import Options
+from dmbp_jax.checks import InputError, check_choice, kind_of
+from dmbp_jax.result import Method
+
+_NAMES = {
+    "images": "images are strings: read each with model.spec.preprocess(path), and stack them",
+    "targets": "targets are strings: model.spec.class_index(name) gives the class of a name",
+    "classes": "classes are strings: model.spec.class_index(name) gives the class of a name",
+}
+
+
+def as_array(values: npt.ArrayLike | jax.Array, what: str) -> jax.Array | np.ndarray:
+    """An array where it is: on its device, or in host memory.
+
+    Raises `InputError` for what is none, calling it `what`.
+
+    >>> as_array(["tabby"], "targets")
+    Traceback (most recent call last):
+    dmbp_jax.checks.InputError: targets are strings: model.spec.class_index(name) gives the class of a name
+    """
+    if isinstance(values, jax.Array):
+        return values
+    if isinstance(values, jax.ShapeDtypeStruct):
+        raise InputError(
+            f"{what} are a shape without numbers: jax.eval_shape(lambda {what}: explain(...), {what}) gives "
+            "the shapes of an explanation"
+        )
+    if isinstance(values, Mapping):
+        raise InputError(f"{what} must be one array, got a dict of {', '.join(map(str, values))}")
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{what} must be one array of numbers: {_why(values, what)}") from error
+    if array.dtype.kind in "US":
+        raise InputError(_NAMES[what])
+    if array.dtype.kind == "O":
+        raise InputError(f"{what} must be an array of numbers, got {kind_of(values)}")
+    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+
+
+def _why(values: Any, what: str) -> str:
+    """Why NumPy makes no array of it."""
+    if hasattr(values, "detach"):
+        return f"give {what}.detach().cpu().numpy()"
+    if isinstance(values, list | tuple):
+        if any(isinstance(value, jax.core.Tracer) for value in values):
+            return f"jnp.stack({what})"
+        shapes = list(dict.fromkeys(str(getattr(value, "shape", kind_of(value))) for value in values))
+        if len(shapes) > 1:
+            return f"these have different shapes, {', '.join(shapes[:4])}; make them of one, or one call each"
+    return f"got {kind_of(values)}"
+
+
+def check_options(method: Method, options: dict[str, Any]) -> None:
+    """Raise `InputError` for an option that the method does not have, or that is no number where its
+    annotation says so."""
+    parameters = inspect.signature(method).parameters
+    known = {
+        parameter.name: parameter
+        for parameter in parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        choices = [name for name in known if name != "key"]
+        for name in options:
+            if not choices:
+                raise InputError(f"{method.__name__} has no options, got {name}")
+            check_choice(f"option of {method.__name__}", name, choices)
+    for name, value in options.items():
+        if name not in known or isinstance(value, jax.Array | np.ndarray):
+            continue
+        annotation, default = known[name].annotation, known[name].default
+        if value is None and default not in (None, inspect.Parameter.empty):
+            raise InputError(f"{name} cannot be None: leave it out for its default, {default!r}")
+        if annotation is int and not _is(numbers.Integral, value):
+            raise InputError(f"{name} must be a whole number, got {value!r}")
+        if annotation is float and not _is(numbers.Real, value):
+            raise InputError(f"{name} must be a number, got {value!r}")
+
+
+def as_options(options: dict[str, Any]) -> Options:
+    """Options that are no arrays, as a program is compiled for them; `InputError` for one without a hash."""
+    for name, value in options.items():
+        try:
+            hash(value)
+        except TypeError:
+            raise InputError(
+                f"option {name} must be a plain number, string, flag or an array, got {kind_of(value)}"
+            ) from None
+    return tuple((name, type(value), value) for name, value in sorted(options.items()))
+
+
+def check_key(key: Any) -> None:
+    """Raise `InputError` unless it is None or one random key, of `jax.random.key` or `PRNGKey`.
+
+    >>> check_key(0)
+    Traceback (most recent call last):
+    dmbp_jax.checks.InputError: key must be one random key, jax.random.key(0), got an int
+    """
+    if key is None:
+        return
+    is_array = isinstance(key, jax.Array | np.ndarray)
+    shape = key.shape if is_array else ()
+    if is_array and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        fits = shape == ()
+    else:
+        fits = is_array and key.dtype == np.uint32 and len(shape) == 1
+    if not fits:
+        got = f"shape {shape} of {key.dtype}" if is_array else kind_of(key)
+        each = "; every image gets its own from it" if shape else ""
+        raise InputError(f"key must be one random key, jax.random.key(0), got {got}{each}")
+
+
+def check_division(batch_size: Any, mesh: Mesh | None, on_step: Callable[..., None] | None = None) -> None:
+    """Raise `InputError` unless the batch size is None, `"auto"` or a number above 0, the mesh is one, and
+    `on_step` can be called."""
+    if isinstance(batch_size, str) and batch_size != "auto":
+        raise InputError(f"batch_size must be a number, None or 'auto', got {batch_size!r}")
+    if batch_size is not None and batch_size != "auto":
+        check_at_least_1("batch_size", batch_size)
+    if mesh is not None and not isinstance(mesh, Mesh):
+        raise InputError(f"mesh must be a jax.sharding.Mesh or None, got {kind_of(mesh)}")
+    if on_step is not None and not callable(on_step):
+        raise InputError(f"on_step must be a function on_step(done, total) or None, got {kind_of(on_step)}")
+
+
+def check_at_least_1(name: str, value: Any) -> None:
+    """Raise `InputError` unless it is a whole number above 0."""
+    if not _is(numbers.Integral, value):
+        raise InputError(f"{name} must be a whole number, got {value!r}")
+    if value < 1:
+        raise InputError(f"{name} must be at least 1, got {value}")
+
+
+def _is(kind: type, value: object) -> bool:
+    """Whether it is a number of that kind; flags are none."""
+    return isinstance(value, kind) and not isinstance(value, bool | np.bool)
