@@ -4,7 +4,9 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.data.atomic import atomic_path, check_writable
@@ -88,6 +90,14 @@ def a_folder(folder: Path) -> Path:
 
 def too_long(folder: Path) -> Path:
     return folder / f"{'a' * 300}.txt"
+
+
+def test_a_writer_that_makes_the_file_anew_does_not_change_who_may_read_it(tmp_path):
+    write(tmp_path / "plain.txt")
+    with atomic_path(tmp_path / "a.safetensors") as temporary:
+        safetensors.numpy.save_file({"a": np.zeros(3)}, temporary)
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
 
 
 @pytest.mark.parametrize("act", [write, check_writable])

@@ -21,11 +21,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
     try:
         yield temporary
         try:
+            # safetensors makes the file anew, for its owner alone.
+            temporary.chmod(mode)
             temporary.replace(path)
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror or error}") from None
