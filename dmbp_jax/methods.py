@@ -162,6 +162,14 @@ def name_of(function: Any) -> str:
     return str(name)
 
 
+ELSEWHERE = {
+    "lrp": "layer-wise relevance propagation is not here; 'lpr' is another method",
+    "saliency": "it is 'gradient', and abs() of its values",
+    "vanilla_gradient": "it is 'gradient'",
+}
+"""What other packages have, where the nearest name would mislead or there is none."""
+
+
 def get_method(method: str | Method) -> Method:
     """The method of that name, or the method itself.
 
@@ -181,6 +189,8 @@ if it makes one, call it, as in noise_tunnel(gradient)
         base, options = VARIANTS[method]
         given = ", ".join([base.__name__, *(f"{name}={value!r}" for name, value in options.items())])
         raise InputError(f"{method!r} is a name for evaluations and commands: explain takes {given}")
+    if method.lower() in ELSEWHERE:
+        raise InputError(f"unknown method {method!r}: {ELSEWHERE[method.lower()]}")
     check_choice("method", method, METHODS)
     return METHODS[method]
 

@@ -318,6 +318,9 @@ MISTAKES: dict[str, Mistake] = {
         "missing 1 required positional argument: 'train': give a function",
     ),
     # Beside them.
+    "a method of other packages": M(
+        lambda: call(APPLY, method="lrp"), "is not here; 'lpr' is another method"
+    ),
     "a contrast of names": M(
         lambda: dmbp_jax.contrast(CLASSES, "tabby", 1),
         "of indices, got 'tabby': model.spec.class_index(name)",
