@@ -217,7 +217,7 @@ def learned_saliency(
 def mask_scale(saliency: Float[Array, "h w"], percentile: float) -> Float[Array, ""]:
     """The percentile of the saliency; where that is 0 the maximum, and 1 where that is 0 too.
 
-    >>> mask_scale(jnp.asarray([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]), 100.0).item()
+    >>> mask_scale(jnp.asarray([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]), 100.0).round(3).item()
     5.0
     """
     high, highest = jnp.percentile(saliency, percentile), largest(saliency)
