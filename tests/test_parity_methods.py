@@ -132,7 +132,7 @@ def test_pair_gives_the_same_smoothgrad_for_the_same_noise(network, monkeypatch)
         # The key of the first image, and of each of its samples.
         (own,) = jax.random.split(key, 1)
         keys = [jax.random.fold_in(own, i) for i in range(6)]
-        noise = iter([np.asarray(jax.random.normal(k, IMAGE.shape, jnp.float64)) for k in keys])
+        noise = iter([np.asarray(jax.random.normal(k, IMAGE.shape, jnp.float32), np.float64) for k in keys])
     monkeypatch.setattr(np.random, "normal", lambda mean, deviation, shape: deviation * next(noise))
     expected = saliency.core.GradientSaliency().GetSmoothedMask(
         IMAGE, gradients_for_pair(reference), stdev_spread=0.15, nsamples=6, magnitude=False
@@ -157,7 +157,7 @@ def test_captum_gives_the_same_noise_tunnel_for_the_same_noise(
         (own,) = jax.random.split(key, 1)
         keys = [jax.random.fold_in(own, i) for i in range(samples)]
         noise = torch.cat(
-            [to_torch(np.asarray(jax.random.normal(k, IMAGE.shape, jnp.float64))) for k in keys]
+            [to_torch(np.asarray(jax.random.normal(k, IMAGE.shape, jnp.float32), np.float64)) for k in keys]
         )
     drawn = []
     monkeypatch.setattr(torch, "normal", lambda mean, deviation: drawn.append(1) or deviation * noise)
