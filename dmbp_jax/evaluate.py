@@ -10,7 +10,8 @@ from dmbp_jax.checks import InputError
 from dmbp_jax.data import Dataset, Preprocess, Problem, from_arrays
 from dmbp_jax.data.arrays import Arrays
 from dmbp_jax.evaluation.own_metric import MetricFunction
-from dmbp_jax.evaluation.store import Row, Store, open_store
+from dmbp_jax.evaluation.store import Store, open_store
+from dmbp_jax.evaluation.stored import Row
 from dmbp_jax.pretrained import Model
 from dmbp_jax.pretrained.load import as_model
 from dmbp_jax.progress import RunProgress

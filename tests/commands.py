@@ -13,7 +13,8 @@ from tiny_evaluation import tiny_model
 
 from dmbp_jax import cli
 from dmbp_jax.evaluation import plan
-from dmbp_jax.evaluation.store import Row, open_store
+from dmbp_jax.evaluation.store import open_store
+from dmbp_jax.evaluation.stored import Row
 
 COMMAND = Path(sys.executable).with_name("dmbp-jax")
 TINY = (sys.executable, Path(__file__).with_name("tiny_evaluation.py"))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from dmbp_jax.data import Problem
 from dmbp_jax.evaluation.registry import METRICS
-from dmbp_jax.evaluation.store import Picture, Row, resume_store
+from dmbp_jax.evaluation.store import resume_store
+from dmbp_jax.evaluation.stored import Picture, Row
 from dmbp_jax.report.write import write_report
 
 CONFIG = {

@@ -225,7 +225,8 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 from dmbp_jax.evaluation.kept_maps import keep_map
-from dmbp_jax.evaluation.store import Row, resume_store
+from dmbp_jax.evaluation.store import resume_store
+from dmbp_jax.evaluation.stored import Row
 
 def kill_before(statement):
     if statement.startswith(sys.argv[2]):

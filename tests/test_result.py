@@ -136,11 +136,14 @@ def test_a_heatmap_sums_channels_whatever_stands_before_them():
 
 
 def test_what_is_saved_is_what_is_loaded(a, tmp_path):
-    for number, one in enumerate((a, a.take(0), a._replace(masks=None, history=None, scores=None))):
+    # As `explain_classes` gives them, with an axis of classes behind that of the images.
+    of_classes = jax.tree.map(lambda leaf: np.stack([leaf, leaf], axis=1), a)
+    bare = a._replace(masks=None, history=None, scores=None)
+    for number, one in enumerate((a, a.take(0), bare, of_classes)):
         path = tmp_path / f"{number}.safetensors"
         one.save(path, photo=PHOTO, target=3)
         assert_equal(Attribution.load(path), one)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{i}.safetensors" for i in range(3)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{i}.safetensors" for i in range(4)]
 
 
 def test_a_file_has_plain_names_for_others_to_read(a, tmp_path):
@@ -192,9 +195,9 @@ GOOD = {
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"finite": None}, "`finite` must be one flag"),
-        ({"finite": np.ones(2, np.float32)}, "`finite` must be one flag"),
-        ({"finite": np.ones((2, 2), bool)}, "`finite` must be one flag"),
+        ({"finite": None}, "`finite` must be flags"),
+        ({"finite": np.ones(2, np.float32)}, "`finite` must be flags"),
+        ({"finite": np.ones((2, 2), bool)}, r"does not fit the others"),
         ({"finite": np.ones(3, bool)}, r"does not fit the others"),
         ({"values": np.ones(2, np.float32)}, r"has the shape \(2"),
         ({"values": np.ones((2, 4, 4, 3), np.int64)}, "array values must be floating point, not int64"),

@@ -11,7 +11,8 @@ import pytest
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import Problem
-from dmbp_jax.evaluation.store import FILE, Picture, Row, Unit, open_store, resume_store
+from dmbp_jax.evaluation.store import FILE, open_store, resume_store
+from dmbp_jax.evaluation.stored import Picture, Row, Unit
 
 CONFIG = {"seed": 0, "methods": {"dmbp": {"steps": 10}}, "metrics": ["im"]}
 ROWS = [
@@ -232,7 +233,8 @@ def test_the_file_is_plain_sqlite(run):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from dmbp_jax.evaluation.store import Picture, Row, open_store
+from dmbp_jax.evaluation.store import open_store
+from dmbp_jax.evaluation.stored import Picture, Row
 
 def kill_before(statement):
     if statement.startswith(sys.argv[2]):

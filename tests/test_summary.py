@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.evaluation.store import Row
+from dmbp_jax.evaluation.stored import Row
 from dmbp_jax.report import paper_tables
 from dmbp_jax.report.summary import collect, compare, mean_interval, summarize
 

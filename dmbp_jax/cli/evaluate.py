@@ -19,7 +19,8 @@ from dmbp_jax.evaluate import evaluate as run
 from dmbp_jax.evaluation.contestants import GROUPS, known_methods
 from dmbp_jax.evaluation.processes import join_processes
 from dmbp_jax.evaluation.registry import METRICS
-from dmbp_jax.evaluation.store import Row, open_store
+from dmbp_jax.evaluation.store import open_store
+from dmbp_jax.evaluation.stored import Row
 from dmbp_jax.plugins import load_plugin
 from dmbp_jax.report.write import write_report
 

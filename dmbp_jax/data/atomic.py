@@ -27,8 +27,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         try:
-            # safetensors makes the file anew, for its owner alone.
-            temporary.chmod(mode)
+            # safetensors makes the file anew, for its owner alone. Not every file system knows modes.
+            if temporary.stat().st_mode != mode:
+                temporary.chmod(mode)
             temporary.replace(path)
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror or error}") from None

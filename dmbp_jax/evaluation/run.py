@@ -26,8 +26,9 @@ from dmbp_jax.evaluation.mapped import Mapped, get_maps
 from dmbp_jax.evaluation.metric import Metric
 from dmbp_jax.evaluation.plan import Evaluation, Plan, make_plan
 from dmbp_jax.evaluation.processes import Alone, Processes
-from dmbp_jax.evaluation.store import Picture, Row, Store, Unit, make_store, resume_store, storable
+from dmbp_jax.evaluation.store import Store, make_store, resume_store
 from dmbp_jax.evaluation.store_files import file_of, holds_run, settings_in
+from dmbp_jax.evaluation.stored import Picture, Row, Unit, storable
 from dmbp_jax.pretrained import ModelSpec
 from dmbp_jax.progress import RunProgress
 from dmbp_jax.viz import thumbnail_map, thumbnail_photo

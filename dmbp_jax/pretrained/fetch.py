@@ -22,6 +22,9 @@ holds in its place."""
 SLOWEST = 8_000
 """Bytes a second below which a download is given up: a modem's."""
 
+UNTOLD = 600_000_000
+"""Bytes of a file whose size a server does not tell: none of the manifest's is larger."""
+
 
 def cache_folder() -> Path:
     """Where ported weights and compiled programs are kept: `$DMBP_JAX_CACHE`, or `dmbp_jax` in the user's
@@ -125,7 +128,7 @@ def _size_of(address: str, timeout: float) -> int:
 
     # Whatever is wrong, the download says again, after more tries.
     with contextlib.suppress(Exception):
-        return huggingface_hub.get_hf_file_metadata(address, timeout=timeout).size or 0
+        return huggingface_hub.get_hf_file_metadata(address, timeout=timeout).size or UNTOLD
     return 0
 
 

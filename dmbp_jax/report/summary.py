@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from dmbp_jax.evaluation.store import Row
+from dmbp_jax.evaluation.stored import Row
 from dmbp_jax.report.titles import Titles, registered_titles
 
 CONFIDENCE = 0.95

@@ -11,7 +11,8 @@ import numpy as np
 from dmbp_jax.checks import InputError
 from dmbp_jax.data.atomic import atomic_path
 from dmbp_jax.dmbp import DMBPConfig
-from dmbp_jax.evaluation.store import Picture, Store, Unit, open_store
+from dmbp_jax.evaluation.store import Store, open_store
+from dmbp_jax.evaluation.stored import Picture, Unit
 from dmbp_jax.models import ARCHITECTURES
 from dmbp_jax.report.page import Chart, DrawnCurve, Example, Report, Section, render_report
 from dmbp_jax.report.paper_tables import published_setup

@@ -76,8 +76,8 @@ def read_explanation(path: Path, name: str, known: Mapping[str, bool]) -> dict[s
 def check_fields(path: Path, fields: Fields) -> None:
     """Raise `InputError` unless the fields, read from a file, have the shapes of one explanation."""
     values, finite = fields["values"], fields.get("finite")
-    if finite is None or finite.dtype != bool or finite.ndim > 1:
-        raise InputError(f"{path} is damaged: its array `finite` must be one flag, or one for each image")
+    if finite is None or finite.dtype != bool:
+        raise InputError(f"{path} is damaged: its array `finite` must be flags, one for each explanation")
     for field in ("scores", "history"):
         if field in fields and set(fields[field]) != set(Scores._fields):
             raise InputError(f"{path} is damaged: its {field} must be {', '.join(Scores._fields)}")
