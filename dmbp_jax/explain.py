@@ -15,6 +15,7 @@ from dmbp_jax.batching.arguments import (
     check_division,
     check_key,
     check_options,
+    key_of_each,
 )
 from dmbp_jax.batching.call import Call, Settings, automatic_chunk, make_program
 from dmbp_jax.batching.chunks import replicate, take_chunk, walk
@@ -23,7 +24,7 @@ from dmbp_jax.batching.trial import check_network, try_network
 from dmbp_jax.checks import InputError, check_first, check_images, check_targets, is_concrete, refuse_pair
 from dmbp_jax.methods import get_method
 from dmbp_jax.result import Attribution, Method
-from dmbp_jax.typing import Apply, Key, OnStep, Params, is_traced
+from dmbp_jax.typing import Apply, Keys, OnStep, Params, is_traced
 
 BatchSize: TypeAlias = int | Literal["auto"] | None
 
@@ -36,7 +37,7 @@ def explain(
     targets: npt.ArrayLike | jax.Array,
     method: str | Method = "dmbp",
     *,
-    key: Key | None = None,
+    key: Keys | None = None,
     batch_size: BatchSize = None,
     mesh: Mesh | None = None,
     progress: bool = True,
@@ -56,7 +57,9 @@ def explain(
         targets: `(n,)` class indices, or `(n, classes)` weights, such as a contrast: see `dmbp_jax.targets`.
         method: a name in `dmbp_jax.methods.METHODS`, or a function with the methods' signature, such as
             `meta_saliency(norm_grad)` or `noise_tunnel(gradient)`.
-        key: a random key, for methods that draw; every image gets its own.
+        key: a random key, for methods that draw: each image gets its own, by its place among `images`. Or
+            a key for each image, `(n,)` of `jax.random.key` or `(n, 2)` of `PRNGKey`: then an image's map
+            does not depend on what else is explained beside it.
         batch_size: images explained at once; None takes all, `"auto"` the largest number that helps and
             that the free memory holds (`dmbp_jax.batching.chunk_size`). The chunks have one shape, so that
             there is one compilation, a progress bar shows on a terminal, and the result lives in host memory,
@@ -88,7 +91,7 @@ def explain(
     """
     check_division(batch_size, mesh, on_step)
 
-    def run(images: Any, targets: Any, params: Params, key: Key | None) -> Attribution:
+    def run(images: Any, targets: Any, params: Params, key: Keys | None) -> Attribution:
         call = check_call(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
         return run_call(call, batch_size=batch_size, mesh=mesh, progress=progress, on_step=on_step)
 
@@ -126,7 +129,7 @@ def automatic_batch_size(
     targets: npt.ArrayLike | jax.Array,
     method: str | Method = "dmbp",
     *,
-    key: Key | None = None,
+    key: Keys | None = None,
     mesh: Mesh | None = None,
     stepwise: bool = False,
     **options: Any,
@@ -160,7 +163,7 @@ def check_call(
     targets: npt.ArrayLike | jax.Array,
     method: str | Method,
     *,
-    key: Key | None,
+    key: Keys | None,
     mesh: Mesh | None,
     options: dict[str, Any],
 ) -> Call:
@@ -180,6 +183,6 @@ def check_call(
         targets = targets.astype(logits.dtype)
     arrays = {k: jnp.asarray(v) for k, v in options.items() if isinstance(v, jax.Array | np.ndarray)}
     static = as_options({k: v for k, v in options.items() if k not in arrays})
-    keys = None if key is None else jax.random.split(key, count)
+    keys = key_of_each(key, count)
     settings = Settings(apply, method, logits.shape[1], static)
     return Call((images, targets, keys), replicate(params, mesh), replicate(arrays, mesh), settings)

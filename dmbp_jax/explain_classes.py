@@ -17,7 +17,7 @@ from dmbp_jax.explain import BatchSize, check_call, run_call
 from dmbp_jax.methods import get_method
 from dmbp_jax.ops.hoist import hoist
 from dmbp_jax.result import Attribution, Method
-from dmbp_jax.typing import Apply, Key, Params
+from dmbp_jax.typing import Apply, Key, Keys, Params
 
 
 @check_first(refuse_pair)
@@ -28,7 +28,7 @@ def explain_classes(
     classes: npt.ArrayLike | jax.Array,
     method: str | Method = "dmbp",
     *,
-    key: Key | None = None,
+    key: Keys | None = None,
     batch_size: BatchSize = None,
     classes_at_once: int | None = None,
     mesh: Mesh | None = None,
@@ -49,7 +49,7 @@ def explain_classes(
         classes: `(k,)` indices for all images, or `(n, k)`, some for each; or weights, `(k, classes)` or
             `(n, k, classes)`.
         method: a name or a function.
-        key: a random key; an image's classes see the same draws.
+        key: a random key, or one for each image; an image's classes see the same draws.
         batch_size: images explained at once, each with all of its classes; as in `explain`.
         classes_at_once: of each image; None takes all. The memory of the backward passes grows with it. A
             method that loops repeats what its classes share for every group of so many.
@@ -76,7 +76,7 @@ def explain_classes(
         check_at_least_1("classes_at_once", classes_at_once)
     of_all = _of_classes(get_method(method), classes_at_once)
 
-    def run(images: Any, classes: Any, params: Params, key: Key | None) -> Attribution:
+    def run(images: Any, classes: Any, params: Params, key: Keys | None) -> Attribution:
         # Any target will do for the checks that `explain` makes: those of the classes are made below.
         images = as_array(images, "images")
         some = np.zeros(images.shape[:1], np.int32)

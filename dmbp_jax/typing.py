@@ -7,6 +7,7 @@ Images are NHWC, float, already normalised the way the network expects. Dimensio
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import jaxtyping
 from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray, Shaped
 
 Image: TypeAlias = Float[Array, "*shape"]
@@ -15,6 +16,8 @@ Images: TypeAlias = Float[Array, "n h w c"]
 Logits: TypeAlias = Float[Array, "n k"]
 Target: TypeAlias = Int[Array, ""] | Float[Array, "k"]
 Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
+Keys: TypeAlias = Key | jaxtyping.Key[Array, "n"] | Shaped[Array, "n 2"]
+"""One random key, or one for each image."""
 Params: TypeAlias = Any
 """A tree of arrays. Of the package's networks: nested dicts by torchvision's module names,
 `params["layer1"]["0"]["conv1"]["kernel"]`."""

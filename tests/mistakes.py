@@ -276,12 +276,13 @@ MISTAKES: dict[str, Mistake] = {
     ),
     # Everything else.
     "key: number": M(
-        lambda: call(method="smoothgrad", key=0), "one random key, jax.random.key(0), got an int"
+        lambda: call(method="smoothgrad", key=0),
+        "a random key, jax.random.key(0), or one ... got an int",
     ),
-    "key: Rngs": M(lambda: call(method="smoothgrad", key=nnx.Rngs(0)), "jax.random.key(0), got a Rngs"),
+    "key: Rngs": M(lambda: call(method="smoothgrad", key=nnx.Rngs(0)), "jax.random.key(0) ... got a Rngs"),
     "key: several": M(
-        lambda: call(method="smoothgrad", key=jax.random.split(jax.random.key(0), 3)),
-        "got shape (3,) of key<fry>; every image gets its own",
+        lambda: call(method="smoothgrad", key=jax.random.split(jax.random.key(0), 2)),
+        "got 3 images but 2 keys",
     ),
     "key: floats": M(lambda: call(method="smoothgrad", key=jnp.zeros(2)), "got shape (2,) of float32"),
     "batch_size 2.0": M(lambda: call(batch_size=2.0), "batch_size must be a whole number, got 2.0"),

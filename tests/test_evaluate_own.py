@@ -83,6 +83,54 @@ def test_rows_are_what_explain_and_the_metrics_give(network, images, targets):
         np.testing.assert_allclose(row.value, expected, rtol=1e-4)
 
 
+def test_what_is_drawn_belongs_to_an_image_a_target_and_a_method(network, images, targets):
+    """And not to the chunk that they are explained in, nor to what else is evaluated."""
+    images, targets = images[:3, :8, :8], targets[:3]
+    noisy = dmbp_jax.attribution.noise_tunnel(dmbp_jax.METHODS["gradient"], n_samples=2, noise_level=1.0)
+    drawing = dmbp_jax.attribution.meta_saliency(noisy, epsilon=0.01)
+
+    def moves(predict, image, heatmap, target, *, explain):
+        """The image itself, explained again, draws what it drew; also beside others, and for their sake."""
+        again = explain(np.stack([image, -image, image]))
+        return float(np.abs(again[[0, 2]] - heatmap).max() / np.abs(heatmap).max())
+
+    options = {
+        "methods": ["some_noise", "some_masks", "random", drawing],
+        "metrics": ["im", "sanity", "class_sensitivity", "max_sensitivity", moves],
+        "progress": False,
+    }
+    with forgetting():
+        dmbp_jax.register_method(
+            dmbp_jax.METHODS["smoothgrad"], name="some_noise", n_samples=2, noise_level=1.0
+        )
+        dmbp_jax.register_method(dmbp_jax.METHODS["rise"], name="some_masks", n_masks=6)
+        found = [
+            {
+                row[:4]: row.value
+                for row in dmbp_jax.evaluate(network, (images, targets), batch_size=size, **options).rows()
+            }
+            for size in (1, 2)
+        ]
+        last = ArraySample(images[2], int(targets[2]), name="2")
+        alone = dmbp_jax.evaluate(network, [last], batch_size=1, **options).rows()
+    one, two = found
+    # Each of three images has a row of five metrics; two of these have two.
+    assert len(one) == 3 * 4 * (5 + 2)
+    assert two.keys() == one.keys()
+    np.testing.assert_allclose([two[row] for row in one], [*one.values()], rtol=1e-3, atol=2e-3)
+    for row in alone:
+        np.testing.assert_allclose(row.value, one[row[:4]], rtol=1e-3, atol=2e-3)
+    for (_, _, method, metric), value in one.items():
+        if metric == "moves":
+            assert value < 1e-3, method
+        if method == "random":
+            # It looks at neither network, class nor image: two maps of an image differ in draws alone.
+            expected = {"sanity": 1, "class_sensitivity": 1, "max_sensitivity": 0}
+            assert value == pytest.approx(expected.get(metric, value), abs=1e-6)
+    # Others draw otherwise.
+    assert len({value for row, value in one.items() if row[2:] == ("random", "im")}) == 3
+
+
 def test_samples_one_by_one_are_the_arrays_with_names(network, images, targets, tmp_path):
     options = {"methods": ["random"], "metrics": ["im"], **QUIET}
     arrays = dmbp_jax.evaluate(network, (images, targets), **options)

@@ -73,6 +73,38 @@ def test_keys_of_both_kinds_draw_the_same():
     np.testing.assert_array_equal(new.values, old.values)
 
 
+@pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey])
+def test_a_key_for_each_image_makes_its_map_its_own(make):
+    """Whatever its place in the batch and the chunk, also for several classes."""
+
+    def explain(chosen, function=dmbp_jax.explain, **options):
+        keys = jnp.stack([make(7 + i) for i in chosen])
+        of = jnp.asarray(chosen)
+        return np.asarray(
+            function(
+                *(APPLY, PARAMS, IMAGES[of], np.asarray(TARGETS)[chosen], "smoothgrad"),
+                key=keys,
+                n_samples=2,
+                **options,
+            ).values
+        )
+
+    expected = explain([0, 1, 2])
+    for found in (explain([0, 1, 2], batch_size=2), explain([2, 1, 0])[::-1]):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(explain([2]), expected[2:], rtol=1e-5, atol=1e-6)
+    one = dmbp_jax.explain(
+        APPLY, PARAMS, IMAGES[:1], TARGETS[:1], "smoothgrad", key=make(7)[None], n_samples=2
+    )
+    np.testing.assert_allclose(one.values, expected[:1], rtol=1e-5, atol=1e-6)
+    several = dmbp_jax.explain_classes(
+        *(APPLY, PARAMS, IMAGES[1:], np.asarray(TARGETS)[1:, None], "smoothgrad"),
+        key=jnp.stack([make(8), make(9)]),
+        n_samples=2,
+    )
+    np.testing.assert_allclose(several.values[:, 0], expected[1:], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("method", ["dmbp", "smoothgrad"])
 def test_the_shapes_of_an_explanation_without_computing_it(method):
     def of(params, images, targets, key):

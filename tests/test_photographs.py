@@ -75,6 +75,31 @@ def test_all_methods_explain_and_are_drawn_in_order_with_progress(model, tmp_pat
         jax.tree.map(np.testing.assert_array_equal, loaded, explained[0].attributions[name])
 
 
+def test_what_is_drawn_does_not_depend_on_the_photographs_beside(model):
+    rng = np.random.default_rng(0)
+    photographs = [
+        Photograph(Path(f"{i}.png"), rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)) for i in range(3)
+    ]
+
+    def maps(chosen, batch_size):
+        found = explain_photographs(
+            model,
+            chosen,
+            target=1,
+            contrast_with=None,
+            methods=["smoothgrad"],
+            preset="fast",
+            batch_size=batch_size,
+            key=jax.random.key(0),
+            progress=StepProgress(),
+        )
+        return {one.photograph.path: np.asarray(one.attributions["smoothgrad"].values) for one in found}
+
+    together = maps(photographs, 2)
+    for path, values in (maps(photographs[::-1], 2) | maps(photographs[1:2], 1)).items():
+        np.testing.assert_allclose(values, together[path], rtol=0, atol=1e-5 * np.abs(together[path]).max())
+
+
 @pytest.mark.parametrize(("batch_size", "shapes"), [("auto", 4), (2, 2)])
 def test_odd_numbers_of_photographs_reuse_a_few_programs(model, batch_size, shapes):
     rng = np.random.default_rng(0)

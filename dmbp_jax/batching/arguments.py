@@ -104,24 +104,39 @@ def as_options(options: dict[str, Any]) -> Options:
 
 
 def check_key(key: Any) -> None:
-    """Raise `InputError` unless it is None or one random key, of `jax.random.key` or `PRNGKey`.
+    """Raise `InputError` unless it is None, or one random key or several, of `jax.random.key` or `PRNGKey`.
 
     >>> check_key(0)
     Traceback (most recent call last):
-    dmbp_jax.checks.InputError: key must be one random key, jax.random.key(0), got an int
+    dmbp_jax.checks.InputError: key must be a random key, jax.random.key(0), or one for each image, got an int
     """
     if key is None:
         return
     is_array = isinstance(key, jax.Array | np.ndarray)
-    shape = key.shape if is_array else ()
-    if is_array and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        fits = shape == ()
-    else:
-        fits = is_array and key.dtype == np.uint32 and len(shape) == 1
-    if not fits:
-        got = f"shape {shape} of {key.dtype}" if is_array else kind_of(key)
-        each = "; every image gets its own from it" if shape else ""
-        raise InputError(f"key must be one random key, jax.random.key(0), got {got}{each}")
+    if not is_array or _key_axes(key) not in (0, 1):
+        got = f"shape {key.shape} of {key.dtype}" if is_array else kind_of(key)
+        raise InputError(f"key must be a random key, jax.random.key(0), or one for each image, got {got}")
+
+
+def key_of_each(key: jax.Array | np.ndarray | None, count: int) -> jax.Array | np.ndarray | None:
+    """A key for each of `count` images: those that were given, or as many drawn from one; None without one.
+
+    Raises `InputError` for another number of keys than of images.
+    """
+    if key is None:
+        return None
+    if not _key_axes(key):
+        return jax.random.split(key, count)
+    if len(key) != count:
+        raise InputError(f"got {count} images but {len(key)} keys: give one key, or one for each image")
+    return key
+
+
+def _key_axes(key: jax.Array | np.ndarray) -> int:
+    """0 for one key, 1 for a row of keys, as the arrays of `jax.random.key` or `PRNGKey` are; -1 for none."""
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key.ndim
+    return key.ndim - 1 if key.dtype == np.uint32 else -1
 
 
 def check_division(batch_size: Any, mesh: Mesh | None, on_step: Callable[..., None] | None = None) -> None:

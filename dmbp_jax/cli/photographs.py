@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 
 from dmbp_jax.batching.chunks import local_mesh
 from dmbp_jax.checks import InputError
+from dmbp_jax.evaluation.items import item_key
 from dmbp_jax.explain import explain
 from dmbp_jax.methods import choose_method
 from dmbp_jax.pretrained import Model
@@ -55,7 +56,8 @@ def explain_photographs(
 
     `target` None explains each photograph's most likely class; `contrast_with` explains the target's logit
     minus that class's. All devices of this process share the work. `batch_size` is the most that are
-    explained at once, or `"auto"`.
+    explained at once, or `"auto"`. What is drawn from `key` belongs to a photograph's name, target and
+    method, whatever is explained beside it.
 
     Raises `InputError` that names the photograph whose target is the class to contrast it with.
     """
@@ -89,7 +91,12 @@ def explain_photographs(
             images,
             explained,
             method,
-            key=key,
+            key=jnp.stack(
+                [
+                    item_key(key, photograph.path.name, int(target), name)
+                    for photograph, target in zip(photographs, targets, strict=True)
+                ]
+            ),
             batch_size="auto" if batch_size == "auto" else min(batch_size, len(photographs)),
             mesh=mesh,
             progress=False,

@@ -10,9 +10,9 @@ from jaxtyping import Array
 
 from dmbp_jax import metrics
 from dmbp_jax.evaluation.contestants import Contestant
-from dmbp_jax.evaluation.items import Item, Measurement, Setting
+from dmbp_jax.evaluation.items import Item, Measurement, Setting, item_key
 from dmbp_jax.evaluation.metric import Metric, Shown
-from dmbp_jax.evaluation.own_metric import item_key, metric_of
+from dmbp_jax.evaluation.own_metric import metric_of
 from dmbp_jax.ops import kept_jit
 from dmbp_jax.typing import Apply, Key, Params
 
@@ -84,7 +84,7 @@ def road(
             jnp.asarray(item.image),
             jnp.asarray(heatmap),
             jnp.asarray(item.target),
-            item_key(setting, item),
+            item_key(setting.key, item.name, item.target),
             apply=setting.model.apply,
             output=setting.model.spec.probabilities,
         )

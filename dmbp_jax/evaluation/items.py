@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
@@ -65,23 +66,22 @@ class Setting(NamedTuple):
         targets: Sequence[int] | Float[np.ndarray, "n k"],
         params: Params,
     ) -> Float[np.ndarray, "n h w"]:
-        """The maps of a method for those targets, classes or weights of them; NaN where not finite.
-
-        What is drawn depends on the first item's name: other batches draw anew, the same items draw the same.
-        """
-        return self.explain(
-            contestant, np.stack([item.image for item in items]), targets, items[0].name, params
-        )
+        """The maps of a method for those targets, classes or weights of them; NaN where not finite."""
+        return self.explain(contestant, items, np.stack([item.image for item in items]), targets, params)
 
     def explain(
         self,
         contestant: Contestant,
+        items: Sequence[Item],
         images: Float[np.ndarray, "n h w c"],
         targets: Sequence[int] | Float[np.ndarray, "n k"],
-        name: str,
         params: Params | None = None,
     ) -> Float[np.ndarray, "n h w"]:
-        """The maps of any images; what is drawn depends on `name`."""
+        """The maps of any images, each explained for the sake of an item, with whose key it draws.
+
+        So no map depends on what is explained beside it, and where a metric compares two maps of an item,
+        both see the same draws.
+        """
         # A metric that would explain maps from a folder is refused before the work begins.
         assert contestant.method is not None
         attribution = explain(
@@ -90,7 +90,7 @@ class Setting(NamedTuple):
             images,
             targets if isinstance(targets, np.ndarray) else np.asarray(targets, np.int32),
             contestant.method,
-            key=jax.random.fold_in(self.key, zlib.crc32(name.encode("utf-8", "surrogateescape"))),
+            key=jnp.stack([item_key(self.key, item.name, item.target, contestant.name) for item in items]),
             batch_size=self.batch_size,
             mesh=self.mesh,
             progress=False,
@@ -103,6 +103,23 @@ class Setting(NamedTuple):
         """The tensors of each of the network's layers, the class layer first."""
         image = jax.ShapeDtypeStruct(item.image.shape, item.image.dtype)
         return list(layer_parameters(self.model.apply, self.model.params, image).values())[::-1]
+
+
+def item_key(key: Key, name: str, target: int, method: str | None = None) -> Key:
+    """A random key of an image and a target, whatever is beside them: for a metric, which draws alike for all
+    methods, or for a method.
+
+    >>> keys = [item_key(jax.random.key(0), "cat.png", 281, method) for method in (None, "rise", "random")]
+    >>> len({tuple(jax.random.key_data(one).tolist()) for one in keys})
+    3
+    """
+    own: Key = jax.random.fold_in(key, _number(f"{name}\n{target}"))
+    return own if method is None else jax.random.fold_in(own, _number(method))
+
+
+def _number(text: str) -> int:
+    # Not Python's `hash`, which is another in every process.
+    return zlib.crc32(text.encode("utf-8", "surrogateescape"))
 
 
 class Measurement(NamedTuple):

@@ -2,11 +2,9 @@
 
 import functools
 import inspect
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -15,7 +13,7 @@ from dmbp_jax.checks import InputError
 from dmbp_jax.data import Dataset
 from dmbp_jax.evaluation.code import code_of
 from dmbp_jax.evaluation.contestants import Contestant
-from dmbp_jax.evaluation.items import Item, Measure, Measurement, Setting
+from dmbp_jax.evaluation.items import Item, Measure, Measurement, Setting, item_key
 from dmbp_jax.evaluation.metric import Metric, Shown
 from dmbp_jax.methods import name_of
 from dmbp_jax.ops import kept_jit
@@ -109,7 +107,11 @@ def _measure(
             boxes = boxes_in_image(item)
             if ("boxes" in needed and not boxes) or ("mask" in needed and item.mask is None):
                 continue
-            arrays = {"mask": item.mask, "void": item.void, "key": item_key(setting, item)}
+            arrays = {
+                "mask": item.mask,
+                "void": item.void,
+                "key": item_key(setting.key, item.name, item.target),
+            }
             static = {
                 "boxes": boxes,
                 "labels": item.labels,
@@ -184,17 +186,11 @@ def _number(name: str, found: Any) -> tuple[float, tuple[float, ...] | None]:
     return number, points
 
 
-def item_key(setting: Setting, item: Item) -> Array:
-    """A random key of the item's own, whatever is beside it."""
-    text = f"{item.name}\n{item.target}".encode("utf-8", "surrogateescape")
-    return jax.random.fold_in(setting.key, zlib.crc32(text))
-
-
 def _explainer(setting: Setting, contestant: Contestant, item: Item) -> Callable[..., np.ndarray]:
     def explain(images: Any, targets: Any = None) -> np.ndarray:
         images = np.asarray(images, np.float32)
         chosen = [item.target] * len(images) if targets is None else np.asarray(targets).tolist()
-        return setting.explain(contestant, images, chosen, item.name)
+        return setting.explain(contestant, [item] * len(images), images, chosen)
 
     return explain
 

@@ -36,8 +36,8 @@ def register_metric(
             `labels`, all true classes; `boxes`, the target's, `(left, top, right, bottom)` in pixels of the
             image; `mask`, bool `(h, w)`, where the target is; `void`, where nobody can tell, or None; `key`,
             a random key of the item's own; `explain(images, targets=None) -> heatmaps`, the method that is
-            measured, on other images. An item without boxes or a mask is left out, unless the parameter has a
-            default. Other options have defaults.
+            measured, on other images, each with the draws of the item's map. An item without boxes or a mask
+            is left out, unless the parameter has a default. Other options have defaults.
         name: by default the function's.
         title: for headings, and `short` for the heads of tables; by default the name.
         short: see `title`.
