@@ -71,8 +71,8 @@ def evaluate(
             undisturbed run; with more metrics than before, it measures those. None: in memory, and nothing is
             left behind.
         keep_maps: keep every map in the folder, half precision, about 90 KB for 224 x 224 pixels; then a
-            metric that is added later explains nothing anew. Metrics measure the maps as they are kept: of
-            pixels that differ by less than their eleven bits, the first counts as the higher.
+            metric that is added later explains nothing anew. Metrics measure the maps as they are kept:
+            pixels that differ by less than their eleven bits are equal, which a fixed random order settles.
         name: of a network that is `(apply, params)`, for the report.
         classes: the names of its classes; by default "class 0" and so on.
         output: what makes probabilities of its logits, `"softmax"` (the default) or `"sigmoid"`.

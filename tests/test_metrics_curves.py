@@ -21,7 +21,7 @@ from dmbp_jax.metrics import (
     insertion,
     make_substrate,
 )
-from dmbp_jax.metrics.curve import pixel_ranks
+from dmbp_jax.metrics.curve import pixel_order, pixel_ranks
 from dmbp_jax.ops.blur import folded_gaussian_kernel
 
 CLASSES = 10
@@ -189,12 +189,73 @@ def test_substrates():
     np.testing.assert_array_equal(make_substrate(image, image + 1), image + 1)
 
 
-def test_equal_values_keep_the_order_of_the_rows():
-    heatmap = jnp.asarray([[0.0, 1.0, -0.0], [1.0, -jnp.inf, 1.0]])
-    assert pixel_ranks(heatmap, decreasing=True).tolist() == [[3, 0, 4], [1, 5, 2]]
-    assert pixel_ranks(heatmap, decreasing=False).tolist() == [[1, 3, 2], [4, 0, 5]]
-    assert pixel_ranks(jnp.zeros((40, 50)), decreasing=True).ravel().tolist() == list(range(2000))
-    assert pixel_ranks(jnp.zeros((40, 50)), decreasing=False).ravel().tolist() == list(range(2000))
+def test_the_order_is_total_and_the_reverse_of_the_opposite_one():
+    heatmap = np.asarray([[0.0, 1.0, -0.0], [1.0, -np.inf, 1.0]])
+    ties = reference.tie_breaker(heatmap.shape).ravel()
+    assert ties.tolist() == [0, 1, 3, 5, 4, 2]
+    assert pixel_order(heatmap, decreasing=False).tolist() == [4, 0, 2, 1, 5, 3]
+    assert pixel_order(heatmap, decreasing=True).tolist() == [3, 5, 1, 2, 0, 4]
+    assert pixel_ranks(heatmap, decreasing=True).tolist() == [[4, 2, 3], [0, 5, 1]]
+    # NaN is above every number, and all NaN are equal.
+    assert pixel_order(np.asarray([[np.nan, np.inf, -np.nan, 0.0]]), decreasing=True).tolist()[2:] == [1, 3]
+    for shape in ((1, 1), (1, 9), (40, 50)):
+        ties = reference.tie_breaker(shape)
+        found = pixel_ranks(np.zeros(shape, np.float16), decreasing=False)
+        np.testing.assert_array_equal(found, ties)
+        np.testing.assert_array_equal(pixel_ranks(np.ones(shape), decreasing=True), ties.size - 1 - ties)
+
+
+def test_a_map_without_ties_has_the_order_of_its_values():
+    heatmap = np.random.default_rng(0).permutation(221).reshape(ODD).astype(np.float32) - 100
+    increasing = np.argsort(heatmap.ravel())
+    np.testing.assert_array_equal(pixel_order(heatmap, decreasing=False), increasing)
+    np.testing.assert_array_equal(pixel_order(heatmap, decreasing=True), increasing[::-1])
+
+
+def test_the_order_is_the_same_compiled_batched_and_of_any_precision():
+    levels = np.random.default_rng(0).integers(-2, 3, size=(3, *ODD))
+    for decreasing in (True, False):
+        order = functools.partial(pixel_order, decreasing=decreasing)
+        expected = np.stack([order(one.astype(np.float32)) for one in levels])
+        for dtype in (np.float16, jnp.bfloat16, np.float32):
+            batch = jnp.asarray(levels, dtype)
+            np.testing.assert_array_equal(jax.jit(jax.vmap(order))(batch), expected)
+
+
+def test_equal_pixels_enter_scattered():
+    """The rows of a constant map would enter as a stripe, of which a network recognises more."""
+    first = np.asarray(pixel_ranks(np.zeros((224, 224)), decreasing=True) < 1792)
+    in_blocks = first.reshape(4, 56, 4, 56).sum(axis=(1, 3))
+    # 112 in each are expected, with a deviation of 10.
+    assert np.abs(in_blocks - 112).max() < 40
+    assert first.sum(axis=1).max() < 30
+
+
+def test_a_constant_map_is_the_map_that_holds_the_order_of_ties(predict):
+    image, _ = picture()
+    scattered = reference.tie_breaker(ODD).astype(np.float32)
+    constant, other = (
+        all_metrics(predict, image, heatmap) for heatmap in (np.full(ODD, 0.3, np.float32), scattered)
+    )
+    for name, curve in constant.items():
+        np.testing.assert_array_equal(curve.probabilities, other[name].probabilities)
+
+
+def test_equal_pixels_count_as_any_other_of_them_on_average():
+    """Of the 100 highest of a map of three levels, as many lie on a region as a random choice has."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(300):
+        levels, region = rng.permutation(221) % 3, rng.random(221) < 0.4
+        chosen = (
+            np.asarray(pixel_ranks(levels.reshape(ODD).astype(np.float32), decreasing=True)).ravel() < 100
+        )
+        # 73 pixels are of the highest level, and 27 of the 74 of the next one are chosen.
+        expected = region[levels == 2].sum() + region[levels == 1].sum() * 27 / 74
+        found.append(region[chosen].sum() - expected)
+    # One such difference deviates by 2.0.
+    assert abs(np.mean(found)) < 0.35
+    assert 1.5 < np.std(found) < 2.5
 
 
 def test_only_the_order_of_the_values_matters(predict):

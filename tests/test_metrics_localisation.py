@@ -115,11 +115,41 @@ def test_any_box_will_do():
     assert not pointing_game(peak(40, 40), boxes)
 
 
-def test_the_first_maximum_is_the_one():
-    heatmap = np.maximum(peak(10, 90), peak(70, 5))
-    assert pointing_game(heatmap, [(80, 0, 100, 20)])
-    assert not pointing_game(heatmap, [(0, 60, 20, 80)])
-    assert pointing_game(np.zeros((80, 100)), [(0, 0, 1, 1)])
+def test_of_several_maxima_one_fixed_random_one_is_pointed_at():
+    at = int(reference.tie_breaker((80, 100)).argmax())
+    box = (at % 100, at // 100, at % 100 + 1, at // 100 + 1)
+    assert pointing_game(np.zeros((80, 100)), [box], tolerance=0)
+    assert not pointing_game(np.zeros((80, 100)), [(0, 0, 1, 1)])
+    ties = reference.tie_breaker((80, 100))
+    for one, other in (((10, 90), (70, 5)), ((0, 0), (50, 50))):
+        winner = max(one, other, key=lambda place: ties[place])
+        for place in (one, other):
+            box = (place[1], place[0], place[1] + 1, place[0] + 1)
+            both = np.maximum(peak(*one), peak(*other))
+            assert pointing_game(both, [box], tolerance=0) is (place == winner)
+
+
+@pytest.mark.parametrize("value", [0.1, -1 / 3, 1e-30])
+def test_interpolation_keeps_a_plateau(value):
+    heatmap = np.full((7, 5), value, np.float32)
+    heatmap[:3] -= 1
+    found = to_photograph(heatmap, (0.3, -4, 95, 80.7), (75, 100))
+    assert (found[found > -np.inf] <= heatmap.max()).all()
+    assert (found[50:, :95] == heatmap.max()).all()
+
+
+def test_a_constant_map_points_at_a_random_pixel_of_photographs():
+    """A box has its share of them, wherever it lies."""
+    heatmap = np.full((5, 5), 0.1, np.float32)
+    for quarter in itertools.product((0, 0.5), (0, 0.5)):
+        hits = []
+        for rows, columns in itertools.product(range(20, 60, 2), range(21, 61, 2)):
+            top, left = quarter[0] * rows, quarter[1] * columns
+            box = (left, top, left + columns / 2, top + rows / 2)
+            at_photograph = to_photograph(heatmap, (0, 0, columns, rows), (rows, columns))
+            hits.append(pointing_game(at_photograph, [box], tolerance=0))
+        # 0.25 is expected, with a deviation of 0.02.
+        assert 0.17 < np.mean(hits) < 0.33
 
 
 def test_pointing_is_the_loops_and_only_the_order_matters():

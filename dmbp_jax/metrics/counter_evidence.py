@@ -47,7 +47,8 @@ def counter_evidence(
 
     For each share the `ceil(share h w)` pixels with the lowest values of the map, as far as these are below
     zero, are exchanged for the blurred image's; what is measured is the target's log-probability, and its
-    logit, minus the whole image's. Only the order of the negative values matters.
+    logit, minus the whole image's. Only the order of the negative values matters, equal ones having one fixed
+    random order (`dmbp_jax.metrics.insertion`).
 
     Args:
         logits: `(n, k)` of normalised images `(n, h, w, c)`; called once.

@@ -6,6 +6,7 @@ Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Model
 authors' `evaluation.py` (github.com/eclique/RISE).
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -47,17 +48,53 @@ def area_under_curve(values: Float[Array, "n"]) -> Float[Array, ""]:
     return (values.sum() - (values[0] + values[-1]) / 2) / (count - 1)
 
 
-def pixel_ranks(heatmap: Float[Array | np.ndarray, "h w"], *, decreasing: bool) -> Int[Array, "h w"]:
-    """The place of every pixel, from 0, in the order of the heat map.
+@functools.lru_cache(maxsize=4)
+def tie_ranks(rows: int, columns: int) -> Int[np.ndarray, "pixels"]:
+    """The places of equal values, by which they are told apart: a fixed random permutation of the pixels.
 
-    Equal values keep the order of the rows, the first pixel first, whether `decreasing` or not.
+    It depends on the map's size alone, so that it is the same for all maps, methods and runs. NumPy promises
+    that the numbers of `RandomState` never change.
 
-    >>> pixel_ranks(jnp.asarray([[0.0, 2.0], [1.0, 2.0]]), decreasing=True).tolist()
-    [[3, 0], [2, 1]]
+    >>> tie_ranks(2, 3).tolist()
+    [0, 1, 3, 5, 4, 2]
     """
-    flat = jnp.asarray(heatmap).ravel()
-    order = jnp.argsort(flat, stable=True, descending=decreasing)
-    ranks = jnp.zeros(flat.shape, jnp.int32).at[order].set(jnp.arange(flat.size, dtype=jnp.int32))
+    ranks = np.random.RandomState((rows, columns)).permutation(rows * columns).astype(np.int32)
+    ranks.flags.writeable = False
+    return ranks
+
+
+def pixel_order(heatmap: Float[Array | np.ndarray, "h w"], *, decreasing: bool) -> Int[Array, "pixels"]:
+    """The pixels' numbers, counted row by row, in the order of the heat map.
+
+    Values are compared first, and equal ones by `tie_ranks`: in the order of the rows a map with large equal
+    regions, such as the zeros of Grad-CAM, would show the network whole stripes of the photograph, which it
+    recognises sooner than as many scattered pixels. So a constant map is a random map, the one that holds
+    `tie_ranks`.
+
+    The decreasing order is the increasing one reversed, of equal values too: every metric then ranks one and
+    the same map without ties. With ties in one order both ways, the pixels that enter first would also be
+    those that enter first when the coldest go first, and insertion and complementary insertion, or both
+    orders of ROAD, would look at the same pixels where they are meant to look at opposite ones.
+
+    NaN is above every number, and all NaN are equal; -0 equals 0.
+
+    >>> pixel_order(jnp.asarray([[0.0, 2.0], [1.0, 2.0]]), decreasing=False).tolist()
+    [0, 2, 1, 3]
+    """
+    values = jnp.asarray(heatmap).ravel()
+    by_ties = np.argsort(tie_ranks(*heatmap.shape)).astype(np.int32)
+    order = jnp.asarray(by_ties)[jnp.argsort(values[by_ties], stable=True)]
+    return order[::-1] if decreasing else order
+
+
+def pixel_ranks(heatmap: Float[Array | np.ndarray, "h w"], *, decreasing: bool) -> Int[Array, "h w"]:
+    """The place of every pixel, from 0, in the order of the heat map: `pixel_order` says how ties are broken.
+
+    >>> pixel_ranks(jnp.asarray([[0.0, 2.0], [1.0, 3.0]]), decreasing=True).tolist()
+    [[3, 1], [2, 0]]
+    """
+    order = pixel_order(heatmap, decreasing=decreasing)
+    ranks = jnp.zeros(order.shape, jnp.int32).at[order].set(jnp.arange(order.size, dtype=jnp.int32))
     return ranks.reshape(heatmap.shape)
 
 

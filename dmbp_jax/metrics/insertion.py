@@ -25,7 +25,8 @@ def insertion(
     Before step `i` the image shows the `i * step` pixels with the largest values of the heat map and the
     blurred image elsewhere; the metric is the area under the target's probability,
     `(sum_i p_i - (p_0 + p_n) / 2) / n` (the authors' `evaluation.py`). Higher is better. Only the order of
-    the values matters; equal values enter row by row, the first pixel first.
+    the values matters. Equal values have one fixed random order, the same for all maps of one size, so that
+    a constant map is as good as random pixels; where the coldest go first, the order is the reverse.
 
     Args:
         predict: probabilities `(n, k)` of normalised images `(n, h, w, c)`; called with one chunk at a time.

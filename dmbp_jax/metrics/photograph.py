@@ -44,11 +44,8 @@ def to_photograph(
         raise InputError(f"size must be positive rows and columns, got {size}")
     rows, in_rows = _places(size[0], top, bottom, heatmap.shape[0])
     columns, in_columns = _places(size[1], left, right, heatmap.shape[1])
-    from scipy import ndimage
-
-    values = ndimage.map_coordinates(
-        np.asarray(heatmap, np.float64), np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest"
-    )
+    by_rows = _between(np.asarray(heatmap, np.float64), rows)
+    values = _between(by_rows.T, columns).T
     return np.where(in_rows[:, None] & in_columns[None, :], values, -np.inf)
 
 
@@ -56,4 +53,17 @@ def _places(length: int, low: float | int, high: float | int, cells: int) -> tup
     """Along one axis: each pixel's place in the heat map, and whether the region covers its centre."""
     centres = np.arange(length) + 0.5
     places = (centres - low) / (high - low) * cells - 0.5
-    return places, (low <= centres) & (centres <= high)
+    return np.clip(places, 0, cells - 1), (low <= centres) & (centres <= high)
+
+
+def _between(values: Float[np.ndarray, "cells across"], places: np.ndarray) -> Float[np.ndarray, "n across"]:
+    """Linear interpolation along the first axis that keeps equal values equal, to the last bit.
+
+    Of a plateau, rounding would make the highest pixel an accident.
+    """
+    first = np.floor(places).astype(int)
+    low, high = values[first], values[np.minimum(first + 1, len(values) - 1)]
+    weight = (places - first)[:, None]
+    with np.errstate(invalid="ignore"):
+        found = (1 - weight) * low + weight * high
+    return np.clip(found, np.minimum(low, high), np.maximum(low, high))

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dmbp_jax.checks import InputError
+from dmbp_jax.metrics.curve import tie_ranks
 
 
 def pointing_game(
@@ -18,9 +19,10 @@ def pointing_game(
 ) -> bool:
     """Whether the heat map's maximum lies in a box of the target's class, or within `tolerance` of one.
 
-    The maximum is the first one, row by row, and stands for its pixel's centre `(j + 0.5, i + 0.5)`; the
-    distance to a box is Euclidean, 0 inside. (TorchRay, between the centres of pixels, asks for less than the
-    tolerance; here a distance equal to it is a hit.)
+    The maximum stands for its pixel's centre `(j + 0.5, i + 0.5)`; of several it is the one that a fixed
+    random order puts first, the order of `dmbp_jax.metrics.insertion`, so that a constant map points at a
+    random pixel. The distance to a box is Euclidean, 0 inside. (TorchRay, between the centres of pixels, asks
+    for less than the tolerance; here a distance equal to it is a hit.)
 
     Args:
         heatmap: `(h, w)` at the photograph's own size; see `dmbp_jax.metrics.to_photograph`.
@@ -50,8 +52,14 @@ def pointing_game(
     values = np.asarray(heatmap)
     if np.isnan(values).any() or values.max() == -np.inf:
         return False
-    row, column = np.unravel_index(values.argmax(), values.shape)
+    row, column = np.unravel_index(_maximum(values), values.shape)
     left, top, right, bottom = np.asarray(boxes, np.float64).T
     x, y = column + 0.5, row + 0.5
     away = np.hypot(x - np.clip(x, left, right), y - np.clip(y, top, bottom))
     return bool((away <= tolerance).any())
+
+
+def _maximum(values: Float[np.ndarray, "h w"]) -> int:
+    """The first of `pixel_order`, decreasing; a photograph's pixels need no sorting for that."""
+    highest = np.flatnonzero(values == values.max())
+    return int(highest[tie_ranks(*values.shape)[highest].argmax()] if highest.size > 1 else highest[0])

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from dmbp_jax.metrics.curve import pixel_order
 from dmbp_jax.metrics.region import check_region
 
 
@@ -19,8 +20,8 @@ def relevance_rank_accuracy(
 
     `|top-K and region| / K` with `K` the region's number of pixels (Section 3.3). In [0, 1]; higher is
     better, and a map that knows nothing gets the region's share of the area. Only the order of the values
-    matters; of equal values the first, row by row, is the warmest. A map with fewer values above zero than
-    the object has pixels is so ranked by where its zeros lie, too.
+    matters, equal values having one fixed random order (`dmbp_jax.metrics.insertion`). Of a map with fewer
+    values above zero than the object has pixels, zeros so count as random pixels.
 
     Quantus' `RelevanceRankAccuracy` is the same, but that it orders equal values in no stated way.
 
@@ -43,7 +44,7 @@ def relevance_rank_accuracy(
     inside, counts = check_region(heatmap, region, ignored)
     values = jnp.asarray(heatmap)
     size = inside.sum()
-    order = jnp.argsort(values.ravel(), stable=True, descending=True)
+    order = pixel_order(values, decreasing=True)
     counted = counts.ravel()[order]
     warmest = counted & (counted.cumsum() <= size)
     hits = (inside.ravel()[order] & warmest).sum()

@@ -55,7 +55,8 @@ def road(
     As deletion, but a removed pixel is made up from the pixels that are left
     (`dmbp_jax.metrics.noisy_linear_imputation`): of black pixels a network can recognise the shape that was
     cut out, and the two orders then contradict each other (Section 3). Only the order of the values matters;
-    equal values are removed row by row, the first pixel first. (The authors order equal values at random.)
+    equal values have one fixed random order, as in `dmbp_jax.metrics.insertion`, and its reverse where the
+    least relevant go first. (The authors order equal values at random.)
 
     Quantus' `ROAD` is `morf.recognized` alone, at 1, 3, ... 99 %, and for images of one channel; with the
     same pixels removed and the same noise the two see the same images.

@@ -30,10 +30,16 @@ def auc(values):
     return area
 
 
+def tie_breaker(shape):
+    """A number of its own for every pixel, from NumPy's frozen generator."""
+    return np.random.RandomState(shape).permutation(shape[0] * shape[1]).reshape(shape)
+
+
 def pixels_in_order(heatmap, decreasing):
-    """Positions `(i, j)`; Python's sort keeps the order of equal values, also in reverse."""
-    places = [(i, j) for i in range(heatmap.shape[0]) for j in range(heatmap.shape[1])]
-    return sorted(places, key=lambda place: heatmap[place], reverse=decreasing)
+    """Positions `(i, j)`: the greater value is the greater, of equal values that with the greater number."""
+    ties = tie_breaker(heatmap.shape)
+    places = list(np.ndindex(heatmap.shape))
+    return sorted(places, key=lambda place: (heatmap[place], ties[place]), reverse=decreasing)
 
 
 def curve(probability, start, finish, order, step):
@@ -69,17 +75,9 @@ def complementary_insertion(predict, image, heatmap, others, step):
     return np.mean([auc(one) for one in curves])
 
 
-def first_maximum(heatmap):
-    best = (0, 0)
-    for place in np.ndindex(heatmap.shape):
-        if heatmap[place] > heatmap[best]:
-            best = place
-    return best
-
-
 def pointing_game(heatmap, boxes, tolerance):
     """The distance from the maximum's centre to every box, by cases."""
-    row, column = first_maximum(heatmap)
+    row, column = pixels_in_order(heatmap, decreasing=True)[0]
     y, x = row + 0.5, column + 0.5
     for left, top, right, bottom in boxes:
         across = left - x if x < left else x - right if x > right else 0

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from references.metrics import pixels_in_order
+
 
 def infidelity(score, image, values, perturbed, removed):
     """Definition 2.1 of Yeh et al., and the same with the best factor, found by trying; `score(image)`."""
@@ -77,8 +79,7 @@ def linear_imputation(image, removed):
 
 def road(predict, image, heatmap, target, shares, decreasing):
     """Probability and recognition of the target without noise; `predict(image)` is a vector."""
-    places = [(i, j) for i in range(heatmap.shape[0]) for j in range(heatmap.shape[1])]
-    places.sort(key=lambda place: heatmap[place], reverse=decreasing)
+    places = pixels_in_order(heatmap, decreasing)
     probabilities, recognized = [], []
     for share in shares:
         removed = np.zeros(heatmap.shape, bool)
