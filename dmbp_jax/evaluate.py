@@ -75,7 +75,8 @@ def evaluate(
             pixels that differ by less than their eleven bits are equal, which a fixed random order settles.
         name: of a network that is `(apply, params)`, for the report.
         classes: the names of its classes; by default "class 0" and so on.
-        output: what makes probabilities of its logits, `"softmax"` (the default) or `"sigmoid"`.
+        output: what makes probabilities of its logits, `"softmax"` or `"sigmoid"`; None: what the network's
+            spec says, and else a sigmoid of a single logit and a softmax of several.
         preprocess: from photographs to its inputs, where samples are photographs.
         weights: of a name, as `load_model` takes them.
         split: VOC's list of images, by default `"val"`.
@@ -121,10 +122,11 @@ def evaluate(
         raise InputError(f"these samples have no splits, got split {split!r}; only voc2007 and voc2012 have")
     evaluation = Evaluation(
         data=samples if isinstance(samples, str | Dataset) else from_arrays(samples),
-        model=_network(network, name, classes, output, preprocess),
+        model=_network(network, name, classes, preprocess),
         methods=_several(methods),
         metrics=None if metrics is None else _several(metrics),
         weights=weights,
+        output=output,
         split=split,
         preset=preset,
         steps=steps,
@@ -152,14 +154,9 @@ def _network(
     network: Model | tuple[Any, Any] | str,
     name: str,
     classes: Sequence[str] | None,
-    output: OutputActivation | None,
     preprocess: Preprocess | None,
 ) -> Model | str:
-    told = {
-        "classes": None if classes is None else tuple(classes),
-        "output": output,
-        "preprocess": preprocess,
-    }
+    told = {"classes": None if classes is None else tuple(classes), "preprocess": preprocess}
     given: dict[str, Any] = {what: value for what, value in told.items() if value is not None}
     if isinstance(network, str | Model):
         if given:

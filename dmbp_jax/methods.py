@@ -216,7 +216,7 @@ def _check_method(method: Any) -> None:
 
 
 def choose_method(
-    name: str, preset: str, *, architecture: str, output: OutputActivation
+    name: str, preset: str, *, architecture: str, output: OutputActivation | None
 ) -> tuple[Method, dict[str, Any]]:
     """A method or variant, with the options that depend on the preset or on the network.
 

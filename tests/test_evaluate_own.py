@@ -16,6 +16,8 @@ from dmbp_jax import metrics
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import ArraySample, Box
 from dmbp_jax.pretrained import Model, ModelSpec
+from dmbp_jax.pretrained.load import as_model
+from dmbp_jax.rules import PLAIN
 
 SIZE, COUNT = 16, 6
 QUIET = {"progress": False, "batch_size": 4}
@@ -271,6 +273,98 @@ def test_sigmoid_probabilities(network, images, targets):
     run = dmbp_jax.evaluate(network, (images, targets), output="sigmoid", **options)
     expected = jax.nn.sigmoid(apply(params, jnp.asarray(images)))[np.arange(COUNT), targets]
     np.testing.assert_allclose([row.value for row in run.rows()], expected, rtol=1e-5)
+
+
+# One logit.
+
+
+def one_logit(params, x, *, rule=PLAIN):
+    return tiny_network()[0](params, x, rule=rule)[:, :1]
+
+
+def one_of_two(params, x, *, rule=PLAIN):
+    """The same network for two classes: `softmax((z, 0))` is `sigmoid(z)`."""
+    z = one_logit(params, x, rule=rule)
+    return jnp.concatenate([z, jnp.zeros_like(z)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def of_one_logit():
+    """Rows of the two networks."""
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    measured = ["im", "deletion", "road", "counter_evidence"]
+    options = {"methods": ["gradient_x_input", "rise"], "metrics": measured, **QUIET}
+    return [
+        dmbp_jax.evaluate((apply, tiny_network()[1]), (images, [0, 0]), **options).rows()
+        for apply in (one_logit, one_of_two)
+    ]
+
+
+def test_one_logit_is_one_class_against_its_opposite(of_one_logit):
+    one, two = of_one_logit
+    assert [row[:4] for row in one] == [row[:4] for row in two]
+    for row, other in zip(one, two, strict=True):
+        # RISE's map has no negative pixels, hence no counter-evidence.
+        values = np.asarray([row.value, other.value], float)
+        np.testing.assert_allclose(values[0], values[1], rtol=1e-4, atol=1e-5, err_msg=row.metric)
+    assert all(0 < row.value < 0.999 for row in one if row.metric in ("im", "deletion", "road_morf"))
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("rise", {"n_masks": 8, "key": jax.random.key(0)}),
+        ("lpr", {"n_steps": 3}),
+        (dmbp_jax.attribution.meta_saliency(dmbp_jax.attribution.gradient, epsilon=0.5), {}),
+    ],
+    ids=["rise", "lpr", "meta_saliency"],
+)
+def test_methods_that_ask_for_a_probability_take_one_logit(method, options):
+    _, params, images = tiny_network()
+    one, two = (
+        dmbp_jax.explain(apply, params, images[:1], [0], method, **options)
+        for apply in (one_logit, one_of_two)
+    )
+    np.testing.assert_allclose(one.values, two.values, rtol=1e-4, atol=1e-6)
+
+
+def test_a_softmax_of_one_logit_is_refused_and_so_is_what_needs_two_classes():
+    _, params, images = tiny_network()
+    model = as_model((one_logit, params), "one")
+    logits = one_logit(params, images)
+    np.testing.assert_allclose(model.spec.probabilities(logits), jax.nn.sigmoid(logits), rtol=1e-6)
+    network, samples = (one_logit, params), (np.asarray(images[:1]), [0])
+    options = {"methods": "gradient", **QUIET}
+    refused = "softmax of one logit is 1 whatever"
+    heatmap, target = images[0].sum(axis=-1), jnp.asarray(0)
+    for call, message in (
+        (lambda: model.with_output("softmax").spec.probabilities(logits), refused),
+        (lambda: dmbp_jax.evaluate(network, samples, output="softmax", **options), refused),
+        (lambda: dmbp_jax.explain(*network, images, [0, 0, 0], "lpr", output="softmax", n_steps=1), refused),
+        (
+            lambda: metrics.counter_evidence(
+                lambda x: one_logit(params, x), images[0], heatmap, target, log_probability=jax.nn.log_softmax
+            ),
+            refused,
+        ),
+        (lambda: metrics.most_and_least_likely(logits), "where there are at least 2, got 1"),
+        (
+            lambda: dmbp_jax.evaluate(network, samples, metrics="class_sensitivity", **options),
+            "class_sensitivity needs a network of at least 2 classes, and this one has 1",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
+
+
+def test_a_models_own_output_gives_way_and_a_run_knows_which_it_had(images, targets, tmp_path):
+    options = {"methods": ["gradient"], "metrics": ["im"], "folder": tmp_path / "run", **QUIET}
+    with_softmax = dmbp_jax.evaluate(tiny_model(), (images[:1], targets[:1]), **options).rows()
+    with pytest.raises(InputError, match="output"):
+        dmbp_jax.evaluate(tiny_model(), (images[:1], targets[:1]), output="sigmoid", **options)
+    options["folder"] = None
+    other = dmbp_jax.evaluate(tiny_model(), (images[:1], targets[:1]), output="sigmoid", **options).rows()
+    assert other[0].value != with_softmax[0].value
 
 
 # The result.

@@ -8,6 +8,7 @@ import pytest
 from commands import run_here
 from datasets import make_folder
 from registered import forgetting
+from safetensors.numpy import load as load_arrays
 
 import dmbp_jax
 from dmbp_jax import methods as methods_module
@@ -55,6 +56,13 @@ def toy():
     }
     spec = ModelSpec(architecture="toy", classes=NAMES, preprocess=Preprocess(resize=20, crop=16))
     return Model(*dmbp.gated((network, params)), spec)
+
+
+def one_logit():
+    model = toy()
+    return Model(lambda params, x, **rule: model.apply(params, x, **rule)[:, :1], model.params, ModelSpec(
+        architecture="one", preprocess=model.spec.preprocess
+    ))
 
 
 def bare():
@@ -224,6 +232,23 @@ def test_what_is_not_there_is_named(plugin, tmp_path, arguments, message):
     done = run_here(tmp_path, "evaluate", *[word for pair in given.items() for word in pair])
     assert done.code == 2, (done.out, done.err)
     assert message in done.err
+
+
+def test_the_command_explain_takes_one_logit_for_one_class_against_its_opposite(plugin, tmp_path):
+    arguments = ("explain", "--example", "--model", "taught.py:one_logit", "--save", "a.safetensors")
+    done = run_here(tmp_path, *arguments, "--method", "gradient")
+    assert done.code == 0, done.err
+    saved = load_arrays((tmp_path / "a.safetensors").read_bytes())
+    expected = 1 / (1 + np.exp(-saved["logits"]))
+    np.testing.assert_allclose(saved["probabilities"], expected, rtol=1e-5)
+    assert f"class 0  {100 * expected[0]:5.1f}%" in done.out
+    for activation, message in (
+        ("softmax", "softmax of one logit is 1 whatever"),
+        ("tanh", "is neither softmax"),
+    ):
+        done = run_here(tmp_path, *arguments, "--activation", activation)
+        assert done.code == 2
+        assert message in done.err
 
 
 def test_an_error_of_the_plugin_is_its_own(tmp_path):

@@ -18,7 +18,16 @@ from jaxtyping import Array, Float, Int
 from dmbp_jax.attribution.baseline import Baseline, make_baseline
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.checks import InputError, check_choice, check_is_image
-from dmbp_jax.ops import Loop, full_along, held, iterative, largest, target_score
+from dmbp_jax.ops import (
+    Loop,
+    check_output,
+    full_along,
+    held,
+    iterative,
+    largest,
+    log_probabilities,
+    target_score,
+)
 from dmbp_jax.result import Attribution
 from dmbp_jax.rules import ACTIVATIONS, PLAIN, find_sites
 from dmbp_jax.rules.learned import Learned
@@ -45,7 +54,7 @@ def lpr(
     outside: Baseline = "zero",
     area_weight: float = 1.0,
     total_variation_weight: float = 1.0,
-    output: OutputActivation = "softmax",
+    output: OutputActivation | None = None,
 ) -> Loop:
     """The mask that a learned backward pass makes of the image, such that the target is still recognised.
 
@@ -80,7 +89,8 @@ def lpr(
         area_weight: of the mean of the mask.
         total_variation_weight: of the mask's total variation, per pixel.
         output: what makes probabilities of logits: `"softmax"`, or `"sigmoid"` for networks whose classes do
-            not exclude each other, such as those trained for VOC.
+            not exclude each other, such as those trained for VOC. None: a sigmoid of a single logit, a
+            softmax of several.
 
     Returns:
         `values` of shape `(h, w, 1)`: the last mask, in [0, 1]. It is what the loss speaks about; it has no
@@ -99,7 +109,7 @@ def lpr(
     check_is_image(image.shape, "lpr")
     _check_options(n_steps, learning_rate, eps, start, percentile)
     check_choice("reduction", reduction, get_args(Reduction))
-    check_choice("output", output, get_args(OutputActivation))
+    check_output(output)
     loop = learn_rules(
         apply,
         params,
@@ -179,7 +189,7 @@ def lpr_loss(
     outside: Baseline = "zero",
     area_weight: float = 1.0,
     total_variation_weight: float = 1.0,
-    output: OutputActivation = "softmax",
+    output: OutputActivation | None = None,
     scale: Float[Array, ""] | None = None,
 ) -> Float[Array, ""]:
     """The loss of `lpr` as a function of `thetas`, to be differentiated by them.
@@ -194,8 +204,7 @@ def lpr_loss(
     # Plain, for here gradients must be those of the values: a learned backward pass is not, and would train
     # thetas on something that is no loss.
     logits = apply(params, masked[None], rule=PLAIN)[0].astype(mask.dtype)
-    log_probabilities = jax.nn.log_softmax if output == "softmax" else jax.nn.log_sigmoid
-    recognition = -target_score(log_probabilities(logits), target)
+    recognition = -target_score(log_probabilities(logits, output), target)
     return recognition + area_weight * mask.mean() + total_variation_weight * total_variation(mask)
 
 

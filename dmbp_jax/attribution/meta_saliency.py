@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.ops import iterative, loop_of, target_score
+from dmbp_jax.ops import iterative, log_probabilities, loop_of, target_score
 from dmbp_jax.result import Method
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
@@ -25,8 +25,9 @@ def meta_saliency(method: Method, *, epsilon: float = 1e-4, sign: int = 1) -> Me
     The step is taken anew for each image. A batch therefore holds one copy of the parameters per image, and
     its convolutions one kernel per image: explain it in small chunks (`batch_size`).
 
-    The cross-entropy is that of a softmax for every network, as in the authors' code, which explains networks
-    trained for VOC so too.
+    The cross-entropy is that of a softmax for every network of several logits, as in the authors' code, which
+    explains networks trained for VOC so too; of a single logit it is that of a sigmoid, since a softmax's is
+    0 and would move nothing.
 
     Args:
         method: any method of one image.
@@ -70,8 +71,8 @@ def descend(apply: Apply, params: Params, image: Image, target: Target, *, step:
     """`params - step * d(loss)/d(params)` of the cross-entropy of `target` at one image.
 
     `loss = -log softmax(logits)[target]`, or `-<weights, log softmax(logits)>` where the target is weights:
-    they are the soft label, and need not sum to 1. Leaves that are not floating point, such as counters, stay
-    as they are.
+    they are the soft label, and need not sum to 1. Of a single logit the sigmoid takes the softmax's place.
+    Leaves that are not floating point, such as counters, stay as they are.
 
     >>> linear = lambda params, x, rule=None: x.reshape(len(x), -1) @ params["w"]
     >>> params, image = {"w": jnp.zeros((1, 2))}, jnp.ones((1, 1, 1))
@@ -87,7 +88,7 @@ def descend(apply: Apply, params: Params, image: Image, target: Target, *, step:
         return jax.tree.unflatten(structure, filled)
 
     def loss(moving: list[Array]) -> Float[Array, ""]:
-        return -target_score(jax.nn.log_softmax(apply(rebuild(moving), image[None])[0]), target)
+        return -target_score(log_probabilities(apply(rebuild(moving), image[None])[0]), target)
 
     moving = [jnp.asarray(leaf) for leaf, moves in zip(leaves, floating, strict=True) if moves]
     return rebuild([leaf - step * slope for leaf, slope in zip(moving, jax.grad(loss)(moving), strict=True)])

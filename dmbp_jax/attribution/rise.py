@@ -1,7 +1,6 @@
 """RISE: Petsiuk, Das, Saenko, "Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018."""
 
 import math
-from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dmbp_jax.attribution.result import attribution
-from dmbp_jax.checks import InputError, check_choice, check_is_image
-from dmbp_jax.ops import Loop, full_along, iterative, target_score
+from dmbp_jax.checks import InputError, check_is_image
+from dmbp_jax.ops import Loop, check_output, full_along, iterative, probabilities, target_score
 from dmbp_jax.result import Attribution
 from dmbp_jax.typing import Apply, Image, Key, OutputActivation, Params, Target
 
@@ -27,7 +26,7 @@ def rise(
     cells: int = 7,
     probability: float = 0.5,
     chunk_size: int = 32,
-    output: OutputActivation = "softmax",
+    output: OutputActivation | None = None,
 ) -> Loop:
     """The mean of random masks, each weighted by the target's probability when only that mask is seen.
 
@@ -50,14 +49,15 @@ def rise(
         chunk_size: masks that go through the network at once. Memory grows with it and not with `n_masks`;
             the result does not depend on it, but for rounding.
         output: what makes probabilities of logits: `"softmax"`, or `"sigmoid"` for networks whose classes do
-            not exclude each other, such as those trained for VOC.
+            not exclude each other, such as those trained for VOC. None: a sigmoid of a single logit, a
+            softmax of several.
 
     Returns:
         `values` of shape `(h, w, 1)`, a probability. The saliency of a pixel that does not matter is not zero
         but the mean probability of the masked images.
 
     Raises:
-        InputError: no key, unknown `output`, option out of range.
+        InputError: no key, unknown `output`, a softmax of one logit, option out of range.
 
     >>> black_box = lambda params, x, rule=None: x.mean(axis=(1, 2))
     >>> a = rise(black_box, {}, jnp.ones((8, 9, 3)), jnp.asarray(0), key=jax.random.key(0), n_masks=5)
@@ -67,7 +67,7 @@ def rise(
     check_is_image(image.shape, "rise")
     if key is None:
         raise InputError("rise draws random masks: pass a key, for example key=jax.random.key(0)")
-    check_choice("output", output, get_args(OutputActivation))
+    check_output(output)
     for name, value in (("n_masks", n_masks), ("cells", cells), ("chunk_size", chunk_size)):
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
@@ -76,7 +76,6 @@ def rise(
 
     size = (image.shape[0], image.shape[1])
     dtype = np.promote_types(image.dtype, np.float32)
-    activation = jax.nn.softmax if output == "softmax" else jax.nn.sigmoid
     chunk = min(chunk_size, n_masks)
 
     def mask(number: Int[Array, ""]) -> Float[Array, "h w"]:
@@ -88,7 +87,7 @@ def rise(
         numbers = number * chunk + jnp.arange(chunk, dtype=jnp.int32)
         masks = jax.vmap(mask)(numbers)
         logits = apply(params, image[None] * masks[..., None].astype(image.dtype))
-        seen = jax.vmap(lambda one: target_score(activation(one), target))(logits.astype(dtype))
+        seen = jax.vmap(lambda one: target_score(probabilities(one, output), target))(logits.astype(dtype))
         seen = jnp.where(numbers < n_masks, seen, 0)
         return total + jnp.einsum("n,nhw->hw", seen, masks, precision="highest")
 

@@ -11,8 +11,8 @@ import rich.console
 import typer
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.cli.batch_size import BatchSize, read_batch_size
 from dmbp_jax.cli.compilation_cache import use_compilation_cache
+from dmbp_jax.cli.options import Activation, BatchSize, read_activation, read_batch_size
 from dmbp_jax.cli.summary_table import summary_table
 from dmbp_jax.data.atomic import atomic_path
 from dmbp_jax.evaluate import evaluate as run
@@ -52,6 +52,7 @@ def evaluate(
     weights: Annotated[
         str | None, typer.Option(help="A tag of `dmbp-jax weights list`, or a .safetensors file.")
     ] = None,
+    activation: Activation = None,
     methods: Annotated[
         list[str] | None,
         typer.Option(
@@ -127,6 +128,7 @@ def evaluate(
             folder=output,
             keep_maps=keep_maps,
             weights=weights,
+            output=read_activation(activation),
             split=split,
             preset=preset,
             steps=steps,

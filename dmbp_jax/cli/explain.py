@@ -12,8 +12,8 @@ import typer
 from dmbp_jax import pretrained
 from dmbp_jax.batching.chunks import by_shape
 from dmbp_jax.checks import InputError, check_choice
-from dmbp_jax.cli.batch_size import BatchSize, read_batch_size
 from dmbp_jax.cli.compilation_cache import use_compilation_cache
+from dmbp_jax.cli.options import Activation, BatchSize, read_activation, read_batch_size
 from dmbp_jax.cli.photographs import Explained, Photograph, explain_photographs
 from dmbp_jax.cli.results import target_name, write_arrays, write_figure
 from dmbp_jax.data import Preprocess, example_photo, find_photos
@@ -47,6 +47,7 @@ def explain(
     weights: Annotated[
         str | None, typer.Option(help="A tag of `dmbp-jax weights list`, or a .safetensors file.")
     ] = None,
+    activation: Activation = None,
     target: Annotated[
         str | None,
         typer.Option(help="Class to explain: index, name, or part of a name. Default: the most likely."),
@@ -102,7 +103,7 @@ def explain(
         raise InputError("no photograph given; name one, or use --example")
     figures = _outputs(paths, output, f"_{method}.png", FIGURE_SUFFIXES)
     arrays = None if save is None else _outputs(paths, save, f"_{method}.safetensors", ARRAY_SUFFIXES)
-    loaded = pretrained.load_model(model, weights)
+    loaded = pretrained.load_model(model, weights).with_output(read_activation(activation))
     loaded = count_classes(loaded, (*loaded.spec.preprocess.input_size(256, 256), 3))
     index = None if target is None else loaded.spec.class_index(target)
     other = None if contrast is None else loaded.spec.class_index(contrast)

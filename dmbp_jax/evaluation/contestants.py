@@ -78,7 +78,7 @@ def choose_contestants(
     preset: str,
     steps: int | None = None,
     architecture: str,
-    output: OutputActivation,
+    output: OutputActivation | None,
 ) -> tuple[Contestant, ...]:
     """The contestants of those names and functions, each once; `table1`, `table2`, `table3` and `all` stand
     for several, `maps:FOLDER` for maps that somebody else has made.
@@ -116,7 +116,7 @@ def choose_contestants(
 
 
 def _by_name(
-    name: str, preset: str, steps: int | None, architecture: str, output: OutputActivation
+    name: str, preset: str, steps: int | None, architecture: str, output: OutputActivation | None
 ) -> Contestant:
     method, options = choose_method(name, preset, architecture=architecture, output=output)
     if method is METHODS["dmbp"] and steps is not None:
@@ -129,7 +129,7 @@ def _by_name(
 
 
 def _own(
-    method: Method, preset: str, steps: int | None, architecture: str, output: OutputActivation
+    method: Method, preset: str, steps: int | None, architecture: str, output: OutputActivation | None
 ) -> Contestant:
     """A function: under its name in `METHODS` with that one's options, or under its own."""
     for name, known in METHODS.items():

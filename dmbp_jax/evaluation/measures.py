@@ -181,7 +181,6 @@ def counter_evidence(
 ) -> Iterator[Measurement]:
     """What blurring the lowest values does to the target."""
     model = setting.model
-    log_probability = {"softmax": jax.nn.log_softmax, "sigmoid": jax.nn.log_sigmoid}[model.spec.output]
     for item, heatmap in zip(items, heatmaps, strict=True):
         gain = _gain(
             model.params,
@@ -189,7 +188,7 @@ def counter_evidence(
             jnp.asarray(heatmap),
             jnp.asarray(item.target),
             apply=model.apply,
-            log_probability=log_probability,
+            log_probability=model.spec.log_probabilities,
         )
         for name, changes in (
             ("counter_evidence", gain.log_probability),

@@ -41,6 +41,8 @@ class Metric(NamedTuple):
     """Its rows, in the order of tables: most metrics have those of their own name alone."""
     lacks: Callable[[Dataset], str | None] = lambda _: None
     """What it needs and no sample of a dataset has, with the remedy; None where it can be measured."""
+    classes: int = 1
+    """How many classes the network must tell apart, at least."""
     explains: bool = False
     """Whether it explains anew, which maps from a folder do not allow."""
     regions: bool = False

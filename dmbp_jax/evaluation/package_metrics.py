@@ -208,6 +208,7 @@ PACKAGE: tuple[Metric, ...] = (
             ),
         },
         explains=True,
+        classes=2,
     ),
 )
 """In the order of the page. For a metric that is a function of one map, `metric_of` makes the entry."""

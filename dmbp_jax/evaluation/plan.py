@@ -30,9 +30,11 @@ from dmbp_jax.evaluation.own_metric import MetricFunction
 from dmbp_jax.evaluation.recognized import choose_recognized
 from dmbp_jax.evaluation.record import about_of, config_of
 from dmbp_jax.evaluation.registry import check_metrics, choose_metrics
+from dmbp_jax.ops import check_output
 from dmbp_jax.pretrained import Model, ModelSpec, load_model
 from dmbp_jax.pretrained.load import count_classes
 from dmbp_jax.result import Method
+from dmbp_jax.typing import OutputActivation
 
 TARGETS = ("truth", "predicted")
 
@@ -54,6 +56,8 @@ class Evaluation:
     """A name as `load_model` takes it, or a network."""
     weights: str | None = None
     """A tag of the manifest or a `.safetensors` file; None takes the first entry of the manifest."""
+    output: OutputActivation | None = None
+    """What makes probabilities of the logits; None: what the model says."""
     methods: tuple[str | Method, ...] = ("table2",)
     """Names in `contestants.known_methods`, `all`, names in `contestants.GROUPS`, `maps:FOLDER`,
     functions."""
@@ -88,6 +92,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, PRESETS)
         check_choice("target", self.target, TARGETS)
+        check_output(self.output)
         choose_metrics(self.metrics or ())
         for name, least in (("limit", 1), ("per_class", 1), ("batch_size", 1), ("grid", 2), ("gallery", 0)):
             value = getattr(self, name)
@@ -145,7 +150,9 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
     # Only once, and not before the dataset is known to be there: its weights may have to be fetched.
     given = evaluation.model
     load = functools.cache(
-        lambda: given if isinstance(given, Model) else load_model(given, evaluation.weights)
+        lambda: (given if isinstance(given, Model) else load_model(given, evaluation.weights)).with_output(
+            evaluation.output
+        )
     )
     dataset = (
         evaluation.data if isinstance(evaluation.data, Dataset) else _open(evaluation, evaluation.data, load)
@@ -166,7 +173,12 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
         label_indices(sample, model.spec)
     several = any(len(sample.labels) > 1 for sample in dataset.samples)
     metrics = choose_metrics(evaluation.metrics or (("im", "cim") if several else ("im",)))
-    check_metrics(metrics, dataset, maps_only=[one.name for one in contestants if one.maps])
+    check_metrics(
+        metrics,
+        dataset,
+        classes=len(model.spec.classes),
+        maps_only=[one.name for one in contestants if one.maps],
+    )
     _check_maps(contestants, dataset, model.spec, evaluation.target)
     gallery = (
         take(dataset, limit=evaluation.gallery, seed=evaluation.seed).samples if evaluation.gallery else ()

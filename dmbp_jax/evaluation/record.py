@@ -39,6 +39,7 @@ def config_of(
         "chunks": len(chunks),
         "model": model.spec.architecture,
         "weights": model.spec.tag,
+        "output": model.spec.output,
         "weights_sha256": _fingerprint(*map(_bytes, jax.tree.leaves(model.params))),
         "methods": {one.name: one.describe() for one in contestants},
         **_makers(),

@@ -117,13 +117,20 @@ def _check_free(name: str) -> None:
             raise InputError(f"there is a metric {name!r} in the package: give name= another one")
 
 
-def check_metrics(chosen: Sequence[Metric], dataset: Dataset, *, maps_only: Sequence[str] = ()) -> None:
-    """Raise `InputError` for a metric that needs what no sample of the dataset has, or what no map has that
-    was read from a folder: `maps_only` are the names of those methods."""
+def check_metrics(
+    chosen: Sequence[Metric], dataset: Dataset, *, classes: int, maps_only: Sequence[str] = ()
+) -> None:
+    """Raise `InputError` for a metric that needs what no sample of the dataset has, more than the network's
+    `classes`, or what no map has that was read from a folder: `maps_only` are the names of those methods."""
     for metric in chosen:
         problem = metric.lacks(dataset)
         if problem is not None:
             raise InputError(problem)
+        if classes < metric.classes:
+            raise InputError(
+                f"{metric.name} needs a network of at least {metric.classes} classes, and this one has "
+                f"{classes}"
+            )
         if metric.explains and maps_only:
             raise InputError(
                 f"{metric.name} explains anew, which {maps_only[0]} cannot: measure the methods that can in "

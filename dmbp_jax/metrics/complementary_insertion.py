@@ -23,9 +23,10 @@ def complementary_insertion(
 ) -> Curve:
     """How soon the *other* true classes are recognised while pixels enter a blurred image, the coldest first.
 
-    As `dmbp_jax.metrics.insertion`, with the pixels in increasing order of the target's heat map (equal
-    values again the first pixel first) and the mean probability of the image's other true classes; the area
-    is so the mean of their areas. Higher is better: what speaks against the target should speak for them.
+    As `dmbp_jax.metrics.insertion`, with the pixels in increasing order of the target's heat map (the
+    exact reverse of insertion's, of equal values too) and the mean probability of the image's other true
+    classes; the area is so the mean of their areas. Higher is better: what speaks against the target should
+    speak for them.
 
     Args:
         others: `(k,)`: 1 for a true class of the image other than the target, 0 for the rest. An array and no

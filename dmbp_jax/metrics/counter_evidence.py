@@ -16,6 +16,7 @@ from dmbp_jax.checks import InputError
 from dmbp_jax.metrics.curve import pixel_ranks
 from dmbp_jax.metrics.substrate import Substrate, make_substrate
 from dmbp_jax.metrics.variants import check_heatmap, class_outputs, target_scores
+from dmbp_jax.ops import log_probabilities
 from dmbp_jax.typing import Images, Target
 
 SHARES = (0.01, 0.02, 0.05, 0.1)
@@ -40,7 +41,7 @@ def counter_evidence(
     target: Target,
     *,
     shares: Sequence[float] = SHARES,
-    log_probability: Callable[[Array], Array] = jax.nn.log_softmax,
+    log_probability: Callable[[Array], Array] = log_probabilities,
     substrate: Substrate = "rise",
 ) -> CounterEvidence:
     """How much the target gains when the pixels that speak against it most are blurred.
@@ -57,11 +58,13 @@ def counter_evidence(
         target: a class index, which may be traced, or one weight per class, `(k,)`: the weighted sum of the
             logits, and of the log-probabilities.
         shares: of the pixels, each above 0 and at most 1.
-        log_probability: of logits, `(n, k)`; `jax.nn.log_sigmoid` for a network of independent classes.
+        log_probability: of logits, `(n, k)`: by default that of a softmax, and of a single logit that of a
+            sigmoid; `jax.nn.log_sigmoid` for a network of independent classes.
         substrate: what is seen in place of a pixel; see `dmbp_jax.metrics.make_substrate`.
 
     Raises:
-        InputError: no shares or one out of range, heat map or substrate of the wrong shape.
+        InputError: no shares or one out of range, heat map or substrate of the wrong shape, a
+            `jax.nn.log_softmax` of one logit, which is always 0.
 
     >>> seen = lambda x: x.sum(axis=(1, 2))  # two classes, which see two colours
     >>> image = jnp.ones((1, 2, 2)).at[0, 0, 1].set(5.0)
@@ -79,6 +82,11 @@ def counter_evidence(
     blurred = (ranks[None] < wanted[:, None, None]) & (heatmap[None] < 0)
     shown = jnp.where(blurred[..., None], make_substrate(image, substrate)[None], image[None])
     found = class_outputs(logits, jnp.concatenate([image[None], shown]))
+    if log_probability is jax.nn.log_softmax and found.shape[1] == 1:
+        raise InputError(
+            "the softmax of one logit is 1 whatever the network says: leave log_probability out, or take "
+            "jax.nn.log_sigmoid"
+        )
 
     def change(values: Array) -> Array:
         scores = target_scores(values, target)

@@ -30,6 +30,7 @@ def insertion(
 
     Args:
         predict: probabilities `(n, k)` of normalised images `(n, h, w, c)`; called with one chunk at a time.
+            Of a network of one logit take its sigmoid: a softmax makes 1 of it, and so of every area.
         image: `(h, w, c)`, as the network takes it, of NumPy or JAX.
         heatmap: `(h, w)`.
         target: a class index, which may be traced, or one weight per class, `(k,)`: a weighted sum of the

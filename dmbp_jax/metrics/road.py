@@ -27,7 +27,7 @@ class RoadCurve(NamedTuple):
     """Of the target."""
     recognized: Float[Array, "shares"]
     """1 where the target is the most likely class (the first on ties), else 0; the mean over images is the
-    paper's accuracy."""
+    paper's accuracy. Of a network of one probability: whether that is above 1/2."""
 
 
 class Road(NamedTuple):
@@ -101,8 +101,9 @@ def road(
 
         # One after the other: together, each would go on until the slowest system is solved.
         outputs = class_outputs(predict, jax.lax.map(remove, numbers))
-        recognized = (outputs.argmax(axis=1) == target).astype(outputs.dtype)
-        return RoadCurve(target_scores(outputs, target), recognized)
+        # One probability is that of a class against its opposite.
+        likeliest = outputs.argmax(axis=1) == target if outputs.shape[1] > 1 else outputs[:, 0] > 0.5
+        return RoadCurve(target_scores(outputs, target), likeliest.astype(outputs.dtype))
 
     both = in_chunks(look, 2 * len(shares), chunk_size=chunk_size)
     # A heat map that is not a number somewhere orders nothing.

@@ -25,4 +25,7 @@ from dmbp_jax.ops.pool import pick as pick
 from dmbp_jax.ops.pool import pool_selected as pool_selected
 from dmbp_jax.ops.pool import pool_windows as pool_windows
 from dmbp_jax.ops.pool import select_max as select_max
+from dmbp_jax.ops.target import check_output as check_output
+from dmbp_jax.ops.target import log_probabilities as log_probabilities
+from dmbp_jax.ops.target import probabilities as probabilities
 from dmbp_jax.ops.target import target_score as target_score

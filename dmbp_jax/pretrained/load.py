@@ -18,7 +18,7 @@ from dmbp_jax.pretrained.manifest import read_manifest
 from dmbp_jax.pretrained.names import from_timm
 from dmbp_jax.pretrained.spec import ModelSpec
 from dmbp_jax.pretrained.state_dict import check_state_dict, to_params
-from dmbp_jax.typing import Apply, Params
+from dmbp_jax.typing import Apply, OutputActivation, Params
 
 
 class Model(NamedTuple):
@@ -27,6 +27,13 @@ class Model(NamedTuple):
     apply: Apply
     params: Params
     spec: ModelSpec
+
+    def with_output(self, output: OutputActivation | None) -> "Model":
+        """The same network with other probabilities; None: with those that it has.
+
+        Raises `InputError` for an unknown output.
+        """
+        return self if output is None else self._replace(spec=dataclasses.replace(self.spec, output=output))
 
     def __repr__(self) -> str:
         """One line, in place of all weights."""
@@ -165,7 +172,7 @@ def load_model(name: str, weights: str | Path | None = None) -> Model:
             wnids=() if own else manifest.wnids.get(entry.classes, ()),
             preprocess=manifest.preprocess[entry.preprocess],
             input_size=entry.input_size,
-            output=entry.output,
+            output=None if count == 1 else entry.output,
             licence=entry.licence if source == entry.source else "unknown",
             source=source,
         ),

@@ -9,7 +9,10 @@ from jaxtyping import Array, Float
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import Preprocess
+from dmbp_jax.ops import check_output, log_probabilities, probabilities
 from dmbp_jax.typing import OutputActivation
+
+_probabilities = jax.jit(probabilities, static_argnums=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,8 +37,8 @@ class ModelSpec:
     """Their names; of a network of one's own an evaluation counts them, if there are none."""
     preprocess: Preprocess = Unprepared()
     """From a photograph to the network's input."""
-    output: OutputActivation = "softmax"
-    """What makes probabilities of its logits."""
+    output: OutputActivation | None = None
+    """What makes probabilities of its logits; None: a sigmoid of a single one, a softmax of several."""
     tag: str = "own"
     input_size: int | None = None
     """Side in pixels of the images that the network was trained on."""
@@ -44,10 +47,20 @@ class ModelSpec:
     wnids: tuple[str, ...] = ()
     """The WordNet ids of the classes, where they have any."""
 
+    def __post_init__(self) -> None:
+        check_output(self.output)
+
     def probabilities(self, logits: Float[Array, "n k"]) -> Float[Array, "n k"]:
-        """What the network's own output activation makes of its logits."""
+        """What the network's own output activation makes of its logits.
+
+        Raises `InputError` for a softmax of one logit, which is always 1.
+        """
         # As one program, where its operations would be five.
-        return jax.jit(jax.nn.softmax if self.output == "softmax" else jax.nn.sigmoid)(logits)
+        return _probabilities(logits, self.output)
+
+    def log_probabilities(self, logits: Float[Array, "n k"]) -> Float[Array, "n k"]:
+        """The logarithms of `probabilities`."""
+        return log_probabilities(logits, self.output)
 
     def class_index(self, text: str | int) -> int:
         """The class that `text` means: an index, a name, or a part of exactly one name.
