@@ -3,6 +3,7 @@
 import difflib
 import functools
 import types
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
@@ -27,8 +28,11 @@ def shorten(text: object, *, most: int = 60) -> str:
     return line if len(line) <= most else f"{line[:most]}…"
 
 
-def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
+def check_choice(what: str, value: str, choices: Iterable[str], *, variants: bool = False) -> None:
     """Raise `InputError` unless `value` is one of `choices`, proposing the nearest one.
+
+    `variants`: a name with more in it than a known one is another thing's, as `resnet50d` is another network
+    than `resnet50`, and nothing is proposed for it.
 
     >>> check_choice("preset", "papr", ["paper", "fast"])
     Traceback (most recent call last):
@@ -38,7 +42,8 @@ def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
     if value in known:
         return
     # By letters alone: other packages write GradCAM for grad_cam.
-    by_letters = {_letters(name): name for name in known}
+    given = Counter(_letters(str(value)))
+    by_letters = {_letters(name): name for name in known if not variants or given <= Counter(_letters(name))}
     near = difflib.get_close_matches(_letters(str(value)), by_letters, n=1)
     hint = f"did you mean {by_letters[near[0]]!r}? " if near else ""
     raise InputError(f"unknown {what} {value!r}: {hint}Known: {', '.join(known)}")

@@ -108,7 +108,7 @@ WEIGHTS = {
 def run_weights(folder: Path, case: bytes) -> None:
     path = folder / "w.safetensors"
     path.write_bytes(case)
-    state, _ = read_safetensors(path)
+    state = read_safetensors(path).state
     to_params(state, check_state_dict(state, TINY, str(path)), str(path))
 
 
@@ -203,5 +203,5 @@ class Trap:
 def run_checkpoint(folder: Path, case: tuple[str, bytes]) -> None:
     path = folder / "w.pth"
     path.write_bytes(case[1])
-    state = read_checkpoint(path)
+    state = read_checkpoint(path).state
     to_params(state, check_state_dict(state, TINY, str(path)), str(path))

@@ -57,7 +57,7 @@ def unrounded(model):
     (on VGG-16-bn at 224 pixels, the gradient then differs by 0.003 of its norm).
     """
     architecture = get_architecture(model.spec.architecture)
-    state, _ = read_safetensors(Path(model.spec.source))
+    state = read_safetensors(Path(model.spec.source)).state
     state = {name: tensor.astype(np.float64) for name, tensor in state.items()}
     return to_params(state, check_state_dict(state, architecture, "ported"), "ported")
 

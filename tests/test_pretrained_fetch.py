@@ -17,6 +17,7 @@ from state_dicts import random_state, run_command, same
 
 from dmbp_jax import pretrained
 from dmbp_jax.checks import InputError
+from dmbp_jax.pretrained.claims import ARCHITECTURE_KEY
 from dmbp_jax.pretrained.fetch import cache_folder
 from dmbp_jax.pretrained.files import read_safetensors
 
@@ -326,8 +327,8 @@ def test_a_fetched_checkpoint_is_ported_into_the_cache_once(hub, checkpoint, tmp
     published = checkpoint(state)
     path = pretrained.fetch(published)
     assert path == tmp_path / "cache" / "squeezenet1_1.local.safetensors"
-    tensors, written_for = read_safetensors(path)
-    assert written_for == "squeezenet1_1"
+    tensors, says, _ = read_safetensors(path)
+    assert says[ARCHITECTURE_KEY] == "squeezenet1_1"
     assert same(tensors, state)
     assert list(path.parent.iterdir()) == [path]
     assert pretrained.find_fetched(published) == pretrained.fetch(published) == path
@@ -341,7 +342,7 @@ def test_a_ported_file_that_was_damaged_is_fetched_anew(hub, checkpoint):
     path = pretrained.fetch(published)
     path.write_bytes(path.read_bytes()[:1000])
     assert pretrained.fetch(published) == path
-    assert same(read_safetensors(path)[0], state)
+    assert same(read_safetensors(path).state, state)
     assert len(hub.requests) == 2
 
 
@@ -428,7 +429,7 @@ def test_two_processes_fetch_one_checkpoint_at_once(hub, checkpoint, start, tmp_
     paths = {succeed(process) for process in processes}
     assert paths == {tmp_path / "cache" / "squeezenet1_1.local.safetensors"}
     assert len(hub.requests) == 2
-    tensors, _ = read_safetensors(paths.pop())
+    tensors = read_safetensors(paths.pop()).state
     assert same(tensors, state)
     assert len(list((tmp_path / "cache").iterdir())) == 1
 

@@ -16,6 +16,7 @@ import safetensors.numpy
 from state_dicts import TINY, random_state, refuse, same
 
 from dmbp_jax import pretrained
+from dmbp_jax.pretrained.claims import ARCHITECTURE_KEY
 from dmbp_jax.pretrained.files import (
     check_sha256,
     digits_in_name,
@@ -35,16 +36,16 @@ def raw_safetensors(dtype: str, shape: list[int], data: bytes) -> bytes:
 def test_what_is_written_is_read(tmp_path):
     state = random_state(TINY)
     write_safetensors(tmp_path / "new" / "w.safetensors", state, "tiny")
-    read, written_for = read_safetensors(tmp_path / "new" / "w.safetensors")
+    read, says, _ = read_safetensors(tmp_path / "new" / "w.safetensors")
     assert same(read, state)
-    assert written_for == "tiny"
+    assert says[ARCHITECTURE_KEY] == "tiny"
 
 
 def test_turned_tensors_are_written_as_they_look(tmp_path):
     tensor = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     state = {"turned": tensor.transpose(2, 0, 1), "reversed": tensor[:, ::-1]}
     write_safetensors(tmp_path / "w.safetensors", state, "tiny")
-    assert same(read_safetensors(tmp_path / "w.safetensors")[0], state)
+    assert same(read_safetensors(tmp_path / "w.safetensors").state, state)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_floats_of_other_widths_become_float32(tmp_path, name, dtype):
     values = np.array([[1.5, -2.0, 0.09375], [0.0, 96.0, -0.5]])  # exact in each of them
     path = tmp_path / "w.safetensors"
     path.write_bytes(raw_safetensors(name, [2, 3], values.astype(dtype).tobytes()))
-    tensor = read_safetensors(path)[0]["x"]
+    tensor = read_safetensors(path).state["x"]
     assert tensor.dtype == np.float32
     np.testing.assert_array_equal(tensor, values)
 
@@ -62,7 +63,7 @@ def test_floats_of_other_widths_become_float32(tmp_path, name, dtype):
 def test_integers_are_read_as_they_are(tmp_path):
     path = tmp_path / "w.safetensors"
     path.write_bytes(raw_safetensors("I64", [2], np.array([1, 2]).tobytes()))
-    assert read_safetensors(path)[0]["x"].dtype == np.int64
+    assert read_safetensors(path).state["x"].dtype == np.int64
 
 
 WHOLE = safetensors.numpy.save({"x": np.zeros(100, np.float32)})
@@ -104,7 +105,7 @@ def test_a_shape_beyond_counting_is_refused_by_name(tmp_path, length):
 def test_what_goes_beyond_float32_becomes_infinite_without_a_warning(tmp_path):
     path = tmp_path / "w.safetensors"
     path.write_bytes(raw_safetensors("F64", [2], np.array([1e300, 1.0]).tobytes()))
-    np.testing.assert_array_equal(read_safetensors(path)[0]["x"], [np.inf, 1])
+    np.testing.assert_array_equal(read_safetensors(path).state["x"], [np.inf, 1])
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
@@ -219,12 +220,12 @@ def test_writers_at_once_never_show_a_reader_half_a_file(tmp_path):
     writers = [subprocess.Popen([sys.executable, "-c", WRITE_OFTEN, path, value]) for value in ("1", "2")]
     seen = set()
     while any(writer.poll() is None for writer in writers):
-        values = read_safetensors(path)[0]["x"]
+        values = read_safetensors(path).state["x"]
         assert values.shape == (20_000,)
         assert (values == values[0]).all()
         seen.add(float(values[0]))
     assert [writer.returncode for writer in writers] == [0, 0]
-    seen.add(float(read_safetensors(path)[0]["x"][0]))
+    seen.add(float(read_safetensors(path).state["x"][0]))
     assert seen & {1.0, 2.0}
     assert list(tmp_path.iterdir()) == [path]
 

@@ -43,6 +43,23 @@ def test_several_missing_tensors_are_counted():
     assert "(and 10 more)" in refuse(check_state_dict, {}, TINY, "f")
 
 
+def test_what_was_done_to_a_network_is_said_where_its_tensors_tell():
+    state = random_state(TINY)
+    pruned = {name: tensor for name, tensor in state.items() if name != "features.0.weight"}
+    for parts in (
+        ("features.0.weight_orig", "features.0.weight_mask"),
+        ("features.0.weight_g", "features.0.weight_v"),
+        ("features.0.parametrizations.weight.original0", "features.0.parametrizations.weight.original1"),
+    ):
+        message = refuse(check_state_dict, pruned | dict.fromkeys(parts, np.ones(1)), TINY, "f")
+        assert f"features.0.weight is missing: it is in parts, {', '.join(parts)}; make " in message
+    fused = {name: tensor for name, tensor in state.items() if not name.startswith("stem.bn.")}
+    message = refuse(check_state_dict, fused | {"stem.conv.bias": np.ones(4, np.float32)}, TINY, "f")
+    assert message.endswith(
+        "its layers are fused or quantised, it seems; port the checkpoint from before that"
+    )
+
+
 def test_batch_counts_are_ignored():
     state = random_state(TINY) | {"stem.bn.num_batches_tracked": np.array(7)}
     layers = check_state_dict(state, TINY, "f")

@@ -40,11 +40,16 @@ def fetch_weights(
 
 @app.command("port")
 def port_weights(
-    file: Annotated[Path, typer.Argument(help="A .pth of torchvision, a .pth.tar of TorchRay.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A .pth of torchvision, a .pth.tar of TorchRay, a .ckpt of Lightning."),
+    ],
     *,
     arch: Annotated[str, typer.Option("--arch", help="The architecture that it holds.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors to write.")],
 ) -> None:
     """Turn a PyTorch checkpoint into a safetensors file that --weights takes."""
-    pretrained.port_checkpoint(file, arch, output)
+    note = pretrained.port_checkpoint(file, arch, output)
+    if note:
+        typer.echo(note)
     typer.echo(f"wrote {output}")

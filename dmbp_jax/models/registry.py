@@ -70,7 +70,7 @@ def get_architecture(name: str) -> Architecture:
     >>> get_architecture("resnet50").name
     'resnet50'
     """
-    check_choice("model", name, ARCHITECTURES)
+    check_choice("model", name, ARCHITECTURES, variants=True)
     return ARCHITECTURES[name]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.data.atomic import check_writable
+from dmbp_jax.pretrained.claims import CONFIG
 from dmbp_jax.pretrained.files import check_sha256, read_safetensors
 from dmbp_jax.pretrained.manifest import WeightsEntry, weights_folder
 from dmbp_jax.pretrained.patience import GaveUpError, wait_for
@@ -55,7 +56,8 @@ def find_fetched(entry: WeightsEntry) -> Path | None:
 def fetch(entry: WeightsEntry) -> Path:
     """The safetensors file of an entry, downloaded if need be and checked.
 
-    Hub files come with a progress bar and resume; `HF_ENDPOINT` and `HF_HUB_OFFLINE` are respected.
+    Hub files come with a progress bar and resume, and with the `config.json` that says what they are;
+    `HF_ENDPOINT` and `HF_HUB_OFFLINE` are respected.
     Checkpoints need PyTorch (`pip install 'dmbp_jax[port]'`). Files appear whole or not at all, also when
     several processes fetch the same one.
 
@@ -106,7 +108,11 @@ def _fetch_from_hub(repository: str) -> Path:
         if not huggingface_hub.constants.HF_HUB_OFFLINE:
             size = wait_for(lambda: _size_of(address, 2 * patience), seconds=patience)
         download = functools.partial(huggingface_hub.hf_hub_download, repository, HUB_FILE)
-        return Path(wait_for(download, seconds=4 * patience + size / SLOWEST))
+        path = Path(wait_for(download, seconds=4 * patience + size / SLOWEST))
+        # Not every repository has one, and what is not said cannot be compared.
+        with contextlib.suppress(Exception):
+            wait_for(lambda: huggingface_hub.hf_hub_download(repository, CONFIG), seconds=patience)
+        return path
     except huggingface_hub.errors.LocalEntryNotFoundError:
         reason = "the hub cannot be reached, or offline mode is on, and the file is not in the cache"
     except GaveUpError as error:

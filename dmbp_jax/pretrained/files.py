@@ -3,15 +3,18 @@
 import hashlib
 import pickle
 import re
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, shorten
 from dmbp_jax.data.tensors import read_tensors, write_tensors
+from dmbp_jax.pretrained.checkpoints import find_state, stand_ins
+from dmbp_jax.pretrained.claims import ARCHITECTURE_KEY, read_config
 from dmbp_jax.pretrained.state_dict import StateDict
-
-ARCHITECTURE_KEY = "dmbp_jax.architecture"
 
 
 def check_sha256(path: Path, digits: str) -> None:
@@ -35,13 +38,25 @@ def digits_in_name(path: Path) -> str | None:
     return found.group(1) if found else None
 
 
-def read_safetensors(path: Path) -> tuple[StateDict, str | None]:
-    """The tensors of a file in float32, and the architecture that it says it is of, if it says.
+class WeightFile(NamedTuple):
+    """What a file of weights holds."""
+
+    state: StateDict
+    """Its tensors; floats of all widths are float32."""
+    says: Mapping[str, Any]
+    """What it says beside them, in its own words; see `claims`."""
+    note: str = ""
+    """What was taken of it and what was left, or nothing where that is all."""
+
+
+def read_safetensors(path: Path) -> WeightFile:
+    """The tensors of a file in float32, and what its metadata or the hub's `config.json` beside it say.
 
     Raises `InputError` for a missing, truncated or foreign file.
     """
     tensors, metadata = read_tensors(path)
-    return {name: _to_float32(tensor) for name, tensor in tensors.items()}, metadata.get(ARCHITECTURE_KEY)
+    state = {name: _to_float32(tensor) for name, tensor in tensors.items()}
+    return WeightFile(state, {**read_config(path), **metadata})
 
 
 def write_safetensors(path: Path, state: StateDict, architecture: str) -> None:
@@ -49,11 +64,15 @@ def write_safetensors(path: Path, state: StateDict, architecture: str) -> None:
     write_tensors(path, state, {"format": "pt", ARCHITECTURE_KEY: architecture})
 
 
-def read_checkpoint(path: Path) -> StateDict:
+def read_checkpoint(path: Path) -> WeightFile:
     """The tensors of a PyTorch checkpoint, read with `torch.load(weights_only=True)` and nothing else.
 
-    The SHA-256 digits in the file's name, if any, are checked first. Raises `InputError` for a missing,
-    damaged or unsafe file, and if PyTorch is not installed.
+    Of what a training script has saved, the network's state dict is taken (`find_state`). Plain objects
+    beside it, such as an `argparse.Namespace` or a path, are read without their classes. The SHA-256 digits
+    in the file's name, if any, are checked first.
+
+    Raises `InputError` for a missing, damaged or unsafe file, one without or with several state dicts, and if
+    PyTorch is not installed.
     """
     if not path.is_file():
         raise InputError(f"no such file: {path}")
@@ -67,35 +86,58 @@ def read_checkpoint(path: Path) -> StateDict:
             f"reading {path} needs PyTorch; install it with: pip install 'dmbp_jax[port]'"
         ) from None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        # torch's own message advises to load the file in an unsafe way.
-        raise InputError(
-            f"{path} is damaged, or holds objects other than tensors, which are not loaded"
-        ) from None
+        with torch.serialization.safe_globals(stand_ins()), warnings.catch_warnings():
+            # Of torch to its own users, such as that quantised tensors will be given up.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # torch raises several more types here; all mean the same to the caller.
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"{path} is damaged, truncated or not a plain checkpoint: {reason}") from None
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not content:
-        raise InputError(f"{path} holds no state dict")
-    foreign = [str(name)[:60] for name, value in content.items() if not isinstance(value, torch.Tensor)]
-    if foreign:
-        raise InputError(f"{path} holds no state dict: {foreign[0]} is not a tensor")
+        # torch raises several types more than `UnpicklingError`, and advises to load the file in an unsafe
+        # way.
+        raise InputError(_why_unread(path, error)) from None
+    state, note = find_state(content, torch.Tensor, path)
     # A view may repeat one stored number without end. Every number that is stored takes a byte or more.
-    if sum(tensor.numel() for tensor in content.values()) > path.stat().st_size:
+    if sum(tensor.numel() for tensor in state.values()) > path.stat().st_size:
         raise InputError(f"{path} is damaged: its tensors have more numbers than the file has bytes")
+    if any(tensor.is_quantized for tensor in state.values()):
+        raise InputError(
+            f"{path} is quantised, and its gates would be another network's: port the checkpoint that it was "
+            "made from, in floating point"
+        )
     try:
-        return {
-            str(name): (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
-            for name, tensor in content.items()
+        arrays = {
+            name: (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
+            for name, tensor in state.items()
         }
     except Exception as error:
-        # Sparse, quantised and other tensors that NumPy does not have.
+        # Sparse and other tensors that NumPy does not have.
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{path} holds tensors that are no plain arrays: {reason}") from None
+    return WeightFile(arrays, {**read_config(path), **content}, note)
+
+
+def _why_unread(path: Path, error: Exception) -> str:
+    """What is wrong with a checkpoint that torch does not read, and what to do."""
+    said = str(error)
+    # How torch speaks of the archives of `torch.jit.save` and of `torch.export.save`.
+    for sign, kind, tensors in (
+        ("TorchScript", "a TorchScript program", f"torch.jit.load({path.name!r}).state_dict()"),
+        ("data.pkl", "an exported program", f"torch.export.load({path.name!r}).state_dict"),
+    ):
+        if sign in said:
+            return (
+                f"{path} is {kind}, of which only the tensors are needed: "
+                f"torch.save({tensors}, 'weights.pth'), and port that"
+            )
+    foreign = re.search(r"GLOBAL ([\w.]+)", said)
+    if foreign is not None:
+        return (
+            f"{path} holds more than tensors, {shorten(foreign[1])}, which is not loaded, since that may run "
+            "code: save its tensors alone where it was made, torch.save(model.state_dict(), 'weights.pth')"
+        )
+    if isinstance(error, pickle.UnpicklingError):
+        return f"{path} is damaged, or holds objects other than tensors, which are not loaded"
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return f"{path} is damaged, truncated or not a plain checkpoint: {reason}"
 
 
 def _to_float32(tensor: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -13,11 +14,10 @@ from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.models import ARCHITECTURES, get_architecture
 from dmbp_jax.plugins import load_object, names_object
 from dmbp_jax.pretrained.fetch import fetch
-from dmbp_jax.pretrained.files import read_safetensors
 from dmbp_jax.pretrained.manifest import read_manifest
-from dmbp_jax.pretrained.names import from_timm
+from dmbp_jax.pretrained.port import read_weights
 from dmbp_jax.pretrained.spec import ModelSpec
-from dmbp_jax.pretrained.state_dict import check_state_dict, to_params
+from dmbp_jax.pretrained.state_dict import to_params
 from dmbp_jax.typing import Apply, OutputActivation, Params
 
 
@@ -118,11 +118,13 @@ def load_model(name: str, weights: str | Path | None = None) -> Model:
             as `register_network` takes them.
         weights: a tag of the manifest, or the path of a `.safetensors` file with torchvision's, timm's or
             `dmbp-jax weights port`'s tensors, which is taken to want the preprocessing of the published
-            checkpoint of that architecture. Default: the manifest's first entry for that architecture.
+            checkpoint of that architecture. A prefix of all names (`module.`, `model.`) is taken off, with a
+            warning that says so. Default: the manifest's first entry for that architecture.
 
     Raises:
-        InputError: unknown name or tag; a file that is missing, damaged or of another architecture; weights
-            that cannot be fetched.
+        InputError: unknown name or tag; a file that is missing, damaged or of another architecture, as far as
+            its tensors, its metadata or the hub's `config.json` beside it tell; weights that cannot be
+            fetched.
 
     >>> model = load_model("squeezenet1_1")
     >>> model.spec.classes[281]
@@ -139,13 +141,13 @@ def load_model(name: str, weights: str | Path | None = None) -> Model:
                 f"{name} is not a function that makes a network: it returns a Model, or (apply, params)"
             ) from None
         return as_model(factory(), name.rpartition(":")[2])
-    check_choice("model", name, [*ARCHITECTURES, *REGISTERED])
+    check_choice("model", name, [*ARCHITECTURES, *REGISTERED], variants=True)
     architecture = get_architecture(name)
     manifest = read_manifest()
     if weights is not None and Path(weights).suffix == ".safetensors":
         path, tag, source = Path(weights), Path(weights).stem, str(weights)
         entry = manifest.find_for_file(name, path.name)
-    elif weights is not None and Path(weights).suffix in (".pth", ".pt", ".tar"):
+    elif weights is not None and _is_checkpoint(Path(weights)):
         raise InputError(
             f"{weights} is a PyTorch checkpoint; port it once with "
             f"`dmbp-jax weights port {weights} --arch {name} -o {name}.safetensors` and give the result"
@@ -153,11 +155,9 @@ def load_model(name: str, weights: str | Path | None = None) -> Model:
     else:
         entry = manifest.find(name, None if weights is None else str(weights))
         path, tag, source = fetch(entry), entry.tag, entry.source
-    state, written_for = read_safetensors(path)
-    if written_for not in (None, name):
-        raise InputError(f"{path} holds weights of {written_for}, not of {name}")
-    state = from_timm(state)
-    layers = check_state_dict(state, architecture, str(path))
+    state, layers, note = read_weights(path, entry)
+    if note:
+        warnings.warn(note, stacklevel=2)
     count = layers[-1].weight[0]
     names = manifest.classes[entry.classes]
     # A checkpoint of the user's own may have other classes than those of the manifest.
@@ -177,3 +177,8 @@ def load_model(name: str, weights: str | Path | None = None) -> Model:
             source=source,
         ),
     )
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a file of PyTorch's is meant, and not a tag."""
+    return path.suffix in (".pth", ".pt", ".tar", ".ckpt", ".bin", ".pkl") or path.is_file()

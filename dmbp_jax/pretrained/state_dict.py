@@ -42,7 +42,9 @@ def check_state_dict(state: StateDict, architecture: Architecture, source: str) 
     what = f"{source}, as {architecture.name}"
     missing = [name for name in expected if name not in state]
     if missing:
-        raise InputError(f"{what}: tensor {missing[0]} is missing{_more(missing)}")
+        raise InputError(
+            f"{what}: tensor {missing[0]} is missing{_more(missing)}{_why(missing, state, layers)}"
+        )
     # PyTorch counts batches beside every batch-norm; the count plays no part in inference.
     surplus = [k for k in state if k not in expected and not k.endswith(".num_batches_tracked")]
     if surplus:
@@ -56,6 +58,24 @@ def check_state_dict(state: StateDict, architecture: Architecture, source: str) 
         if not np.isfinite(tensor).all():
             raise InputError(f"{what}: tensor {name} holds values that are NaN or infinite")
     return layers
+
+
+def tensor_names(architecture: Architecture) -> list[str]:
+    """The tensors of an architecture by their names."""
+    return [name for layer in architecture.layout(1) for name, _ in _tensors(layer)]
+
+
+def _why(missing: list[str], state: StateDict, layers: Sequence[LayerShape]) -> str:
+    """What has been done to a network some of whose tensors are missing, where others tell."""
+    module, _, kind = missing[0].rpartition(".")
+    # As PyTorch's weight norm, pruning and parametrisations name them.
+    parts = [k for k in state if k.startswith((f"{missing[0]}_", f"{module}.parametrizations.{kind}."))]
+    if parts:
+        return f": it is in parts, {', '.join(parts)}; make these one tensor again where it was trained"
+    norms = {f"{layer.batch_norm}.{name}" for layer in layers for name in _NORM_TENSORS if layer.batch_norm}
+    if set(missing) == norms or any(key.endswith(("zero_point", "_packed_params")) for key in state):
+        return ": its layers are fused or quantised, it seems; port the checkpoint from before that"
+    return ""
 
 
 def _tensors(layer: LayerShape) -> list[tuple[str, tuple[int, ...]]]:
