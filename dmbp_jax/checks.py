@@ -2,9 +2,10 @@
 
 import difflib
 import functools
+import re
 import types
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import jax
@@ -49,6 +50,33 @@ def check_choice(what: str, value: str, choices: Iterable[str], *, variants: boo
     raise InputError(f"unknown {what} {value!r}: {hint}Known: {', '.join(known)}")
 
 
+RESERVED = frozenset({"all", "auto", "maps", "none", "table1", "table2", "table3", "fast", "paper"})
+"""Words that mean something else where names are given: groups of methods, presets, automatic choices."""
+
+
+def check_name(what: str, name: Any) -> str:
+    """A name of one's own for a `what`; raises `InputError` for one that would mean something else, or could
+    not be written where names are given: between commas, before a colon, in the name of a file.
+
+    >>> check_name("method", "smoothgrad_500")
+    'smoothgrad_500'
+    >>> check_name("method", "table1")
+    Traceback (most recent call last):
+    dmbp_jax.checks.InputError: a method cannot be called 'table1', which means something else: give name= \
+another one
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+-]*", name):
+        raise InputError(
+            f"a {what} needs a name of letters, digits and any of _ . + -, got {shorten(repr(name))}: give "
+            "name= such a one"
+        )
+    if name.lower() in RESERVED:
+        raise InputError(
+            f"a {what} cannot be called {name!r}, which means something else: give name= another one"
+        )
+    return name
+
+
 def _letters(name: str) -> str:
     return "".join(character for character in name.lower() if character.isalnum())
 
@@ -67,6 +95,17 @@ def kind_of(thing: Any) -> str:
         return f"the class {thing.__name__}"
     name = type(thing).__name__
     return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}{' of PyTorch' if is_torch(thing) else ''}"
+
+
+def called(function: Any) -> str:
+    """What a function is called in a message; of a `functools.partial`, what its function is.
+
+    >>> called(functools.partial(called, 1))
+    'called'
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 NO_TORCH = "only JAX networks are explained; `dmbp-jax weights port` takes weights of torchvision's"
@@ -141,7 +180,10 @@ def check_is_image(shape: tuple[int, ...], method: str) -> None:
 
 
 def check_targets(targets: jax.Array | np.ndarray, count: int, classes: int) -> None:
-    """Raise `InputError` unless `targets` are `(n,)` indices in range or `(n, classes)` finite weights."""
+    """Raise `InputError` unless `targets` are `(n,)` indices in range or `(n, classes)` finite weights.
+
+    Whole numbers are class indices, floating ones are weights, whatever their shape.
+    """
     if targets.ndim == 1 and jax.numpy.issubdtype(targets.dtype, jax.numpy.integer):
         if targets.shape[0] != count:
             raise InputError(f"got {count} images but {targets.shape[0]} targets")
@@ -153,18 +195,70 @@ def check_targets(targets: jax.Array | np.ndarray, count: int, classes: int) -> 
                     f"target {int(outside[0])} is out of range: the network has classes 0 to {classes - 1}"
                 )
         return
-    if targets.ndim == 2 and targets.shape == (count, classes):
+    is_floating = jax.numpy.issubdtype(targets.dtype, jax.numpy.floating)
+    if is_floating and targets.shape == (count, classes):
         if is_concrete(targets) and not np.isfinite(np.asarray(targets, np.float32)).all():
             raise InputError("target weights hold values that are NaN or infinite")
         return
-    if targets.size == count and targets.ndim != 1 and jax.numpy.issubdtype(targets.dtype, jax.numpy.integer):
-        hint = "; give [target]" if targets.ndim == 0 else "; give targets.reshape(-1)"
-    else:
-        hint = f"; give [target] * {count}" if targets.ndim == 0 else ""
     raise InputError(
-        f"targets must be {count} class indices or weights of shape ({count}, {classes}), "
-        f"got shape {targets.shape} of {targets.dtype}{hint}"
+        f"targets must be {count} class indices, which are whole numbers, or weights of shape ({count}, "
+        f"{classes}), which are floating, got shape {targets.shape} of {targets.dtype}"
+        f"{_target_hint(targets, count, classes)}"
     )
+
+
+def _target_hint(targets: jax.Array | np.ndarray, count: int, classes: int) -> str:
+    """What to do about targets that are none."""
+    is_floating = jax.numpy.issubdtype(targets.dtype, jax.numpy.floating)
+    if targets.ndim == 0:
+        return "; give [target]" if count == 1 else f"; give [target] * {count}"
+    if is_floating and targets.ndim == 1 and count == 1 and targets.size == classes:
+        return "; give targets[None]"
+    if is_floating:
+        return "; of class indices give targets.astype(int)" if targets.ndim == 1 else ""
+    if targets.ndim == 2 and targets.shape == (count, 1):
+        return "; give targets.reshape(-1)"
+    if targets.ndim == 2:
+        return (
+            ": explain_classes explains several classes of each image; of weights, also one-hot ones, give "
+            "targets.astype(float)"
+        )
+    return ""
+
+
+def check_classes_once(name: str, classes: Sequence[int]) -> None:
+    """Raise `InputError` that names the image for which a class is given twice.
+
+    >>> check_classes_once("image 0", [3, 1, 3])
+    Traceback (most recent call last):
+    dmbp_jax.checks.InputError: image 0 has the class 3 twice: give each of its classes once; whole numbers \
+are class indices, so of one-hot rows give targets.argmax(axis=1)
+    """
+    seen: set[int] = set()
+    for index in classes:
+        if index in seen:
+            raise InputError(
+                f"{name} has the class {index} twice: give each of its classes once; whole numbers are class "
+                "indices, so of one-hot rows give targets.argmax(axis=1)"
+            )
+        seen.add(index)
+
+
+def check_class(index: Any, classes: int) -> None:
+    """Raise `InputError` unless it is the index of one of so many classes, or traced.
+
+    >>> check_class(True, 3)
+    Traceback (most recent call last):
+    dmbp_jax.checks.InputError: a class is a whole number from 0 to 2, got True
+    """
+    if isinstance(index, str):
+        raise InputError(f"a class is an index, got {index!r}: model.spec.class_index(name) is a name's")
+    if not is_concrete(index):
+        return
+    if np.ndim(index) or not np.issubdtype(np.asarray(index).dtype, np.integer):
+        raise InputError(f"a class is a whole number from 0 to {classes - 1}, got {shorten(repr(index))}")
+    if not 0 <= index < classes:
+        raise InputError(f"class {index} is out of range: there are classes 0 to {classes - 1}")
 
 
 def is_concrete(array: Any) -> bool:

@@ -68,8 +68,10 @@ def evaluate(
             `metric(predict, image, heatmap, target) -> float`; see `register_metric` for more. None: `"im"`,
             and `"cim"` where images have several classes.
         folder: of the run: killed at any moment, the same call goes on where it was, with the rows of an
-            undisturbed run; with more metrics than before, it measures those. None: in memory, and nothing is
-            left behind.
+            undisturbed run; with more methods or metrics than before, it measures those. A method, a metric
+            or a network that has become another function, or closes over something else, is refused: see
+            *One's own functions in a folder* in the documentation. None: in memory, and nothing is left
+            behind.
         keep_maps: keep every map in the folder, half precision, about 90 KB for 224 x 224 pixels; then a
             metric that is added later explains nothing anew. Metrics measure the maps as they are kept:
             pixels that differ by less than their eleven bits are equal, which a fixed random order settles.

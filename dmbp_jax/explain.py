@@ -54,7 +54,8 @@ def explain(
         params: its parameters.
         images: `(n, h, w, c)` floats, normalised as the network takes them; a gated network may take other
             inputs, `(n, ...)`.
-        targets: `(n,)` class indices, or `(n, classes)` weights, such as a contrast: see `dmbp_jax.targets`.
+        targets: `(n,)` class indices, which are whole numbers; or `(n, classes)` weights, which are floating,
+            such as a contrast: see `dmbp_jax.targets`.
         method: a name in `dmbp_jax.methods.METHODS`, or a function with the methods' signature, such as
             `meta_saliency(norm_grad)` or `noise_tunnel(gradient)`.
         key: a random key, for methods that draw: each image gets its own, by its place among `images`. Or
@@ -178,9 +179,6 @@ def check_call(
     count = images.shape[0]
     logits = try_network(apply, params, images)
     check_targets(targets, count, logits.shape[1])
-    if targets.ndim == 2 and not jnp.issubdtype(targets.dtype, jnp.floating):
-        # Of integers, one target would be taken for an index.
-        targets = targets.astype(logits.dtype)
     arrays = {k: jnp.asarray(v) for k, v in options.items() if isinstance(v, jax.Array | np.ndarray)}
     static = as_options({k: v for k, v in options.items() if k not in arrays})
     keys = key_of_each(key, count)

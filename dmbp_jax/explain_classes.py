@@ -12,7 +12,15 @@ from jax.sharding import Mesh
 
 from dmbp_jax.batching.arguments import as_array, check_at_least_1, check_division
 from dmbp_jax.batching.explicit import automatic, on_automatic_axes
-from dmbp_jax.checks import InputError, check_first, check_targets, refuse_pair
+from dmbp_jax.checks import (
+    InputError,
+    called,
+    check_classes_once,
+    check_first,
+    check_targets,
+    is_concrete,
+    refuse_pair,
+)
 from dmbp_jax.explain import BatchSize, check_call, run_call
 from dmbp_jax.methods import get_method
 from dmbp_jax.ops.hoist import hoist
@@ -46,8 +54,8 @@ def explain_classes(
         apply: as in `explain`, like `params`, `images`, `method`, `mesh`, `progress` and `options`.
         params: the network's parameters.
         images: `(n, h, w, c)`.
-        classes: `(k,)` indices for all images, or `(n, k)`, some for each; or weights, `(k, classes)` or
-            `(n, k, classes)`.
+        classes: `(k,)` indices for all images, or `(n, k)`, some for each, which are whole numbers; or
+            weights, `(k, classes)` or `(n, k, classes)`, which are floating.
         method: a name or a function.
         key: a random key, or one for each image; an image's classes see the same draws.
         batch_size: images explained at once, each with all of its classes; as in `explain`.
@@ -62,7 +70,8 @@ def explain_classes(
         `take(i)` gives the explanations of image `i`.
 
     Raises:
-        InputError: as `explain`; classes of another shape, or none; `classes_at_once` below 1.
+        InputError: as `explain`; classes of another shape, or none; a class that is given twice for an
+            image; `classes_at_once` below 1.
 
     >>> from dmbp_jax.rules import PLAIN
     >>> def apply(params, x, *, rule=PLAIN):
@@ -98,9 +107,12 @@ def _for_each_image(classes: jax.Array | np.ndarray, count: int, known: int) -> 
     if classes.ndim != row + 1 or classes.shape[0] != count or not classes.shape[1]:
         raise InputError(
             f"classes must be indices (k,) or ({count}, k), or weights (k, {known}) or "
-            f"({count}, k, {known}), got shape {classes.shape} of {classes.dtype}"
+            f"({count}, k, {known}) that are floating, got shape {classes.shape} of {classes.dtype}"
         )
     check_targets(classes.reshape(-1, *classes.shape[2:]), classes.shape[0] * classes.shape[1], known)
+    if row == 1 and is_concrete(classes):
+        for number, own in enumerate(np.asarray(classes).tolist()):
+            check_classes_once(f"image {number}", own)
     return classes
 
 
@@ -129,6 +141,6 @@ def _of_classes(method: Method, at_once: int | None) -> Method:
         return explained
 
     # The options are checked against the method's own.
-    of_classes.__name__ = method.__name__
+    of_classes.__name__ = called(method)
     of_classes.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
     return of_classes

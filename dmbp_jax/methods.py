@@ -1,6 +1,7 @@
 """The attribution methods by name, and the options with which the papers run them."""
 
 import dataclasses
+import functools
 import inspect
 from typing import Any
 
@@ -22,7 +23,7 @@ from dmbp_jax.attribution import (
     selective_norm_grad,
     smoothgrad,
 )
-from dmbp_jax.checks import InputError, check_choice, kind_of
+from dmbp_jax.checks import InputError, called, check_choice, check_name, kind_of
 from dmbp_jax.dmbp import PRESETS, dmbp
 from dmbp_jax.result import Method
 from dmbp_jax.typing import OutputActivation
@@ -127,7 +128,7 @@ def register_method(
         The method, so that it may stand above a function as a decorator.
 
     Raises:
-        InputError: a name that is one of the package's, or none.
+        InputError: a name that is one of the package's, or none, or means something else, as `"all"` does.
 
     >>> def zero(apply, params, image, target, *, key=None):
     ...     ...
@@ -135,7 +136,7 @@ def register_method(
     (True, True, 'Nothing')
     >>> del METHODS["zero"], TITLES["zero"]
     """
-    name = name or name_of(method)
+    name = check_name("method", name_of(method) if name is None else name)
     if name in _OWN:
         raise InputError(f"there is a method {name!r} in the package: give name= another one")
     METHODS.pop(name, None)
@@ -149,17 +150,19 @@ def register_method(
 
 
 def name_of(function: Any) -> str:
-    """A function's own name; `InputError` for one that has none, such as a lambda or a `functools.partial`.
+    """A function's own name, of a `functools.partial` its function's; `InputError` for one without, such as a
+    lambda.
 
-    >>> name_of(name_of)
+    >>> name_of(functools.partial(name_of, None))
     'name_of'
     """
-    name = getattr(function, "__name__", "")
-    if not str(name).isidentifier():
+    has_name = hasattr(function, "__name__") or isinstance(function, functools.partial)
+    name = called(function)
+    if not has_name or not name.isidentifier():
         raise InputError(
             f"{function!r} has no name to be shown by: write a function with def, or register it"
         )
-    return str(name)
+    return name
 
 
 ELSEWHERE = {
@@ -187,9 +190,9 @@ if it makes one, call it, as in noise_tunnel(gradient)
         raise InputError(f"{method!r} is a preset of the method 'dmbp': preset={method!r}")
     if method in VARIANTS:
         base, options = VARIANTS[method]
-        given = ", ".join([base.__name__, *(f"{name}={value!r}" for name, value in options.items())])
+        given = ", ".join([name_of(base), *(f"{name}={value!r}" for name, value in options.items())])
         raise InputError(f"{method!r} is a name for evaluations and commands: explain takes {given}")
-    if method.lower() in ELSEWHERE:
+    if method not in METHODS and method.lower() in ELSEWHERE:
         raise InputError(f"unknown method {method!r}: {ELSEWHERE[method.lower()]}")
     check_choice("method", method, METHODS)
     return METHODS[method]
@@ -205,10 +208,9 @@ def _check_method(method: Any) -> None:
         keyed = any(p.name == "key" or p.kind is p.VAR_KEYWORD for p in parameters)
         if room and len(needed) <= 4 and keyed:
             return
-        name = getattr(method, "__name__", type(method).__name__)
         raise InputError(
-            f"{name} is no method(apply, params, image, target, *, key=None, **options): if it makes "
-            "one, call it, as in noise_tunnel(gradient)"
+            f"{called(method)} is no method(apply, params, image, target, *, key=None, **options): if it "
+            "makes one, call it, as in noise_tunnel(gradient)"
         )
     raise InputError(
         f"method must be a name, such as 'grad_cam', or a function of one image, got {kind_of(method)}"

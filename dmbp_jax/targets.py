@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact
 
-from dmbp_jax.checks import InputError, check_choice, is_concrete
+from dmbp_jax.checks import InputError, check_choice, check_class, is_concrete
 
 REDUCTIONS = ("mean", "sum")
 
@@ -59,6 +59,8 @@ def element(shape: Sequence[int], *index: int) -> int:
         raise InputError(
             f"an element of an output of shape {tuple(shape)} has {len(shape)} indices, got {index}"
         )
+    if not all(isinstance(i, numbers.Integral) and not isinstance(i, bool) for i in index):
+        raise InputError(f"an element's indices are whole numbers, got {index}")
     if any(not -length <= i < length for i, length in zip(index, shape, strict=True)):
         raise InputError(f"there is no element {index} in an output of shape {tuple(shape)}")
     wrapped = [i % length for i, length in zip(index, shape, strict=True)]
@@ -93,8 +95,7 @@ def region(
         raise InputError(
             f"a region is a mask of booleans, (h, w) or (n, h, w), got {mask.shape} of {mask.dtype}"
         )
-    if not 0 <= target < classes:
-        raise InputError(f"target {target} is out of range: there are classes 0 to {classes - 1}")
+    check_class(target, classes)
     if is_concrete(mask) and not np.asarray(mask).any(axis=(-2, -1)).all():
         raise InputError("a region must have at least one pixel")
     weights = mask.astype(float)
@@ -115,27 +116,23 @@ def total(targets: Sequence[int], *, classes: int) -> Float[Array, "k"]:
     >>> total([0, 2], classes=4).tolist()
     [1.0, 0.0, 1.0, 0.0]
     """
-    outside = [one for one in targets if not 0 <= one < classes]
-    if outside or not len(targets):
-        raise InputError(
-            f"targets must be some of 0 to {classes - 1}, got {outside[0] if outside else 'none'}"
-        )
+    if np.ndim(targets) != 1 or not len(targets):
+        raise InputError(f"targets must be some of the classes 0 to {classes - 1}, got {targets}")
+    for one in targets:
+        check_class(one, classes)
     return jnp.zeros(classes).at[jnp.asarray(targets)].add(1.0)
 
 
 def contrast(classes: int, target: int, other: int) -> Float[Array, "k"]:
     """The weights of "`target` minus `other`" among `classes` classes.
 
-    Raises `InputError` for names, and for an index out of range.
+    Raises `InputError` for what is no index of a class, and for twice the same.
 
     >>> contrast(3, 2, 0).tolist()
     [-1.0, 0.0, 1.0]
     """
     for index in (target, other):
-        if isinstance(index, str):
-            raise InputError(
-                f"a contrast is of indices, got {index!r}: model.spec.class_index(name) is a name's"
-            )
-        if isinstance(index, numbers.Integral) and not 0 <= index < classes:
-            raise InputError(f"class {index} is out of range: there are classes 0 to {classes - 1}")
+        check_class(index, classes)
+    if is_concrete(target) and is_concrete(other) and target == other:
+        raise InputError(f"a contrast is of two classes, got {target} twice")
     return jnp.zeros(classes).at[target].add(1.0).at[other].add(-1.0)

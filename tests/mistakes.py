@@ -17,7 +17,7 @@ from flax import linen, nnx
 from small import CLASSES, tiny_network
 
 import dmbp_jax
-from dmbp_jax import attribution, explain, explain_classes, gated
+from dmbp_jax import attribution, explain, explain_classes, gated, targets
 from dmbp_jax.data import Preprocess
 from dmbp_jax.pretrained import Model
 
@@ -113,6 +113,12 @@ def call(*args, **options):
     """`explain` with what is not given as it should be."""
     named = dict(zip(("apply", "params", "images", "targets", "method"), args, strict=False)) | options
     return explain(**({"apply": APPLY, "params": PARAMS, "images": IMAGES, "targets": TARGETS} | named))
+
+
+def evaluate(targets=TARGETS, images=IMAGES, **options):
+    """`dmbp_jax.evaluate` with what is not given as it should be."""
+    given = {"network": (APPLY, PARAMS), "samples": (images, targets), "methods": "gradient"}
+    return dmbp_jax.evaluate(**(given | {"metrics": "deletion", "progress": False} | options))
 
 
 def of_gated(network, images=IMAGES, **options):
@@ -234,6 +240,56 @@ MISTAKES: dict[str, Mistake] = {
     "one number": M(lambda: call(targets=1), "targets must be 3 class indices ... give [target] * 3"),
     "a column": M(lambda: call(targets=[[0], [1], [2]]), "got shape (3, 1) ... give targets.reshape(-1)"),
     "no targets": M(lambda: call(targets=None), "targets must be an array of numbers, got None"),
+    "floats of classes": M(
+        lambda: call(targets=[0.0, 1.0, 2.0]), "whole numbers ... of class indices give targets.astype(int)"
+    ),
+    "one row of weights": M(
+        lambda: call(images=IMAGES[:1], targets=np.ones(CLASSES)), "got shape (10,) ... give targets[None]"
+    ),
+    "several classes": M(
+        lambda: call(targets=[[0, 1], [1, 2], [2, 3]]),
+        "explain_classes explains several ... of weights, also one-hot ones, give targets.astype(float)",
+    ),
+    "one-hot": M(lambda: call(targets=np.eye(CLASSES, dtype=int)[:3]), "one-hot ones, give targets.astype"),
+    "one-hot, booleans": M(lambda: call(targets=np.eye(CLASSES)[:3] > 0), "of bool ... astype(float)"),
+    "flags": M(lambda: call(targets=[True, False, True]), "whole numbers ... got shape (3,) of bool"),
+    "objects": M(lambda: call(targets=np.asarray([1, 2, None])), "targets must be an array of numbers"),
+    "complex": M(lambda: call(targets=np.ones((3, CLASSES), complex)), "which are floating"),
+    "a class twice": M(
+        lambda: explain_classes(APPLY, PARAMS, IMAGES, [[0, 1], [2, 2], [3, 4]]),
+        "image 1 has the class 2 twice",
+    ),
+    "a class of all twice": M(
+        lambda: explain_classes(APPLY, PARAMS, IMAGES, [1, 2, 1]), "image 0 has the class 1 twice"
+    ),
+    "one-hot classes": M(
+        lambda: explain_classes(APPLY, PARAMS, IMAGES, np.eye(CLASSES, dtype=int)[:3]),
+        "the class 0 twice ... of one-hot rows give targets.argmax(axis=1)",
+    ),
+    "flags of classes": M(
+        lambda: explain_classes(APPLY, PARAMS, IMAGES, np.eye(CLASSES)[:3] > 0),
+        "weights ... .astype(float)",
+    ),
+    "evaluate: weights": M(
+        lambda: evaluate(np.ones((3, CLASSES)) / CLASSES),
+        "sample '0' has the target 0.1: give the index ... floating numbers are weights",
+    ),
+    "evaluate: floats": M(lambda: evaluate([0.0, 1.0, 2.0]), "target 0.0: give the index, a whole number"),
+    "evaluate: flags": M(lambda: evaluate([True, False, True]), "has the target True: give the index"),
+    "evaluate: a class twice": M(
+        lambda: evaluate([(1, 2), (3, 3), (0, 1)]), "the image '1' has the class 3 twice"
+    ),
+    "evaluate: one-hot": M(
+        lambda: evaluate(np.eye(CLASSES, dtype=int)[:3]), "class 0 twice ... give targets.argmax(axis=1)"
+    ),
+    "evaluate: two names of a class": M(
+        lambda: evaluate([(1, "class 1"), 1, 2]), "the image '0' has the class 1 twice"
+    ),
+    "evaluate: nested": M(
+        lambda: evaluate([[[1, 2]], [[1, 2]], [[3, 4]]]), "sample '0' has the target [1, 2]: give"
+    ),
+    "evaluate: one target": M(lambda: evaluate(1), "with a target for each ... and 1 targets"),
+    "evaluate: a name": M(lambda: evaluate("cat"), "with a target for each ... and 1 targets"),
     "ragged": M(lambda: call(targets=[[1, 2], [3]]), "targets must be one array of numbers"),
     # The method and its options.
     "GradCAM": M(lambda: call(method="GradCAM"), "unknown method 'GradCAM': did you mean 'grad_cam'?"),
@@ -324,7 +380,23 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "a contrast of names": M(
         lambda: dmbp_jax.contrast(CLASSES, "tabby", 1),
-        "of indices, got 'tabby': model.spec.class_index(name)",
+        "a class is an index, got 'tabby': model.spec.class_index(name)",
+    ),
+    "a contrast of floats": M(
+        lambda: dmbp_jax.contrast(CLASSES, 1.0, 2), "a class is a whole number from 0 to 9, got 1.0"
+    ),
+    "a total of floats": M(
+        lambda: targets.total([1.0], classes=CLASSES), "a class is a whole number from 0 to 9, got 1.0"
+    ),
+    "a total of one": M(
+        lambda: targets.total(3, classes=CLASSES), "targets must be some of the classes 0 to 9, got 3"
+    ),
+    "an element of floats": M(
+        lambda: targets.element((2, 3), 1.0, 0), "an element's indices are whole numbers, got (1.0, 0)"
+    ),
+    "a name that is a number": M(
+        lambda: dmbp_jax.register_method(dmbp_jax.METHODS["gradient"], name=3),
+        "a method needs a name of letters, digits and any of _ . + -, got 3: give name=",
     ),
     "several photographs at once": M(
         lambda: Preprocess()(["a.jpg", "b.jpg"]),

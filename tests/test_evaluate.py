@@ -512,7 +512,6 @@ def test_a_run_of_another_configuration_is_refused(photos, tmp_path):
     with pytest.raises(InputError) as refusal:
         run(setting(photos, methods=("gradient_x_input", "random"), seed=3), tmp_path / "run")
     assert "seed: there 0, now 3" in str(refusal.value)
-    assert "methods.random: there null, now" in str(refusal.value)
     # Another photograph in the folder is another dataset, another path to it is not.
     moved = photos.rename(tmp_path / "elsewhere")
     assert run(setting(moved), tmp_path / "run") == rows

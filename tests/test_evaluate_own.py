@@ -1,6 +1,7 @@
 """`dmbp_jax.evaluate`: one's own network, arrays, methods and metrics, in memory and in a folder."""
 
 import dataclasses
+import functools
 import sys
 
 import jax
@@ -156,6 +157,52 @@ def test_several_targets_are_explained_in_turn_and_the_others_known(network, ima
     assert {(row.image, row.target) for row in rows} == {
         (str(number), number + step) for number in range(COUNT) for step in (0, 1)
     }
+
+
+def test_weights_that_a_metric_asks_to_explain_arrive_as_they_are(network, images, targets):
+    apply, params = network
+    weights = np.zeros((1, CLASSES), np.float32)
+    weights[0, :3] = 0.5, -0.5, 0.25
+
+    def of_weights(predict, image, heatmap, target, *, explain):
+        found = explain(image[None], targets=weights)
+        listed = explain(image[None], targets=weights.tolist())
+        one = dmbp_jax.explain(apply, params, image[None], weights, "gradient").heatmap
+        np.testing.assert_allclose(found, one, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(listed, found)
+        return float(np.abs(found).max())
+
+    run = dmbp_jax.evaluate(
+        network, (images[:1], targets[:1]), methods=["gradient"], metrics=[of_weights], **QUIET
+    )
+    assert run.rows()[0].value > 0
+
+
+def test_a_partial_is_a_method_and_a_metric_like_any_other(network, images, targets):
+    apply, params = network
+    smooth = functools.partial(dmbp_jax.METHODS["integrated_gradients"], n_steps=3)
+
+    def above(predict, image, heatmap, target, *, level=0.0):
+        return float((heatmap > level).mean())
+
+    run = dmbp_jax.evaluate(
+        *(network, (images, targets)),
+        methods=[functools.partial(brightness)],
+        metrics=[functools.partial(above, level=0.5)],
+        **QUIET,
+    )
+    expected = [float((image.sum(axis=-1) > 0.5).mean()) for image in images]
+    assert [row[2:4] for row in run.rows()] == [("brightness", "above")] * COUNT
+    np.testing.assert_allclose([row.value for row in run.rows()], expected, rtol=1e-6)
+    few, same = (
+        dmbp_jax.explain(apply, params, images, targets, smooth, **options).values
+        for options in ({}, {"n_steps": 3})
+    )
+    np.testing.assert_array_equal(few, same)
+    of_classes = dmbp_jax.explain_classes(apply, params, images, [1], functools.partial(brightness))
+    np.testing.assert_array_equal(of_classes.values[:, 0], images)
+    with pytest.raises(InputError, match="unknown option of integrated_gradients 'steps'"):
+        dmbp_jax.explain(apply, params, images, targets, smooth, steps=3)
 
 
 def test_images_of_several_sizes_and_channels(images):
@@ -502,6 +549,12 @@ def test_functions_that_cannot_be_told_apart_or_called_are_refused(network, imag
     def short(heatmap):
         return 0.0
 
+    def table1(apply, params, image, target, *, key=None):
+        return brightness(apply, params, image, target)
+
+    def fast(predict, image, heatmap, target):
+        return 0.0
+
     def greedy(predict, image, heatmap, target, *, photograph):
         return 0.0
 
@@ -515,6 +568,8 @@ def test_functions_that_cannot_be_told_apart_or_called_are_refused(network, imag
     for chosen, message in (
         ({"metrics": [im]}, "there is a metric 'im' in the package"),
         ({"methods": [gradient]}, "there is another method 'gradient' in the package"),
+        ({"methods": [table1]}, "a method cannot be called 'table1', which means something else"),
+        ({"metrics": [fast]}, "a metric cannot be called 'fast', which means something else"),
         ({"metrics": [short]}, r"must take \(predict, image, heatmap, target\)"),
         ({"metrics": [greedy]}, "asks for 'photograph'"),
         ({"metrics": [words]}, "must return a number"),

@@ -141,7 +141,7 @@ def test_values_that_are_only_known_later_become_flags(network):
         ({"targets": [1, 2]}, "3 images but 2 targets"),
         ({"targets": [1, 2, CLASSES]}, f"target {CLASSES} is out of range.*0 to {CLASSES - 1}"),
         ({"targets": [1, -1, 2]}, "target -1 is out of range"),
-        ({"targets": [0.5, 1.0, 2.0]}, "class indices or weights"),
+        ({"targets": [0.5, 1.0, 2.0]}, "class indices, which are whole numbers, or weights.*targets.astype"),
         ({"targets": np.ones((3, CLASSES + 1), np.float32)}, rf"\(3, {CLASSES}\)"),
         ({"targets": np.full((3, CLASSES), np.inf, np.float32)}, "target weights.*infinite"),
         ({"method": "dmpb"}, "unknown method 'dmpb': did you mean 'dmbp'"),

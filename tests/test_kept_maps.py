@@ -1,6 +1,7 @@
 """Maps that a run keeps, and maps that somebody else has made: a metric is added without an explanation."""
 
 import contextlib
+import functools
 import io
 import os
 import signal
@@ -17,9 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from registered import forgetting
 from small import CLASSES, tiny_network
 
 import dmbp_jax
+from dmbp_jax import attribution
 from dmbp_jax.checks import InputError
 from dmbp_jax.evaluation import items
 from dmbp_jax.evaluation.kept_maps import keep_map
@@ -200,6 +203,121 @@ def test_a_method_of_ones_own_must_stay_the_same_function(network, samples, tmp_
 
     with pytest.raises(InputError, match=r"methods\.flat\.code: there"):
         dmbp_jax.evaluate(network, samples, methods=[flat], **options)
+
+
+def times(scale):
+    def scaled(apply, params, image, target, *, key=None, more=0.0):
+        return dmbp_jax.Attribution(values=scale * image + more, finite=jnp.isfinite(image).all())
+
+    return scaled
+
+
+def shifted(by):
+    @functools.wraps(dmbp_jax.METHODS["gradient"])
+    def gradient_and_more(*args, **options):
+        a = dmbp_jax.METHODS["gradient"](*args, **options)
+        return a._replace(values=a.values + by)
+
+    gradient_and_more.__name__ = "gradient_and_more"
+    return gradient_and_more
+
+
+METHODS_OF_A_VALUE = {
+    "noise_tunnel": lambda value: attribution.noise_tunnel(
+        dmbp_jax.METHODS["gradient"], n_samples=2, noise_level=value
+    ),
+    "meta_saliency": lambda value: attribution.meta_saliency(dmbp_jax.METHODS["gradient"], epsilon=value),
+    "closure": times,
+    "partial": lambda value: functools.partial(times(1.0), more=value),
+    "wraps": shifted,
+}
+
+
+@pytest.mark.parametrize("name", METHODS_OF_A_VALUE)
+def test_a_method_that_closes_over_something_else_is_another_one(network, samples, tmp_path, name):
+    make = METHODS_OF_A_VALUE[name]
+    options = {"metrics": ["sparseness"], "folder": tmp_path / "run", **QUIET}
+    first = dmbp_jax.evaluate(network, samples, methods=[make(0.5)], **options).rows()
+    assert dmbp_jax.evaluate(network, samples, methods=[make(0.5)], **options).rows() == first != []
+    with pytest.raises(InputError, match=r"methods\.\w+\.code: there"):
+        dmbp_jax.evaluate(network, samples, methods=[make(5.0)], **options)
+    # Under a name of its own it is one method more, whose rows come to those that are there.
+    with forgetting():
+        dmbp_jax.register_method(make(5.0), name="strong")
+        more = dmbp_jax.evaluate(network, samples, methods=["strong", make(0.5)], **options)
+        assert [row for row in more.rows() if row.method != "strong"] == first
+        assert len(more.rows()) == 2 * len(first)
+        assert dmbp_jax.evaluate(network, samples, methods=["strong"], **options).rows() == more.rows()
+
+
+def test_a_metric_that_closes_over_something_else_is_another_one(network, samples, tmp_path):
+    def make(value):
+        def above(predict, image, heatmap, target, *, more=0.0):
+            return float((heatmap > value + more).mean())
+
+        return above
+
+    options = {"methods": ["gradient"], "folder": tmp_path / "run", **QUIET}
+    first = dmbp_jax.evaluate(network, samples, metrics=[make(0.0)], **options)
+    assert dmbp_jax.evaluate(network, samples, metrics=[make(0.0)], **options).rows() == first.rows()
+    for other in (make(1e9), functools.partial(make(0.0), more=1e9)):
+        with pytest.raises(InputError, match="the metric above is another function"):
+            dmbp_jax.evaluate(network, samples, metrics=[other], **options)
+
+
+def test_another_network_is_another_run(network, samples, tmp_path):
+    """Another function of the same parameters, the same numbers in other places, another output."""
+    apply, params = network
+    options = {"methods": ["gradient"], "metrics": ["sparseness"], "folder": tmp_path / "run", **QUIET}
+
+    def twice(scale):
+        return lambda params, x, *, rule=None: scale * apply(params, x)
+
+    dmbp_jax.evaluate((twice(2), params), samples, **options)
+    dmbp_jax.evaluate((twice(2), params), samples, **options)
+    swapped = params | {"conv2": params["conv2"] | {"bias": params["conv1"]["bias"]}}
+    for other, more, said in (
+        ((twice(3), params), {}, "another network than there"),
+        ((apply, params), {}, "another network than there"),
+        ((twice(2), swapped), {}, "other weights than there"),
+        ((twice(2), params), {"output": "sigmoid"}, 'output: there "softmax", now "sigmoid"'),
+        ((twice(2), params), {"classes": "abcdefghij"}, "other names of the classes"),
+    ):
+        with pytest.raises(InputError, match=said):
+            dmbp_jax.evaluate(other, samples, **options, **more)
+
+
+def test_what_cannot_be_told_asks_for_a_name_where_there_is_a_folder(network, samples, tmp_path):
+    apply, params = network
+    numbers = np.random.default_rng(0)
+
+    def drawing(apply, params, image, target, *, key=None):
+        return dmbp_jax.Attribution(values=image * numbers.random(), finite=jnp.isfinite(image).all())
+
+    def chance(predict, image, heatmap, target):
+        return numbers.random()
+
+    def network_of_chance(params, x, *, rule=None):
+        return apply(params, x) * numbers.random()
+
+    chosen = {"methods": ["gradient"], "metrics": ["sparseness"], **QUIET}
+    for change, said in (
+        ({"methods": [drawing]}, "the method drawing uses 'numbers', a Generator, .*register_method"),
+        ({"metrics": [chance]}, "the metric chance uses 'numbers', a Generator, .*register_metric"),
+        ({"network": (network_of_chance, params)}, "the network uses 'numbers', .*register_network"),
+    ):
+        given = {"network": network, "samples": samples} | chosen | change
+        assert dmbp_jax.evaluate(**given).rows() != []
+        with pytest.raises(InputError, match=said):
+            dmbp_jax.evaluate(**given, folder=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+    with forgetting():
+        dmbp_jax.register_method(drawing, name="by_chance")
+        dmbp_jax.register_metric(chance, name="luck")
+        named = {"methods": ["by_chance"], "metrics": ["luck"], "folder": tmp_path / "run", **QUIET}
+        first = dmbp_jax.evaluate(network, samples, **named)
+        # Whatever it has drawn meanwhile: the name stands for it.
+        assert dmbp_jax.evaluate(network, samples, **named).rows() == first.rows() != []
 
 
 def test_keeping_maps_is_part_of_the_configuration(network, samples, tmp_path):

@@ -121,7 +121,7 @@ def test_the_shapes_of_an_explanation_without_computing_it(method):
 
 
 def test_what_is_no_mistake():
-    """A list of images, weights that are integers."""
+    """A list of images, weights that are one-hot."""
     as_list = dmbp_jax.explain(
         APPLY,
         PARAMS,
@@ -130,7 +130,7 @@ def test_what_is_no_mistake():
         "gradient",
         batch_size=2,
     )
-    one_hot = np.eye(10, dtype=np.int32)[:3]
+    one_hot = np.eye(10)[:3].tolist()
     weighted = dmbp_jax.explain(APPLY, PARAMS, IMAGES, one_hot, "gradient")
     assert weighted.finite.tolist() == [True] * 3
     np.testing.assert_allclose(as_list.values, weighted.values, rtol=1e-5, atol=1e-7)

@@ -14,6 +14,7 @@ import dmbp_jax
 from dmbp_jax import methods as methods_module
 from dmbp_jax.checks import InputError
 from dmbp_jax.evaluation import registry
+from dmbp_jax.evaluation.contestants import GROUPS
 from dmbp_jax.evaluation.store import open_store
 from dmbp_jax.plugins import load_object, load_plugin
 
@@ -290,6 +291,28 @@ def test_names_of_the_package_are_not_replaced_and_ones_own_are(forget):
         assert register(thing, name="another") is thing
     with pytest.raises(InputError, match="in the package: give name="):
         dmbp_jax.register_metric(im, name="sanity_abs")
+    registers = (
+        *(dmbp_jax.register_method, dmbp_jax.register_metric),
+        *(dmbp_jax.register_dataset, dmbp_jax.register_network),
+    )
+    names = [
+        "all",
+        "ALL",
+        *GROUPS,
+        *dmbp_jax.PRESETS,
+        "maps:x",
+        "a,b",
+        "a b",
+        " a",
+        "a\n",
+        "",
+        "a/b",
+        "-a",
+    ]
+    for register in registers:
+        for name in names:
+            with pytest.raises(InputError, match=r"means something else|needs a name of letters"):
+                register(im, name=name)
     dmbp_jax.register_method(gradient, name="another", n_steps=3)
     assert "another" not in methods_module.METHODS
     assert methods_module.VARIANTS["another"] == (gradient, {"n_steps": 3})

@@ -52,15 +52,30 @@ def test_the_same_configuration_continues(run):
 
 
 def test_another_configuration_is_refused_with_every_difference(run):
-    other = {"seed": 1, "methods": {"dmbp": {"steps": 10}, "rise": {}}, "metrics": ["im"]}
+    other = {"seed": 1, "methods": {"dmbp": {"steps": 20}, "rise": {}}, "metrics": ["im"]}
     with pytest.raises(InputError) as refusal, resume_store(run, other, {}):
         pass
     assert str(refusal.value).splitlines()[1:] == [
         "  seed: there 0, now 1",
-        "  methods.rise: there null, now {}",
+        "  methods.dmbp.steps: there 10, now 20",
     ]
     with open_store(run) as store:
         assert store.config() == CONFIG
+
+
+def test_a_run_takes_more_methods_and_keeps_those_that_it_has(run):
+    rise, other = ({**CONFIG, "methods": {"rise": options}} for options in ({"n_masks": 3}, {}))
+    with resume_store(run, rise, {"titles": {"rise": "R"}}):
+        pass
+    with (
+        pytest.raises(InputError, match=r"methods\.rise\.n_masks: there 3, now null"),
+        resume_store(run, other, {}),
+    ):
+        pass
+    with resume_store(run, CONFIG, {}) as store:
+        assert store.config() == {**CONFIG, "methods": {**CONFIG["methods"], **rise["methods"]}}
+        assert store.about()["titles"] == {"rise": "R"}
+        assert list(store.rows()) == ROWS
 
 
 def test_a_unit_that_fails_half_way_leaves_nothing(run):

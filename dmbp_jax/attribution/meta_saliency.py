@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, called
 from dmbp_jax.ops import iterative, log_probabilities, loop_of, target_score
 from dmbp_jax.result import Method
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
@@ -63,7 +63,7 @@ def meta_saliency(method: Method, *, epsilon: float = 1e-4, sign: int = 1) -> Me
         return (loop or method)(apply, stepped, image, target, key=key, **options)
 
     # The registry goes by name, where a copy of the method's own would replace it.
-    after_step.__name__ = f"meta_{getattr(method, '__name__', 'method')}"
+    after_step.__name__ = f"meta_{called(method)}"
     return after_step if loop is None else iterative(after_step)
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.checks import InputError, called, check_choice
 from dmbp_jax.ops import Loop, full_along, iterative, largest
 from dmbp_jax.result import Attribution, Method
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
@@ -71,7 +71,7 @@ def noise_tunnel(
         )
 
     # The registry goes by name, where a copy of the method's own would replace it.
-    noisy.__name__ = name = f"noisy_{getattr(method, '__name__', 'method')}"
+    noisy.__name__ = name = f"noisy_{called(method)}"
     return iterative(noisy)
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from jax.sharding import Mesh
 
 from dmbp_jax.batching.call import Options
-from dmbp_jax.checks import InputError, check_choice, kind_of
+from dmbp_jax.checks import InputError, called, check_choice, kind_of
 from dmbp_jax.result import Method
 
 _NAMES = {
@@ -77,8 +77,8 @@ def check_options(method: Method, options: dict[str, Any]) -> None:
         choices = [name for name in known if name != "key"]
         for name in options:
             if not choices:
-                raise InputError(f"{method.__name__} has no options, got {name}")
-            check_choice(f"option of {method.__name__}", name, choices)
+                raise InputError(f"{called(method)} has no options, got {name}")
+            check_choice(f"option of {called(method)}", name, choices)
     for name, value in options.items():
         if name not in known or isinstance(value, jax.Array | np.ndarray):
             continue

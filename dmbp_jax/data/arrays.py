@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, shorten
 from dmbp_jax.data.sample import Box, Dataset, LoadedSample, Sample
 
 
@@ -48,8 +48,7 @@ def from_arrays(samples: Arrays, *, kind: str = "arrays") -> Dataset:
         name = str(number) if one.name is None else str(one.name)
         if name in found:
             raise InputError(f"two samples are called {name!r}: give each a name of its own")
-        targets = [one.targets] if isinstance(one.targets, str) or np.ndim(one.targets) == 0 else one.targets
-        labels = tuple(_label(name, target) for target in targets)  # type: ignore[union-attr]
+        labels = tuple(_label(name, target) for target in _several(one.targets))
         if not labels:
             raise InputError(f"sample {name!r} has no target: give each image one class or several")
         found[name] = Sample(name, (), labels, tuple(one.boxes))
@@ -72,13 +71,28 @@ def _one_by_one(samples: Arrays) -> Iterable[ArraySample]:
             yield one
         return
     images, targets = samples
-    if np.ndim(images) != 4 or len(images) != len(targets):
+    targets = _several(targets)
+    try:
+        images = np.asarray(images)
+    except (TypeError, ValueError):
+        shapes = ", ".join(dict.fromkeys(str(np.shape(image)) for image in images))
         raise InputError(
-            f"images must be (n, h, w, c), with a target for each: got {np.shape(images)} and {len(targets)} "
+            f"the images have different shapes, {shorten(shapes)}: give ArraySample(image, target) for each"
+        ) from None
+    if images.ndim != 4 or len(images) != len(targets):
+        raise InputError(
+            f"images must be (n, h, w, c), with a target for each: got {images.shape} and {len(targets)} "
             "targets"
         )
-    for image, target in zip(np.asarray(images), targets, strict=True):
+    for image, target in zip(images, targets, strict=True):
         yield ArraySample(image, target)
+
+
+def _several(given: Any) -> Sequence[Any]:
+    """A list of what a sequence or an array holds, or of one thing alone."""
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return given
+    return list(given) if np.ndim(given) else [given]
 
 
 def _label(name: str, target: Any) -> str:
@@ -86,7 +100,13 @@ def _label(name: str, target: Any) -> str:
         return target
     number = np.asarray(target)
     if number.ndim or not np.issubdtype(number.dtype, np.integer):
-        raise InputError(f"sample {name!r} has the target {target!r}: give the index or the name of a class")
+        hint = ""
+        if np.issubdtype(number.dtype, np.floating):
+            hint = "; floating numbers are weights, which an evaluation does not take: explain does"
+        raise InputError(
+            f"sample {name!r} has the target {shorten(target)}: give the index, a whole number, or "
+            f"the name of a class{hint}"
+        )
     return str(int(number))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, check_name
 from dmbp_jax.data.arrays import Arrays, from_arrays
 from dmbp_jax.data.find import expand, list_folder
 from dmbp_jax.data.folder import read_folder
@@ -35,7 +35,8 @@ def register_dataset(reader: Reader, *, name: str | None = None) -> Reader:
         The reader, so that it may stand above a function as a decorator.
 
     Raises:
-        InputError: a name that is one of the package's, or no plain word in lower case.
+        InputError: a name that is one of the package's, or no plain word in lower case, or means something
+            else, as `"all"` does.
 
     >>> def noise(path):
     ...     return np.zeros((int(path), 8, 8, 3), np.float32), [0] * int(path)
@@ -44,7 +45,7 @@ def register_dataset(reader: Reader, *, name: str | None = None) -> Reader:
     (True, 3)
     >>> del REGISTERED["noise"]
     """
-    name = getattr(reader, "__name__", "") if name is None else name
+    name = check_name("kind of data", getattr(reader, "__name__", "") if name is None else name)
     if not name.isidentifier() or name != name.lower():
         raise InputError(f"a kind of data needs a plain name in lower case, got {name!r}: give name=")
     if name in KINDS:

@@ -1,26 +1,364 @@
-"""Which code a function is: a run goes on only with the methods and metrics that it began with."""
+"""What a function is: a run goes on only with the methods, the metrics and the network that it began with."""
 
+import dataclasses
+import dis
+import enum
+import functools
 import hashlib
 import inspect
-from collections.abc import Callable
-from typing import Any
+import logging
+import re
+import sys
+import types
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dmbp_jax.checks import kind_of
+from dmbp_jax.tracing.places import is_own
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_HEAP_TYPE = 1 << 9
+"""CPython's flag of a class that is written in Python, or may be."""
 
 
-def code_of(function: Callable[..., Any]) -> str:
-    """A fingerprint of a function's source; of the package's own an empty one, since its version counts.
+class Code(NamedTuple):
+    """What a function is, as far as it can be told."""
 
-    What the function calls, and what it closes over, is not in it.
+    fingerprint: str
+    """Empty for a function of this package's own that closes over nothing: its version counts."""
+    untold: str | None = None
+    """What it uses of which a later run cannot tell whether it is the same; None where all is known."""
 
-    >>> import json
-    >>> code_of(code_of), len(code_of(json.dumps))
-    ('', 16)
+
+def code_of(function: Callable[..., Any]) -> Code:
+    """A fingerprint of a function, a `functools.partial`, a bound method or an object that can be called.
+
+    In it are the source, what it closes over, its defaults, the arguments of a partial, what
+    `functools.wraps` hides, the object that a method is of, the global variables that it reads, and all of
+    these of the functions and classes of the user's own that it uses so. Arrays count by their content, and
+    what an installed library defines by its name alone. Not in it are what is looked up by a name that is
+    computed (`getattr`, `importlib`), files, the environment, and methods of objects that are passed in.
+
+    >>> def make(scale, table=np.ones(2)):
+    ...     return lambda x: scale * x + table
+    >>> code_of(code_of), len(code_of(make(1.0)).fingerprint)
+    (Code(fingerprint='', untold=None), 16)
+    >>> code_of(make(1.0)) == code_of(make(1.0)), code_of(make(1.0)) == code_of(make(2.0))
+    (True, False)
+    >>> code_of(functools.partial(max, iter([]))).untold
+    'a list_iterator'
     """
-    inner = inspect.unwrap(function)
-    if getattr(inner, "__module__", "").partition(".")[0] == "dmbp_jax":
-        return ""
-    try:
-        text = inspect.getsource(inner)
-    except (OSError, TypeError):
-        # Typed at a prompt, or no function at all.
-        text = repr(getattr(getattr(inner, "__code__", None), "co_code", type(inner).__qualname__))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    if _is_named(function) and str(function.__module__).partition(".")[0] == "dmbp_jax":
+        return Code("")
+    reader = _Reader()
+    found = reader.digest(function, "").hex()[:16]
+    return Code(found, reader.untold)
+
+
+def fingerprint(thing: Any) -> str:
+    """Of what is no function: arrays by their content, containers, dataclasses; as far as it can be told.
+
+    >>> fingerprint([1, np.zeros(3)]) == fingerprint([1, np.zeros(3)]) != fingerprint([1, np.zeros((3, 1))])
+    True
+    """
+    return _Reader().digest(thing, "").hex()[:16]
+
+
+def fingerprint_tree(tree: Any) -> str:
+    """Of the arrays of a tree and their places in it, whatever holds them.
+
+    >>> fingerprint_tree({"a": 1.0}) == fingerprint_tree({"b": 1.0})
+    False
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return fingerprint([(jax.tree_util.keystr(path), leaf) for path, leaf in leaves])
+
+
+class _Reader:
+    """Reads a thing and what it is made of; `untold` is the first part that cannot be read."""
+
+    def __init__(self) -> None:
+        self.untold: str | None = None
+        self._known: dict[int, bytes] = {}
+        self._kept: list[Any] = []
+
+    def digest(self, thing: Any, where: str) -> bytes:
+        """`where` is what the thing is called in the source, for a message."""
+        if type(thing) in _PLAIN:
+            return _hash([type(thing).__name__, repr(thing)])
+        if id(thing) not in self._known:
+            # Whatever leads back to itself; and while it is kept, nothing else has its number.
+            self._known[id(thing)] = b"itself"
+            self._kept.append(thing)
+            self._known[id(thing)] = _hash(self._parts(thing, where))
+        return self._known[id(thing)]
+
+    def _parts(self, thing: Any, where: str) -> Iterator[str | bytes]:
+        yield type(thing).__qualname__
+        read = _reader_of(thing)
+        if read is not None:
+            yield from read(self, thing, where)
+        elif self.untold is None:
+            self.untold = f"{where!r}, {kind_of(thing)}" if where else kind_of(thing)
+
+    def array(self, thing: Any, where: str) -> Iterator[str | bytes]:
+        if isinstance(thing, jax.Array) and jnp.issubdtype(thing.dtype, jax.dtypes.prng_key):
+            yield str(thing.dtype)
+            thing = jax.random.key_data(thing)
+        array = np.asarray(thing)
+        yield f"{array.dtype} {array.shape}"
+        if array.dtype == object:
+            yield self.digest(array.ravel().tolist(), where)
+        else:
+            yield array.tobytes()
+
+    def sequence(self, thing: Any, where: str) -> Iterator[bytes]:
+        for one in thing:
+            yield self.digest(one, where)
+
+    def unordered(self, thing: Any, where: str) -> Iterator[bytes]:
+        yield from sorted(self.digest(one, where) for one in thing)
+
+    def mapping(self, thing: Mapping[Any, Any], where: str) -> Iterator[bytes]:
+        yield from sorted(
+            self.digest(key, where) + self.digest(value, key if isinstance(key, str) else where)
+            for key, value in thing.items()
+        )
+
+    def by_name(self, thing: Any, _: str) -> Iterator[str]:
+        yield f"{getattr(thing, '__module__', '')}.{_qualified(thing)}"
+
+    def by_text(self, thing: Any, _: str) -> Iterator[str]:
+        yield _ADDRESS.sub("", repr(thing))
+
+    def structure(self, thing: Any, where: str) -> Iterator[str | bytes]:
+        """A tree without its arrays, as JAX and flax have it."""
+        yield from self.by_text(thing, where)
+        for kind in _kinds_within(thing):
+            yield self.digest(kind, where)
+
+    def builtin(self, thing: Any, where: str) -> Iterator[str | bytes]:
+        yield from self.by_name(thing, where)
+        owner = getattr(thing, "__self__", None)
+        if not isinstance(owner, types.ModuleType):
+            yield self.digest(owner, where)
+
+    def partial(self, thing: Any, where: str) -> Iterator[bytes]:
+        for part in (thing.func, thing.args, thing.keywords):
+            yield self.digest(part, where)
+
+    def method(self, thing: Any, where: str) -> Iterator[bytes]:
+        yield self.digest(thing.__func__, where)
+        yield self.digest(thing.__self__, where)
+
+    def wrapper(self, thing: Any, where: str) -> Iterator[bytes]:
+        yield self.digest(thing.__wrapped__, where)
+
+    def function(self, thing: Any, where: str) -> Iterator[str | bytes]:
+        code = thing.__code__
+        if is_own(code.co_filename):
+            yield from self._source(thing)
+            yield from self._globals(thing)
+        else:
+            yield f"{thing.__module__}.{code.co_qualname}"
+        for name, cell in zip(code.co_freevars, thing.__closure__ or (), strict=True):
+            try:
+                value = cell.cell_contents
+            except ValueError:
+                # It is defined later.
+                continue
+            yield name
+            yield self.digest(value, name)
+        yield self.digest(thing.__defaults__, where)
+        yield self.digest(thing.__kwdefaults__, where)
+        yield self.digest(getattr(thing, "__wrapped__", None), where)
+
+    def _source(self, thing: Any) -> Iterator[str | bytes]:
+        try:
+            yield inspect.getsource(thing)
+        except (OSError, TypeError, IndexError, SyntaxError):
+            # Typed at a prompt, or made by `exec`.
+            yield from _instructions(thing.__code__)
+        if thing.__name__ == "<lambda>":
+            # Of which a line may hold several.
+            yield from _instructions(thing.__code__)
+
+    def _globals(self, thing: Any) -> Iterator[str | bytes]:
+        attributes = sorted({name for code in _codes(thing.__code__) for name in code.co_names})
+        for name in sorted(_names_read(thing.__code__) & thing.__globals__.keys()):
+            value = thing.__globals__[name]
+            yield name
+            yield self.digest(value, name)
+            if isinstance(value, types.ModuleType) and _is_own_module(value):
+                for attribute in attributes:
+                    if hasattr(value, attribute):
+                        yield self.digest(getattr(value, attribute), f"{name}.{attribute}")
+
+    def kind(self, thing: type, where: str) -> Iterator[str | bytes]:
+        yield thing.__qualname__
+        if not _is_own_module(sys.modules.get(thing.__module__)):
+            yield thing.__module__
+            return
+        for base in thing.__bases__:
+            yield self.digest(base, where)
+        for name, value in sorted(vars(thing).items()):
+            inner = inspect.unwrap(getattr(value, "__func__", getattr(value, "fget", value)))
+            is_function = type(inner) is types.FunctionType and inner.__code__.co_filename != "<string>"
+            # A dataclass' functions are made of its fields; what Python adds tells where the class stands.
+            if is_function or (type(inner) in _PLAIN and not name.startswith("__")):
+                yield name
+                yield self.digest(inner, name)
+
+    def fields(self, thing: Any, where: str) -> Iterator[bytes]:
+        yield self.digest(type(thing), where)
+        for field in dataclasses.fields(thing):
+            yield self.digest(getattr(thing, field.name, None), field.name)
+
+    def state(self, thing: Any, where: str) -> Iterator[bytes]:
+        yield self.digest(type(thing), where)
+        yield self.digest(getattr(thing, "__dict__", None), where)
+        for kind in type(thing).__mro__:
+            slots = vars(kind).get("__slots__", ())
+            for name in (slots,) if isinstance(slots, str) else slots:
+                if name not in ("__dict__", "__weakref__"):
+                    yield self.digest(getattr(thing, name, None), name)
+
+    def nnx(self, thing: Any, where: str) -> Iterator[str | bytes]:
+        from flax import nnx
+
+        structure, state = nnx.split(thing)
+        yield self.digest(type(thing), where)
+        yield self.digest(structure, where)
+        yield fingerprint_tree(state)
+
+
+_READERS: tuple[tuple[tuple[type, ...], Callable[..., Iterator[str | bytes]] | None], ...] = (
+    ((jax.core.Tracer,), None),
+    ((jax.Array, np.ndarray, np.generic), _Reader.array),
+    ((type,), _Reader.kind),
+    ((enum.Enum, PurePath, re.Pattern, range, slice, np.dtype, logging.Logger), _Reader.by_text),
+    ((types.ModuleType,), lambda _, thing, __: iter([thing.__name__])),
+    ((types.CodeType,), lambda _, thing, __: _instructions(thing)),
+    ((functools.partial,), _Reader.partial),
+    ((types.SimpleNamespace,), _Reader.state),
+    ((weakref.ReferenceType,), lambda self, thing, where: iter([self.digest(thing(), where)])),
+    ((types.MethodType,), _Reader.method),
+    ((types.FunctionType,), _Reader.function),
+    ((np.ufunc,), _Reader.by_name),
+    ((types.BuiltinFunctionType, types.MethodWrapperType), _Reader.builtin),
+    ((types.MethodDescriptorType, types.WrapperDescriptorType), _Reader.by_name),
+    ((jax.tree_util.PyTreeDef,), _Reader.structure),
+)
+
+
+def _reader_of(thing: Any) -> Callable[..., Iterator[str | bytes]] | None:
+    """How a thing is read; None for what cannot be."""
+    if _is_named(thing) and not isinstance(thing, type):
+        return _Reader.by_name
+    for kinds, read in _READERS:
+        if isinstance(thing, kinds):
+            return read
+    if type(thing) in (list, tuple, deque) or (isinstance(thing, tuple) and hasattr(thing, "_fields")):
+        return _Reader.sequence
+    if type(thing) in (set, frozenset):
+        return _Reader.unordered
+    if isinstance(thing, Mapping):
+        return _Reader.mapping
+    return _reader_of_object(thing)
+
+
+def _reader_of_object(thing: Any) -> Callable[..., Iterator[str | bytes]] | None:
+    flax = sys.modules.get("flax.nnx")
+    if flax is not None and isinstance(thing, flax.Module):
+        return _Reader.nnx
+    if flax is not None and isinstance(thing, flax.GraphDef):
+        return _Reader.structure
+    if dataclasses.is_dataclass(thing):
+        return _Reader.fields
+    if isinstance(thing, jax.stages.Wrapped) or type(thing).__module__ == "functools":
+        return _Reader.wrapper if hasattr(thing, "__wrapped__") else None
+    if isinstance(thing, types.GenericAlias | types.UnionType) or type(thing).__module__ == "typing":
+        return _Reader.by_text
+    # What is not written in Python may hold more than it shows; a mere `object()` holds nothing.
+    is_python = all(kind.__flags__ & _HEAP_TYPE for kind in type(thing).__mro__[:-1])
+    shows = hasattr(thing, "__dict__") or hasattr(thing, "__slots__") or type(thing) is object
+    return _Reader.state if is_python and shows else None
+
+
+def _kinds_within(structure: Any) -> Iterator[type]:
+    """The classes of the nodes of a tree."""
+    if isinstance(structure, jax.tree_util.PyTreeDef):
+        data = structure.node_data()
+        if data is not None:
+            yield data[0]
+        for child in structure.children():
+            yield from _kinds_within(child)
+        return
+    for node in getattr(structure, "nodes", ()):
+        kind = getattr(node, "type", None)
+        if isinstance(kind, type):
+            yield kind
+
+
+def _is_named(thing: Any) -> bool:
+    """Whether it is what an installed library or this package calls so, on the level of a module."""
+    module = sys.modules.get(str(getattr(thing, "__module__", None)))
+    found: Any = module
+    for part in _qualified(thing).split("."):
+        found = getattr(found, part, None)
+    return found is thing and module is not None and not _is_own_module(module)
+
+
+def _qualified(thing: Any) -> str:
+    return str(getattr(thing, "__qualname__", None) or getattr(thing, "__name__", ""))
+
+
+def _is_own_module(module: Any) -> bool:
+    """Whether a module is the user's; one without a file is, where it is what is run."""
+    if module is None or module.__name__ == "__main__":
+        return True
+    file = getattr(module, "__file__", None)
+    return file is not None and is_own(file)
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """A function's code, and that of the functions within."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def _names_read(code: types.CodeType) -> set[str]:
+    """The names of global variables that are read."""
+    return {
+        one.argval
+        for inner in _codes(code)
+        for one in dis.get_instructions(inner)
+        if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    }
+
+
+def _instructions(code: types.CodeType) -> Iterator[str | bytes]:
+    for inner in _codes(code):
+        yield inner.co_code
+        yield repr((inner.co_names, inner.co_varnames, inner.co_freevars))
+        constants = [one for one in inner.co_consts if not isinstance(one, types.CodeType)]
+        yield repr([sorted(map(repr, one)) if isinstance(one, frozenset) else one for one in constants])
+
+
+def _hash(parts: Any) -> bytes:
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(data))
+        digest.update(data)
+    return digest.digest()

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.checks import InputError, check_choice, check_name
 from dmbp_jax.dmbp import configure
-from dmbp_jax.evaluation.code import code_of
+from dmbp_jax.evaluation.code import code_of, fingerprint
 from dmbp_jax.evaluation.map_folder import MapFolder
 from dmbp_jax.methods import METHODS, TITLES, VARIANTS, choose_method, name_of
 from dmbp_jax.result import Method
@@ -49,6 +49,8 @@ class Contestant(NamedTuple):
     """None where the maps are there already."""
     options: dict[str, Any]
     maps: MapFolder | None = None
+    named: bool = True
+    """Whether it is known by a name, rather than given as a function."""
 
     def describe(self) -> dict[str, Any]:
         """What makes this contestant, for the record of a run."""
@@ -57,9 +59,26 @@ class Contestant(NamedTuple):
         assert self.method is not None
         dmbp = self.method is METHODS["dmbp"]
         options = dataclasses.asdict(configure(**self.options)) if dmbp else self.options
-        code = code_of(self.method)
-        known = {"method": getattr(self.method, "__name__", self.name), "options": options}
+        code = code_of(self.method).fingerprint
+        known: dict[str, Any] = {
+            "method": getattr(self.method, "__name__", self.name),
+            "options": {name: _plain(value) for name, value in options.items()},
+        }
         return known | ({"code": code} if code else {})
+
+    def check_told(self) -> None:
+        """Raise `InputError` for a function of which a later run cannot tell whether it is the same."""
+        untold = None if self.named or self.method is None else code_of(self.method).untold
+        if untold is not None:
+            raise InputError(
+                f"the method {self.name} uses {untold}, of which a later run in this folder cannot tell "
+                "whether it is the same: give it a name that stands for it, register_method(..., name=...)"
+            )
+
+
+def _plain(value: Any) -> Any:
+    """An option as a record has it: what is no plain value by its content."""
+    return value if isinstance(value, str | int | float | None) else fingerprint(value)
 
 
 def known_methods() -> tuple[str, ...]:
@@ -135,7 +154,7 @@ def _own(
     for name, known in METHODS.items():
         if known is method:
             return _by_name(name, preset, steps, architecture, output)
-    name = name_of(method)
+    name = check_name("method", name_of(method))
     if name in (*METHODS, *VARIANTS):
         raise InputError(f"there is another method {name!r} in the package: rename yours")
-    return Contestant(name, name.replace("_", " "), method, {})
+    return Contestant(name, name.replace("_", " "), method, {}, named=False)

@@ -7,10 +7,11 @@ from typing import Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, check_classes_once
 from dmbp_jax.data import Box, Sample
 from dmbp_jax.evaluation.contestants import Contestant
 from dmbp_jax.explain import explain
@@ -74,7 +75,7 @@ class Setting(NamedTuple):
         contestant: Contestant,
         items: Sequence[Item],
         images: Float[np.ndarray, "n h w c"],
-        targets: Sequence[int] | Float[np.ndarray, "n k"],
+        targets: npt.ArrayLike,
         params: Params | None = None,
     ) -> Float[np.ndarray, "n h w"]:
         """The maps of any images, each explained for the sake of an item, with whose key it draws.
@@ -88,7 +89,7 @@ class Setting(NamedTuple):
             self.model.apply,
             self.replicated if params is None or params is self.model.params else params,
             images,
-            targets if isinstance(targets, np.ndarray) else np.asarray(targets, np.int32),
+            targets,
             contestant.method,
             key=jnp.stack([item_key(self.key, item.name, item.target, contestant.name) for item in items]),
             batch_size=self.batch_size,
@@ -137,8 +138,11 @@ Measure: TypeAlias = Callable[[Setting, Contestant, Sequence[Item], np.ndarray],
 
 
 def label_indices(sample: Sample, spec: ModelSpec) -> tuple[int, ...]:
-    """The classes of a sample; raises `InputError` that names the sample whose label the model has not."""
+    """The classes of a sample; raises `InputError` that names the sample whose label the model has not, or
+    that has a class twice."""
     try:
-        return tuple(spec.label_index(label) for label in sample.labels)
+        found = tuple(spec.label_index(label) for label in sample.labels)
     except InputError as error:
         raise InputError(f"{sample.name}: {error}") from None
+    check_classes_once(f"the image {sample.name!r}", found)
+    return found

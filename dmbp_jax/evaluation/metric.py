@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from dmbp_jax.checks import InputError
 from dmbp_jax.data import Dataset
 from dmbp_jax.evaluation.items import Measure
 
@@ -51,3 +52,13 @@ class Metric(NamedTuple):
     """What it is made of, if it is a function of one map."""
     code: str = ""
     """A fingerprint of a metric of one's own, whose change is another metric."""
+    untold: str | None = None
+    """What it uses of which a later run cannot tell whether it is the same, unless a name stands for it."""
+
+    def check_told(self) -> None:
+        """Raise `InputError` for a function of which a later run cannot tell whether it is the same."""
+        if self.untold is not None:
+            raise InputError(
+                f"the metric {self.name} uses {self.untold}, of which a later run in this folder cannot tell "
+                "whether it is the same: give it a name that stands for it, register_metric(..., name=...)"
+            )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, check_name
 from dmbp_jax.data import Dataset
 from dmbp_jax.evaluation.code import code_of
 from dmbp_jax.evaluation.contestants import Contestant
@@ -38,12 +38,13 @@ def metric_of(
 ) -> Metric:
     """The metric that a function is; for the arguments see `register_metric`.
 
-    Raises `InputError` for a signature that cannot be called.
+    Raises `InputError` for a signature that cannot be called, and a name that means something else.
     """
-    name = name or name_of(function)
+    name = check_name("metric", name_of(function) if name is None else name)
     wanted, needed = _extras(function, name)
     if jit and "explain" in wanted:
         raise InputError(f"the metric {name} explains anew, which cannot be compiled into it: leave jit out")
+    code = code_of(function)
     doc = (inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " ")
     title = title or name.replace("_", " ").capitalize()
     shown = Shown(title, short or title, higher_is_better, explanation or doc, curve)
@@ -55,7 +56,8 @@ def metric_of(
         explains="explain" in needed,
         regions="mask" in wanted,
         function=function,
-        code=code_of(function),
+        code=code.fingerprint,
+        untold=code.untold,
     )
 
 
@@ -189,7 +191,7 @@ def _number(name: str, found: Any) -> tuple[float, tuple[float, ...] | None]:
 def _explainer(setting: Setting, contestant: Contestant, item: Item) -> Callable[..., np.ndarray]:
     def explain(images: Any, targets: Any = None) -> np.ndarray:
         images = np.asarray(images, np.float32)
-        chosen = [item.target] * len(images) if targets is None else np.asarray(targets).tolist()
+        chosen = [item.target] * len(images) if targets is None else targets
         return setting.explain(contestant, [item] * len(images), images, chosen)
 
     return explain

@@ -1,6 +1,5 @@
 """What a run records: what determines its rows, and what else is worth knowing of it."""
 
-import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Iterator, Sequence
@@ -9,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from dmbp_jax.data import Dataset, Sample
+from dmbp_jax.evaluation.code import code_of, fingerprint, fingerprint_tree
 from dmbp_jax.evaluation.contestants import Contestant
 from dmbp_jax.evaluation.items import label_indices
 from dmbp_jax.pretrained import Model, ModelSpec
@@ -32,15 +30,17 @@ def config_of(
         "dataset": dataset.kind,
         "samples": len(dataset.samples),
         # In their chunks: a photograph whose size cannot be told any more belongs to another one.
-        "samples_sha256": _fingerprint(
-            repr([[_anywhere(sample) for sample in chunk] for chunk in chunks]).encode(),
-            *_array_bytes(dataset),
+        "samples_sha256": fingerprint(
+            [repr([[_anywhere(sample) for sample in chunk] for chunk in chunks]), *_arrays(dataset)]
         ),
         "chunks": len(chunks),
         "model": model.spec.architecture,
         "weights": model.spec.tag,
+        "weights_sha256": fingerprint_tree(model.params),
+        "apply_sha256": code_of(model.apply).fingerprint,
+        "preprocess_sha256": fingerprint(model.spec.preprocess),
         "output": model.spec.output,
-        "weights_sha256": _fingerprint(*map(_bytes, jax.tree.leaves(model.params))),
+        "classes_sha256": fingerprint([model.spec.classes, model.spec.wnids]),
         "methods": {one.name: one.describe() for one in contestants},
         **_makers(),
     }
@@ -64,26 +64,10 @@ def _anywhere(sample: Sample) -> Sample:
     return sample._replace(paths=(), segmentation=None if mask is None else Path(mask.name))
 
 
-def _array_bytes(dataset: Dataset) -> Iterator[bytes]:
-    if dataset.arrays is None:
-        return
-    for sample in dataset.samples:
-        loaded = dataset.arrays[sample.name]
-        yield _bytes(loaded.image)
-        yield b"" if loaded.masks is None else _bytes(loaded.masks)
-
-
-def _bytes(array: Any) -> bytes:
-    if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        array = jax.random.key_data(array)
-    return np.asarray(array).tobytes()
-
-
-def _fingerprint(*parts: bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()[:16]
+def _arrays(dataset: Dataset) -> Iterator[Any]:
+    for sample in dataset.samples if dataset.arrays is not None else ():
+        loaded = (dataset.arrays or {})[sample.name]
+        yield from (loaded.image, loaded.masks)
 
 
 def _class_names(dataset: Dataset, spec: ModelSpec, target: str) -> dict[str, str]:

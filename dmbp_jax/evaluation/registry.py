@@ -50,7 +50,8 @@ def register_metric(
         The metric, so that it may stand above a function as a decorator.
 
     Raises:
-        InputError: a name that is one of the package's; a signature that cannot be called.
+        InputError: a name that is one of the package's, or none, or means something else, as `"all"` does; a
+            signature that cannot be called.
 
     >>> def spread(predict, image, heatmap, target):
     ...     return float(heatmap.std())
@@ -69,7 +70,7 @@ def register_metric(
         jit=jit,
     )
     _check_free(made.name)
-    METRICS[made.name] = made
+    METRICS[made.name] = made._replace(untold=None)
     return metric
 
 

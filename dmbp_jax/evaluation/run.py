@@ -20,6 +20,7 @@ from dmbp_jax.batching.chunks import by_shape
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import LoadedSample, Problem, Sample, read_ahead
 from dmbp_jax.evaluation import faithfulness, measures, own_metric
+from dmbp_jax.evaluation.code import code_of
 from dmbp_jax.evaluation.contestants import Contestant
 from dmbp_jax.evaluation.items import Item, label_indices
 from dmbp_jax.evaluation.mapped import Mapped, get_maps
@@ -59,12 +60,28 @@ def run_evaluation(
         store = make_store(plan.config, plan.about)
         _take_part(plan, store, progress, processes)
         return store
+    _check_told(evaluation, plan)
     if processes.index > 0:
         # The first one makes the run's file.
         processes.meet()
     with resume_store(folder, plan.config, plan.about, process=processes.index) as store:
         _take_part(plan, store, progress, processes)
     return None
+
+
+def _check_told(evaluation: Evaluation, plan: Plan) -> None:
+    """Raise `InputError` for a function of which a later run in the folder cannot tell whether it is the
+    same."""
+    for contestant in plan.contestants:
+        contestant.check_told()
+    for metric in plan.metrics:
+        metric.check_told()
+    untold = None if isinstance(evaluation.model, str) else code_of(plan.model.apply).untold
+    if untold is not None:
+        raise InputError(
+            f"the network uses {untold}, of which a later run in this folder cannot tell whether it is the "
+            "same: give it a name that stands for it, register_network(..., name=...)"
+        )
 
 
 def _take_part(plan: Plan, store: Store, progress: RunProgress, processes: Processes) -> None:

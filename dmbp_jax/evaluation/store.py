@@ -23,6 +23,7 @@ from dmbp_jax.evaluation.kept_maps import KeptMap
 from dmbp_jax.evaluation.metric import Metric, Shown
 from dmbp_jax.evaluation.store_files import (
     FILE,
+    add_methods,
     check_config,
     connect,
     file_of,
@@ -85,6 +86,10 @@ class Store:
                     for one in metrics
                 ],
             )
+
+    def add_methods(self, config: dict[str, Any], about: dict[str, Any]) -> None:
+        """Note the methods of a run's settings; of those that are there already, nothing changes."""
+        add_methods(self._connection, self.path or Path(":memory:"), config, about)
 
     def done(self) -> set[Unit]:
         """The units that are complete."""
@@ -240,6 +245,8 @@ def resume_store(
     """The store of a run with that `config`: a new one, or the one that is there to be continued.
 
     `process` says whose file is added to; the first process, 0, comes before the others.
+    A run takes more methods, as it takes more metrics; those that it has stay.
+
     Raises `InputError` that shows the differences if `folder` holds a run with another `config`.
     """
     check_config(folder, config)
@@ -247,6 +254,7 @@ def resume_store(
     if not path.exists():
         make_file(path, config, about)
     with _open(folder, process) as store:
+        store.add_methods(config, about)
         yield store
 
 

@@ -9,7 +9,7 @@ import functools
 import json
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -23,6 +23,9 @@ _PART = re.compile(r"results-([1-9]\d*)\.sqlite")
 _FINGERPRINTS = {
     "samples_sha256": "other photographs, labels, boxes or sizes than there",
     "weights_sha256": "other weights than there",
+    "apply_sha256": "another network than there: another function, or what it closes over",
+    "preprocess_sha256": "another preprocessing than there",
+    "classes_sha256": "other names of the classes than there",
 }
 """What a difference in an unreadable number means."""
 SETTINGS: dict[str, type | UnionType] = {
@@ -164,15 +167,38 @@ def fill(connection: sqlite3.Connection, config: dict[str, Any], about: dict[str
 
 
 def check_config(folder: Path, config: dict[str, Any]) -> None:
-    """Raise `InputError` that shows the differences if a file of the run there has another `config`."""
+    """Raise `InputError` that shows the differences if a file of the run there has another `config`; methods
+    may be others, but not other ones of the same names."""
     given = json.loads(json.dumps(config))
     for path in files_of(folder):
-        differences = _differences(settings_in(path, "config"), given)
+        there = settings_in(path, "config")
+        both = there.get("methods", {}).keys() & given.get("methods", {}).keys()
+        differences = _differences(_with_methods(there, both), _with_methods(given, both))
         if differences:
             raise InputError(
                 f"{folder} holds a run of another configuration; take another folder, or the same options:\n"
                 + "\n".join(differences)
             )
+
+
+def add_methods(
+    connection: sqlite3.Connection, path: Path, config: dict[str, Any], about: dict[str, Any]
+) -> None:
+    """Note the methods of a run that has others so far: of `config` what each is, of `about` its title."""
+    with reporting(path), connection:
+        for table, name, given in (("config", "methods", config), ("about", "titles", about)):
+            there = settings(connection, table, path).get(name, {})
+            more = {one: what for one, what in given.get(name, {}).items() if one not in there}
+            if more:
+                connection.execute(f"DELETE FROM {table} WHERE name = ?", (name,))
+                connection.execute(
+                    f"INSERT INTO {table} VALUES (?, ?)", (name, json.dumps({**there, **more}))
+                )
+
+
+def _with_methods(config: dict[str, Any], names: Set[str]) -> dict[str, Any]:
+    methods = {name: one for name, one in config.get("methods", {}).items() if name in names}
+    return {**config, "methods": methods}
 
 
 def _differences(there: Any, given: Any, name: str = "") -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
-from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.checks import InputError, check_choice, check_name
 from dmbp_jax.models import ARCHITECTURES, get_architecture
 from dmbp_jax.plugins import load_object, names_object
 from dmbp_jax.pretrained.fetch import fetch
@@ -59,7 +59,7 @@ def register_network(factory: Factory, *, name: str | None = None) -> Factory:
         The factory, so that it may stand above a function as a decorator.
 
     Raises:
-        InputError: a name that is one of the package's, or none.
+        InputError: a name that is one of the package's, or none, or means something else, as `"all"` does.
 
     >>> def doubled():
     ...     return lambda params, x, rule=None: params * x.mean(axis=(1, 2)), 2.0
@@ -67,9 +67,7 @@ def register_network(factory: Factory, *, name: str | None = None) -> Factory:
     (True, 'doubled')
     >>> del REGISTERED["doubled"]
     """
-    name = getattr(factory, "__name__", "") if name is None else name
-    if not name or name.startswith("<"):
-        raise InputError("a network needs a name: give name=")
+    name = check_name("network", getattr(factory, "__name__", "") if name is None else name)
     if name in ARCHITECTURES:
         raise InputError(f"there is a network {name!r} in the package: give name= another one")
     REGISTERED[name] = factory
