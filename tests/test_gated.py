@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from references import pooling
 from references.masked_backprop import eq14_at_sites
 from small import small_network
 from zoo import CASES, REFUSED, user_settings
@@ -296,6 +297,50 @@ def test_corners_and_ties_have_the_slopes_of_the_paper():
     gradient = jax.grad(lambda x: apply(params, x[None])[0].sum())(jnp.asarray([0.0, 2.0, 2.0, 6.0]))
     # JAX's own are 1/2, 1/2 and 1/2, and 1/2.
     np.testing.assert_array_equal(gradient, [0, 1, 0, 0])
+
+
+WINDOWS = {
+    "along a signal": ((6,), (2,), (1,), ((0, 1),), (1,)),
+    "wide": ((4, 5), (1, 3), (1, 2), ((0, 0), (1, 1)), (1, 1)),
+    "asymmetric": ((5, 4), (2, 2), (2, 2), ((0, 2), (2, 1)), (1, 1)),
+    "dilated": ((5, 6), (2, 3), (1, 1), ((1, 1), (0, 0)), (2, 2)),
+    "of a volume": ((3, 4, 3), (2, 2, 2), (1, 2, 1), ((0, 0),) * 3, (1, 1, 1)),
+    "larger than 16": ((4, 5), (17, 17), (1, 1), ((8, 8),) * 2, (1, 1)),
+}
+
+
+@pytest.mark.parametrize("extremum", ["max", "min"])
+@pytest.mark.parametrize("name", WINDOWS)
+@pytest.mark.usefixtures("x64")
+def test_pools_over_windows_of_every_kind_equal_loops(name, extremum):
+    """Values, gradient and a masked pass at another image, on ties; and what DeepLIFT adds up to."""
+    shape, sizes, strides, pads, apart = WINDOWS[name]
+    sign = 1 if extremum == "max" else -1
+    around = (1, *shape, 1)
+    random = np.random.default_rng(0)
+    x = random.integers(0, 4, around).astype(np.float64)
+    values, places = pooling.max_windows(sign * x[0, ..., 0], sizes, strides, [*pads], apart)
+    weights = random.standard_normal(values.size)
+
+    def network(weights, x):
+        windows, steps = (1, *sizes, 1), (1, *strides, 1)
+        padding, dilation = ((0, 0), *pads, (0, 0)), (1, *apart, 1)
+        operation = jax.lax.max if sign == 1 else jax.lax.min
+        pooled = jax.lax.reduce_window(
+            x, -sign * jnp.inf, operation, windows, steps, padding, window_dilation=dilation
+        )
+        return jnp.tile(pooled.reshape(len(x), -1) @ weights[:, None], (1, 2))
+
+    apply, params = dmbp_jax.gated((network, jnp.asarray(weights)))
+    expected, other = np.zeros(shape), random.standard_normal(around)
+    for weight, place in zip(weights, places.reshape(-1, len(shape)), strict=True):
+        expected[tuple(place)] += weight
+    logits, at = jax.jit(functools.partial(linearize, apply))(params, jnp.asarray(x[0]))
+    close(logits[0], sign * values.ravel() @ weights)
+    close(jax.grad(lambda x: apply(params, x)[0, 0])(jnp.asarray(x))[0, ..., 0], expected)
+    close(apply(params, jnp.asarray(other), rule=Masked(at, {}))[0, 0], np.vdot(other[0, ..., 0], expected))
+    lifted = dmbp_jax.explain(apply, params, jnp.asarray(other), [0], "deeplift")
+    np.testing.assert_allclose(lifted.convergence_delta, 0, atol=1e-9)
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -7,6 +7,7 @@ import pytest
 from references import pooling
 
 from dmbp_jax import ops
+from dmbp_jax.rules.rescale import RESCALE
 from dmbp_jax.typing import Window
 
 WINDOWS = (
@@ -20,6 +21,9 @@ WINDOWS = (
     Window(3, 3, padding=1),
     Window(4, 1, padding=2),
     Window(1, 2, ceil_mode=True),
+    Window(5, 1, padding=2),
+    Window(7, 3, padding=3, ceil_mode=True),
+    Window(17, 2, padding=8),
 )
 
 
@@ -46,6 +50,45 @@ def test_max_pool_selection_and_gradient_equal_the_loop(window, shape):
         pooled, back = jax.vjp(pool, batch)
         np.testing.assert_array_equal(pooled[..., 0], values)
         np.testing.assert_allclose(back(to_pooled)[0][..., 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("window", [Window(2, 2), Window(5, 2, padding=2)], ids=["small", "large"])
+def test_the_gradient_of_a_pool_is_differentiated_in_its_turn(window):
+    """That of `sum_i x_i d(sum of squares)/dx_i`, which is twice the sum of squares."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 6, 7, 2)), jnp.float32)
+
+    def squares(x):
+        return (ops.max_pool(x, window) ** 2).sum()
+
+    once = jax.grad(squares)(x)
+    twice = jax.grad(lambda x: jnp.vdot(x, jax.grad(squares)(x)))(x)
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-6)
+    assert np.abs(once).max() > 0
+
+
+@pytest.mark.parametrize("size", [5, 18])
+def test_nan_is_above_all_in_windows_of_every_size(size):
+    x = np.zeros((1, 20, 20, 1), np.float32)
+    x[0, 3, 4], x[0, 3, 2], x[0, 4, 1] = np.nan, np.nan, np.inf
+    selection = ops.select_max(jnp.asarray(x), Window(size, size))
+    assert selection[0, 0, 0, 0] == 3 * size + 2
+
+
+def test_programs_do_not_grow_with_the_window():
+    """Of the gradient, of a recorded and masked pass, and of DeepLIFT's chain of maxima."""
+    x = jnp.zeros((2, 20, 20, 1))
+
+    def operations(size):
+        window = Window(size, 1, padding=size // 2)
+
+        def pools(x):
+            selected = ops.pool_selected(x, ops.select_max(x, window), window)
+            return (ops.max_pool(x, window) + selected + RESCALE.max_pool("pool", x, window)).sum()
+
+        return jax.jit(jax.grad(pools)).lower(x).as_text().count("stablehlo.")
+
+    assert operations(7) == operations(15)
+    assert abs(operations(17) - operations(15)) < 10  # Selections of more bits are not converted.
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 4), (7, 7), (8, 15), (6, 13)])

@@ -126,7 +126,7 @@ def exponent_of(params: Mapping[str, Any]) -> int:
 
 
 def windows_of(params: Mapping[str, Any]) -> Windows:
-    """What a `reduce_window_max` goes over."""
+    """What a `reduce_window_max` or `reduce_window_min` goes over."""
     return Windows(
         params["window_dimensions"],
         params["window_strides"],

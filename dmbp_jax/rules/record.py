@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Inexact, Int, Shaped, UInt8
+from jaxtyping import Array, Bool, Inexact, Int, Integer, Shaped
 
 from dmbp_jax import ops
 from dmbp_jax.typing import Apply, Image, Role, Window
@@ -44,7 +44,7 @@ class Linearization(NamedTuple):
 
     gates: dict[str, Bool[Array, "1 *shape"]]
     """ReLU sites: where the pre-activation is above zero, `g = 1[z > 0]`."""
-    selections: dict[str, UInt8[Array, "1 h w c"]]
+    selections: dict[str, Integer[Array, "1 h w c"]]
     """Max-pool sites: which element of each window is its first maximum."""
     pieces: dict[str, Piece]
     """Other piecewise linear activations."""

@@ -5,6 +5,7 @@ baseline and image, in place of its slope at the image. What arrives at the seco
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -81,11 +82,17 @@ class Rescale(Plain):
     def max_pool(
         self, site: str, h: Inexact[Array, "n h w c"], window: Window
     ) -> Inexact[Array, "n hh ww c"]:
-        """The maximum of each window, as a chain of maxima of two."""
-        first, *rest = ops.pool_windows(h, window, fill=float("-inf"))
-        for element in rest:
-            first = rescale_maximum(first, element)
-        return first
+        """The maximum of each window, as a chain of maxima of two, row by row."""
+        lowest = float("-inf")
+        if window.size**2 <= ops.UNROLLED:
+            return functools.reduce(rescale_maximum, ops.pool_windows(h, window, fill=lowest))
+        element = ops.window_element(h, window, fill=lowest)
+        largest, _ = jax.lax.scan(
+            lambda so_far, number: (rescale_maximum(so_far, element(number)), None),
+            element(jnp.asarray(0)),
+            jnp.arange(1, window.size**2),
+        )
+        return largest
 
     def piecewise(
         self,

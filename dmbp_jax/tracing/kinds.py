@@ -66,7 +66,7 @@ ELEMENTWISE = frozenset(
 CORNERS = frozenset({"max", "min", "abs", "clamp"})
 """Piecewise linear, element by element."""
 
-MAXIMA = frozenset({"reduce_max", "reduce_min", "reduce_window_max"})
+MAXIMA = frozenset({"reduce_max", "reduce_min", "reduce_window_max", "reduce_window_min"})
 """The largest, or smallest, of several elements."""
 
 

@@ -1,7 +1,6 @@
 """Maxima over windows and axes: as the max-pool that rules know, or as a choice among stacked elements."""
 
-import itertools
-import math
+import functools
 from collections.abc import Callable
 
 import jax
@@ -21,7 +20,7 @@ from dmbp_jax.typing import Window
 def as_pool(flat: Flat, op: Op, axes: AxesOf) -> Pool | None:
     """The step of a square pool over two axes; None if the maximum is another one."""
     images = axes[op.inputs[0]].images
-    if op.name != "reduce_window_max" or images is None:
+    if op.name not in ("reduce_window_max", "reduce_window_min") or images is None:
         return None
     over, shape = windows_of(op.params), flat.kinds[op.inputs[0]].shape
     sizes, strides, pads = over.sizes, over.strides, over.padding
@@ -39,10 +38,11 @@ def as_pool(flat: Flat, op: Op, axes: AxesOf) -> Pool | None:
     size, stride, (padding, _) = sizes[space[0]], strides[space[0]], pads[space[0]]
     for ceil_mode in (False, True):
         window = Window(size, stride, padding, ceil_mode)
-        if size < 16 and all(_fits(shape[axis], pads[axis], window) for axis in space):
+        if all(_fits(shape[axis], pads[axis], window) for axis in space):
             # Of the two axes that are not pooled, the other one is the channels'.
             (channel,) = set(still) - {images.axis}
-            return Pool("", op.inputs[0], op.outputs[0], window, (images.axis, *space, channel))
+            sign = 1 if op.name == "reduce_window_max" else -1
+            return Pool("", op.inputs[0], op.outputs[0], window, (images.axis, *space, channel), sign)
     return None
 
 
@@ -55,10 +55,14 @@ def _fits(length: int, pads: tuple[int, int], window: Window) -> bool:
     return count == here and after >= 0
 
 
-def elements_of(op: Op) -> tuple[Callable[..., Array], int]:
-    """What stacks the elements of each maximum on a new first axis; and -1 for minima, else 1."""
+def elements_of(op: Op) -> tuple[tuple[Callable[..., Array], ...], int]:
+    """What stacks the elements of each maximum on a new first axis; and -1 for minima, else 1.
+
+    A window over several axes is the maximum of maxima: one stack for each axis, the last first, so that of
+    equal elements the first one row by row is taken.
+    """
     if op.name in ("max", "min"):
-        return lambda *both: jnp.stack(jnp.broadcast_arrays(*both)), (1 if op.name == "max" else -1)
+        return (lambda *both: jnp.stack(jnp.broadcast_arrays(*both)),), (1 if op.name == "max" else -1)
     if op.name in ("reduce_max", "reduce_min"):
         axes = removed_axes(op.params)
 
@@ -66,36 +70,28 @@ def elements_of(op: Op) -> tuple[Callable[..., Array], int]:
             moved = jnp.moveaxis(x, axes, range(len(axes)))
             return moved.reshape(-1, *moved.shape[len(axes) :])
 
-        return stack, (1 if op.name == "reduce_max" else -1)
-    if op.name == "reduce_window_max":
-        return lambda x: _windows(x, op), 1
+        return (stack,), (1 if op.name == "reduce_max" else -1)
+    if op.name in ("reduce_window_max", "reduce_window_min"):
+        return _window_stacks(op), (1 if op.name == "reduce_window_max" else -1)
     raise InputError(f"{op.name} of several values that depend on the image is not supported, at {op.place}")
 
 
-def _windows(x: Array, op: Op) -> Array:
+def _window_stacks(op: Op) -> tuple[Callable[..., Array], ...]:
     over = windows_of(op.params)
-    if set(over.base_dilation) != {1}:
-        raise InputError(f"max-pooling with base dilation is not supported, at {op.place}")
-    sizes, strides, dilation = over.sizes, over.strides, over.window_dilation
-    if math.prod(sizes) > 1024:
-        raise InputError(f"a max-pool of {math.prod(sizes)} elements a window is too large, at {op.place}")
-    lowest = jnp.asarray(-jnp.inf, x.dtype)
-    padded = jax.lax.pad(x, lowest, [(low, high, 0) for low, high in over.padding])
-    counts = [
-        (length - (size - 1) * apart - 1) // stride + 1
-        for length, size, stride, apart in zip(padded.shape, sizes, strides, dilation, strict=True)
+    used = [
+        axis
+        for axis in reversed(range(len(over.sizes)))
+        if (over.sizes[axis], over.strides[axis], over.padding[axis], over.base_dilation[axis])
+        != (1, 1, (0, 0), 1)
     ]
-    starts = itertools.product(
-        *(np.arange(size) * apart for size, apart in zip(sizes, dilation, strict=True))
-    )
-    return jnp.stack(
-        [
-            padded[
-                tuple(
-                    slice(int(first), int(first) + (count - 1) * stride + 1, stride)
-                    for first, count, stride in zip(start, counts, strides, strict=True)
-                )
-            ]
-            for start in starts
-        ]
-    )
+
+    def stack(x: Array, *, axis: int) -> Array:
+        size, stride, (low, high) = over.sizes[axis], over.strides[axis], over.padding[axis]
+        apart, spread = over.window_dilation[axis], over.base_dilation[axis] - 1
+        config = [(low, high, spread) if other == axis else (0, 0, 0) for other in range(x.ndim)]
+        padded = jax.lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), config)
+        count = (padded.shape[axis] - (size - 1) * apart - 1) // stride + 1
+        places = np.arange(size)[:, None] * apart + np.arange(count)[None] * stride
+        return jnp.moveaxis(jnp.take(padded, places, axis=axis, mode="clip"), axis, 0)
+
+    return tuple(functools.partial(stack, axis=axis) for axis in used)

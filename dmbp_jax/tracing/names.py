@@ -12,6 +12,7 @@ _KINDS = {
     "select_n": "where",
     "clamp": "clip",
     "reduce_window_max": "max_pool",
+    "reduce_window_min": "min_pool",
     "reduce_max": "max",
     "reduce_min": "min",
 }
@@ -31,7 +32,7 @@ class Names:
         if isinstance(step, Activation):
             kind = "relu" if step.is_relu else _called(op) or _KINDS.get(op.name, op.name)
         elif isinstance(step, Pool):
-            kind = "max_pool"
+            kind = _KINDS[op.name]
         else:
             kind = _called(op) or _KINDS.get(op.name, op.name)
         return step._replace(site=self.unique(".".join((*op.scope, kind))))

@@ -171,8 +171,8 @@ def _activation(facts: Facts, group: Group, smooth: set[Value]) -> Activation:
 
 
 def _maximum(op: Op) -> Maximum:
-    elements, sign = elements_of(op)
-    return Maximum("", op.inputs, op.outputs[0], elements, sign)
+    stacks, sign = elements_of(op)
+    return Maximum("", op.inputs, op.outputs[0], stacks, sign)
 
 
 def _needed(flat: Flat, made: dict[Value, Step]) -> list[Op]:

@@ -77,37 +77,43 @@ class Activation(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """A max-pool over rows and columns."""
+    """A max-pool over rows and columns; of minima where `sign` is -1."""
 
     site: str
     input: Value
     output: Value
     window: Window
     to_nhwc: tuple[int, ...]
+    sign: int
 
     def run(self, known: Arrays, rule: Rule, count: int) -> None:
         """Ask the rule for the maxima."""
-        pooled = rule.max_pool(self.site, known[self.input].transpose(self.to_nhwc), self.window)
+        seen = self.sign * known[self.input].transpose(self.to_nhwc)
+        pooled = self.sign * rule.max_pool(self.site, seen, self.window)
         back = tuple(self.to_nhwc.index(axis) for axis in range(len(self.to_nhwc)))
         known[self.output] = pooled.transpose(back)
 
 
 class Maximum(NamedTuple):
-    """The largest of several elements, stacked by `elements`; the smallest where `sign` is -1."""
+    """The largest of several elements, the smallest where `sign` is -1: of those that the first of `stacks`
+    puts on a new first axis, and so on of the maxima."""
 
     site: str
     inputs: tuple[Value, ...]
     output: Value
-    elements: Callable[..., Array]
+    stacks: tuple[Callable[..., Array], ...]
     sign: int
     axes: Axes = Axes()
 
     def run(self, known: Arrays, rule: Rule, count: int) -> None:
         """Ask the rule which it is."""
-        stacked = self.elements(*(known[v] for v in self.inputs))
-        seen = jax.vmap(lambda x: present(self.sign * x, self.axes, count, self.site))(stacked)
-        result = self.sign * rule.maximum(self.site, seen)
-        known[self.output] = restore(result, stacked.shape[1:], self.axes, count, self.site)
+        values = [self.sign * known[v] for v in self.inputs]
+        for number, stack in enumerate(self.stacks):
+            stacked = stack(*values)
+            seen = jax.vmap(lambda x: present(x, self.axes, count, self.site))(stacked)
+            result = rule.maximum(f"{self.site}.{number}" if number else self.site, seen)
+            values = [restore(result, stacked.shape[1:], self.axes, count, self.site)]
+        known[self.output] = self.sign * values[0]
 
 
 class FrozenStep(NamedTuple):

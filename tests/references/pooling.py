@@ -28,6 +28,25 @@ def max_pool(x, size, stride, padding, ceil_mode):
     return values, places
 
 
+def max_windows(x, sizes, strides, pads, apart):
+    """Maxima over windows of an array of any rank, and the places of the first ones."""
+    counts = [
+        (length + sum(pad) - (size - 1) * step - 1) // stride + 1
+        for length, size, stride, pad, step in zip(x.shape, sizes, strides, pads, apart, strict=True)
+    ]
+    values, places = np.full(counts, -np.inf), np.zeros((*counts, x.ndim), int)
+    for window in np.ndindex(*counts):
+        for element in np.ndindex(*sizes):
+            place = [
+                w * stride - low + e * step
+                for w, stride, (low, _), e, step in zip(window, strides, pads, element, apart, strict=True)
+            ]
+            inside = all(0 <= at < length for at, length in zip(place, x.shape, strict=True))
+            if inside and x[tuple(place)] > values[window]:
+                values[window], places[window] = x[tuple(place)], place
+    return values, places
+
+
 def adaptive_avg_pool(x, size):
     """Means of one (h, w) map over size x size bins."""
     h, w = x.shape
