@@ -10,6 +10,7 @@ from references import pooling
 from references.masked_backprop import eq14_at_sites
 from small import small_network
 from zoo import CASES, REFUSED, user_settings
+from zoo.case import CLASSES
 
 import dmbp_jax
 from dmbp_jax.checks import InputError
@@ -302,15 +303,16 @@ def test_corners_and_ties_have_the_slopes_of_the_paper():
 WINDOWS = {
     "along a signal": ((6,), (2,), (1,), ((0, 1),), (1,)),
     "wide": ((4, 5), (1, 3), (1, 2), ((0, 0), (1, 1)), (1, 1)),
-    "asymmetric": ((5, 4), (2, 2), (2, 2), ((0, 2), (2, 1)), (1, 1)),
+    "asymmetric": ((5, 4), (2, 2), (2, 2), ((0, 2), (1, 2)), (1, 1)),
     "dilated": ((5, 6), (2, 3), (1, 1), ((1, 1), (0, 0)), (2, 2)),
     "of a volume": ((3, 4, 3), (2, 2, 2), (1, 2, 1), ((0, 0),) * 3, (1, 1, 1)),
     "larger than 16": ((4, 5), (17, 17), (1, 1), ((8, 8),) * 2, (1, 1)),
 }
 
 
-@pytest.mark.parametrize("extremum", ["max", "min"])
-@pytest.mark.parametrize("name", WINDOWS)
+@pytest.mark.parametrize(
+    ("name", "extremum"), [*((name, "max") for name in WINDOWS), ("wide", "min"), ("larger than 16", "min")]
+)
 @pytest.mark.usefixtures("x64")
 def test_pools_over_windows_of_every_kind_equal_loops(name, extremum):
     """Values, gradient and a masked pass at another image, on ties; and what DeepLIFT adds up to."""
@@ -335,12 +337,86 @@ def test_pools_over_windows_of_every_kind_equal_loops(name, extremum):
     expected, other = np.zeros(shape), random.standard_normal(around)
     for weight, place in zip(weights, places.reshape(-1, len(shape)), strict=True):
         expected[tuple(place)] += weight
-    logits, at = jax.jit(functools.partial(linearize, apply))(params, jnp.asarray(x[0]))
-    close(logits[0], sign * values.ravel() @ weights)
-    close(jax.grad(lambda x: apply(params, x)[0, 0])(jnp.asarray(x))[0, ..., 0], expected)
-    close(apply(params, jnp.asarray(other), rule=Masked(at, {}))[0, 0], np.vdot(other[0, ..., 0], expected))
-    lifted = dmbp_jax.explain(apply, params, jnp.asarray(other), [0], "deeplift")
-    np.testing.assert_allclose(lifted.convergence_delta, 0, atol=1e-9)
+
+    @jax.jit
+    def run(params, x, other):
+        logits, at = linearize(apply, params, x[0])
+        gradient = jax.grad(lambda x: apply(params, x)[0, 0])(x)
+        lifted = dmbp_jax.explain(apply, params, other, [0], "deeplift")
+        return logits[0], gradient, apply(params, other, rule=Masked(at, {}))[0, 0], lifted.convergence_delta
+
+    logit, gradient, masked, delta = run(params, jnp.asarray(x), jnp.asarray(other))
+    close(logit, sign * values.ravel() @ weights)
+    close(gradient[0, ..., 0], expected)
+    close(masked, np.vdot(other[0, ..., 0], expected))
+    np.testing.assert_allclose(delta, 0, atol=1e-9)
+
+
+ORDERS = {
+    "sort": lambda h: jnp.sort(h, axis=-1),
+    "sort, descending, over pixels": lambda h: jnp.sort(h, axis=1, descending=True),
+    "sorted by keys": lambda h: jax.lax.sort((h[..., ::-1], h), dimension=2)[1],
+    "argsort": lambda h: jnp.take_along_axis(2 * h, jnp.argsort(h, axis=1), axis=1),
+    "top k": lambda h: jax.lax.top_k(h, 2)[0],
+    "above the third": lambda h: jnp.where(h >= jax.lax.top_k(h, 3)[0][..., -1:], h, 0),
+    "approximate top k": lambda h: jax.lax.approx_max_k(h, 2)[0],
+    "median": lambda h: h - jnp.median(h, axis=1, keepdims=True),
+    "quantile": lambda h: jnp.quantile(h, 0.3, axis=2)[..., None],
+    "running maximum": lambda h: jax.lax.cummax(h, axis=1),
+    "running minimum from the end": lambda h: jax.lax.cummin(h, axis=2, reverse=True),
+    "clamp by others": lambda h: jax.lax.clamp(h[..., ::-1] - 0.5, h, h[..., ::-1] + 1),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+@pytest.mark.usefixtures("x64")
+def test_orders_are_piecewise_linear(name):
+    """The gradient is JAX's own, and adds up to the logit; another image in the order of this one."""
+    random = np.random.default_rng(0)
+    draws = [random.standard_normal(shape) for shape in ((3, 4), (4,), (4, CLASSES), (2, 6, 3))]
+    kernel, bias, scores, images = map(jnp.asarray, draws)
+
+    def network(params, x):
+        ordered = ORDERS[name](x @ params[0] + params[1][None, None])
+        columns = ordered.reshape(*ordered.shape[:2], -1) * jnp.arange(1.0, 7.0)[None, :, None]
+        return jax.nn.leaky_relu(columns, 0.3).sum(axis=1) @ params[2][: columns.shape[-1]]
+
+    apply, params = dmbp_jax.gated((network, (kernel, bias, scores)))
+
+    @jax.jit
+    def run(params, images):
+        image, other = images
+        logits, at = linearize(apply, params, image)
+        to_params, to_image = jax.grad(lambda p, x: network(p, x[None])[0, 1], argnums=(0, 1))(params, image)
+        shares = jnp.vdot(to_image, image) + jnp.vdot(to_params[1], params[1])
+        held = apply(params, other[None], rule=Masked(at, {}))[0, 1]
+        ours = jax.grad(lambda x: apply(params, x[None])[0, 1])(image)
+        at_other = jnp.vdot(to_image, other) + jnp.vdot(to_params[1], params[1])
+        return logits[1], shares, ours, to_image, held, at_other
+
+    logit, shares, ours, own, held, at_other = run(params, images)
+    assert np.abs(own).max() > 0
+    close(ours, own)
+    if "clamp" not in name:  # It has constants of its own.
+        close(shares, logit)
+        close(held, at_other)
+
+
+def test_ties_go_to_the_element_that_stands_first():
+    def network(params, x):
+        orders = [jax.lax.top_k(x, 1)[0], jnp.sort(x, axis=1)[:, -1:], jax.lax.cummax(x, axis=1)[:, -1:]]
+        return params * jnp.concatenate(orders, axis=1)
+
+    apply, params = dmbp_jax.gated((network, jnp.ones((1, 3))))
+    to_x = jax.jacobian(lambda x: apply(params, x[None])[0])(jnp.asarray([0.0, 2.0, 2.0, 1.0]))
+    # A sort that keeps the order of equal elements has the second of them last.
+    np.testing.assert_array_equal(to_x, [[0, 1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0]])
+
+
+def test_an_order_among_images_is_refused():
+    apply, params = dmbp_jax.gated((lambda p, x: jnp.sort(x, axis=0) * p, jnp.ones((1, 3))))
+    with pytest.raises(InputError, match=r"sort goes along the axis of the images, at .*test_gated\.py"):
+        apply(params, jnp.ones((2, 3)))
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -177,6 +177,23 @@ def product_axes(params: Mapping[str, Any]) -> tuple[tuple[tuple[int, ...], tupl
     return tuple((tuple(gone), tuple(kept)) for gone, kept in zip(contracted, both, strict=True))
 
 
+class Ordering(NamedTuple):
+    """What a sort, a choice of the largest, or a running maximum goes along."""
+
+    axis: int
+    keys: int = 1
+    """So many operands of a `sort` say what the order is."""
+    reverse: bool = False
+    """Whether a running maximum runs from the end."""
+
+
+def ordering_of(params: Mapping[str, Any]) -> Ordering:
+    """What a `sort`, `top_k`, `approx_top_k`, `cummax` or `cummin` goes along."""
+    names = ("axis", "dimension", "reduction_dimension")
+    axis = next(params[name] for name in names if name in params)
+    return Ordering(int(axis), params.get("num_keys", 1), params.get("reverse", False))
+
+
 def is_number(value: Any, number: float) -> bool:
     """Whether a constant of a program is known to be that number throughout."""
     return not isinstance(value, jax.core.Tracer) and bool(np.all(np.asarray(value) == number))

@@ -70,6 +70,10 @@ MAXIMA = frozenset({"reduce_max", "reduce_min", "reduce_window_max", "reduce_win
 """The largest, or smallest, of several elements."""
 
 
+ORDERINGS = frozenset({"sort", "top_k", "approx_top_k", "cummax", "cummin"})
+"""Elements put where an order says that depends on the images."""
+
+
 def level_of(op: Op, levels: list[Level], dtype: jnp.dtype) -> Level | None:
     """How the result, of that `dtype`, depends on the images where the operands do as `levels` say.
 
@@ -85,13 +89,25 @@ def level_of(op: Op, levels: list[Level], dtype: jnp.dtype) -> Level | None:
     moving = [position for position, level in enumerate(levels) if level is Level.LINEAR]
     linear = (
         op.name in ADDITIVE
-        or op.name in CORNERS | MAXIMA
+        or op.name in CORNERS | MAXIMA | ORDERINGS
         or (op.name in PRODUCTS and len(moving) == 1)
         or (op.name == "select_n" and 0 not in moving)
         or (op.name in BY_CONSTANTS and set(moving) <= set(BY_CONSTANTS[op.name]))
         or (op.name == "integer_pow" and exponent_of(op.params) == 1)
     )
     return Level.LINEAR if linear else None
+
+
+def levels_of_results(op: Op, levels: list[Level], level: Level | None) -> list[Level]:
+    """How each result depends on the images, where the operands do as `levels` say and the first as `level`.
+
+    What an order puts elsewhere depends on the images as it did before, but piecewise constant at least; and
+    so do positions in that order.
+    """
+    if op.name in ORDERINGS and level is Level.LINEAR:
+        before = levels if op.name == "sort" else [Level.LINEAR, Level.GATE]
+        return [max(one, Level.GATE) for one in before[: len(op.outputs)]]
+    return [Level.LINEAR if level is None else level] * len(op.outputs)
 
 
 def same_shape(kinds: dict[int, jax.ShapeDtypeStruct], one: int, other: int) -> bool:

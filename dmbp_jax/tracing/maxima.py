@@ -1,4 +1,7 @@
-"""Maxima over windows and axes: as the max-pool that rules know, or as a choice among stacked elements."""
+"""Maxima over windows and axes: as the max-pool that rules know, or as a choice among stacked elements.
+
+And what else is linear once it is known which element goes where: sorts, the largest k, running maxima.
+"""
 
 import functools
 from collections.abc import Callable
@@ -9,11 +12,11 @@ import numpy as np
 from jaxtyping import Array
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.ops.equations import removed_axes, windows_of
+from dmbp_jax.ops.equations import ordering_of, removed_axes, windows_of
 from dmbp_jax.ops.pool import window_extent
 from dmbp_jax.tracing.axes import AxesOf
 from dmbp_jax.tracing.flatten import Flat, Op
-from dmbp_jax.tracing.steps import Pool
+from dmbp_jax.tracing.steps import Choice, Pool
 from dmbp_jax.typing import Window
 
 
@@ -95,3 +98,55 @@ def _window_stacks(op: Op) -> tuple[Callable[..., Array], ...]:
         return jnp.moveaxis(jnp.take(padded, places, axis=axis, mode="clip"), axis, 0)
 
     return tuple(functools.partial(stack, axis=axis) for axis in used)
+
+
+def choice_of(op: Op) -> Choice:
+    """The step of one of `ORDERINGS`, or of a `clamp` whose bounds depend on the images.
+
+    Of equal elements a sort and the largest k take the one that stands first, a running maximum the one that
+    it has met first. At a bound a `clamp` takes the bound.
+    """
+    if op.name == "clamp":
+        return Choice("", op, _beyond, _clamped)
+    axis, keys, reverse = ordering_of(op.params)
+
+    def taken(order: Array, *operands: Array) -> tuple[Array, ...]:
+        return tuple(
+            jnp.take_along_axis(operand, order, axis, mode="promise_in_bounds") for operand in operands
+        )
+
+    if op.name == "sort":
+
+        def sorting(*operands: Array) -> Array:
+            places = jax.lax.broadcasted_iota(jnp.int32, operands[0].shape, axis)
+            return jax.lax.sort((*operands[:keys], places), dimension=axis, num_keys=keys)[-1]
+
+        return Choice("", op, sorting, taken)
+    if op.name in ("top_k", "approx_top_k"):
+        return Choice("", op, lambda x: op.run(x)[1], lambda at, x: (*taken(at, x), at))
+    return Choice("", op, lambda x: _first_so_far(op, x, axis, reverse=reverse), taken)
+
+
+def _first_so_far(op: Op, x: Array, axis: int, *, reverse: bool) -> Array:
+    """Where the running maximum, or minimum, was met first."""
+    (best,) = op.run(x)
+    before = jax.lax.slice_in_dim(best, 0, -1, axis=axis)
+    after = jax.lax.slice_in_dim(best, 1, None, axis=axis)
+    same = (before == after) | (jnp.isnan(before) & jnp.isnan(after))
+    edge = [(0, 0)] * x.ndim
+    edge[axis] = (0, 1) if reverse else (1, 0)
+    is_new = jnp.pad(~same, edge, constant_values=True)
+    places = jax.lax.broadcasted_iota(jnp.int32, x.shape, axis)
+    if reverse:
+        return jax.lax.cummin(jnp.where(is_new, places, x.shape[axis] - 1), axis, reverse=True)
+    return jax.lax.cummax(jnp.where(is_new, places, 0), axis)
+
+
+def _beyond(low: Array, x: Array, high: Array) -> Array:
+    # The lower bound first, as `clamp` has it: where they cross, the upper one is taken.
+    is_high = jnp.maximum(low, x) >= high
+    return jnp.where(is_high, 2, jnp.where(x <= low, 0, 1))
+
+
+def _clamped(choice: Array, low: Array, x: Array, high: Array) -> tuple[Array]:
+    return (jnp.where(choice == 2, high, jnp.where(choice == 0, low, x)),)

@@ -31,7 +31,7 @@ def moves_of(op: Op, position: int, value: Value, flat: Flat) -> Moves:
     return [[] for _ in shape]
 
 
-_UNKNOWN = frozenset({"gather", "scatter", "scatter-add", "scatter_add", "sort"})
+_UNKNOWN = frozenset({"gather", "scatter", "scatter-add", "scatter_add"})
 """Their axes go where their parameters say, of which only the program for other images knows."""
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import TypeAlias
 
 from dmbp_jax.tracing.flatten import Op
-from dmbp_jax.tracing.steps import Activation, FrozenStep, Maximum, Pool, Smooth
+from dmbp_jax.tracing.steps import Activation, Choice, FrozenStep, Maximum, Pool, Smooth
 
 _LAYERS = {"conv_general_dilated": "conv", "dot_general": "dense"}
 _KINDS = {
@@ -17,7 +17,7 @@ _KINDS = {
     "reduce_min": "min",
 }
 
-Asking: TypeAlias = Activation | Pool | Maximum | FrozenStep | Smooth
+Asking: TypeAlias = Activation | Pool | Maximum | Choice | FrozenStep | Smooth
 """The steps whose site needs a name."""
 
 

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.ops.equations import convolution_of
+from dmbp_jax.ops.equations import convolution_of, ordering_of
 from dmbp_jax.tracing.activations import Facts, Group, find_group, is_relu
 from dmbp_jax.tracing.axes import AxesOf, follow_axes
 from dmbp_jax.tracing.flatten import Flat, Op, Value
-from dmbp_jax.tracing.kinds import CORNERS, MAXIMA, STRUCTURAL, Level, level_of
+from dmbp_jax.tracing.kinds import CORNERS, MAXIMA, ORDERINGS, STRUCTURAL, Level, level_of, levels_of_results
 from dmbp_jax.tracing.layers import find_layers
-from dmbp_jax.tracing.maxima import as_pool, elements_of
+from dmbp_jax.tracing.maxima import as_pool, choice_of, elements_of
 from dmbp_jax.tracing.names import Asking, Names
-from dmbp_jax.tracing.steps import Activation, Affine, FrozenStep, Maximum, PlainStep, Smooth, Step
+from dmbp_jax.tracing.steps import Activation, Affine, Choice, FrozenStep, Maximum, PlainStep, Smooth, Step
 
 
 class NetworkProgram(NamedTuple):
@@ -44,7 +44,7 @@ def plan_steps(flat: Flat, others: Flat, *, linearize_smooth: bool) -> NetworkPr
         level = level_of(op, levels, flat.kinds[op.outputs[0]].dtype)
         if level is None and not linearize_smooth:
             raise InputError(_refusal(op))
-        facts.levels.update(dict.fromkeys(op.outputs, Level.LINEAR if level is None else level))
+        facts.levels.update(zip(op.outputs, levels_of_results(op, levels, level), strict=True))
         facts.maker.update(dict.fromkeys(op.outputs, op))
         if level is None:
             smooth.add(op.outputs[0])
@@ -110,6 +110,8 @@ def _with_axes(flat: Flat, op: Op, step: Step, axes: AxesOf) -> Step:
         return step._replace(axes=axes[step.root])
     if isinstance(step, Maximum):
         return as_pool(flat, op, axes) or step._replace(axes=axes[step.output])
+    if isinstance(step, Choice):
+        _check_order(flat, op, axes)
     if isinstance(step, Smooth):
         moving = [op.inputs[position] for position in step.moving]
         return step._replace(
@@ -117,6 +119,18 @@ def _with_axes(flat: Flat, op: Op, step: Step, axes: AxesOf) -> Step:
             shapes=tuple(flat.kinds[v].shape for v in op.outputs),
         )
     return step
+
+
+def _check_order(flat: Flat, op: Op, axes: AxesOf) -> None:
+    """Raise `InputError` where images are ordered among each other."""
+    if op.name in ORDERINGS:
+        for v in op.inputs:
+            images, rank = axes[v].images if v in axes else None, len(flat.kinds[v].shape)
+            if images is not None and ordering_of(op.params).axis % rank == images.axis:
+                raise InputError(
+                    f"{op.name} goes along the axis of the images, at {op.place}; the network must treat "
+                    "images independently of each other"
+                )
 
 
 def _inputs(flat: Flat) -> dict[Value, Level]:
@@ -127,7 +141,7 @@ def _inputs(flat: Flat) -> dict[Value, Level]:
 def _step(facts: Facts, op: Op, levels: list[Level], level: Level | None, smooth: set[Value]) -> Step:
     if Level.LINEAR not in levels:
         return PlainStep(op)
-    if op.name in MAXIMA:
+    if op.name in MAXIMA | ORDERINGS:
         return _maximum(op)
     if level is Level.GATE:
         return FrozenStep("", op)
@@ -170,7 +184,9 @@ def _activation(facts: Facts, group: Group, smooth: set[Value]) -> Activation:
     return Activation("", relu, group.root, group.output, group.ops, has_smooth)
 
 
-def _maximum(op: Op) -> Maximum:
+def _maximum(op: Op) -> Maximum | Choice:
+    if op.name in ORDERINGS or op.name == "clamp":
+        return choice_of(op)
     stacks, sign = elements_of(op)
     return Maximum("", op.inputs, op.outputs[0], stacks, sign)
 

@@ -116,6 +116,21 @@ class Maximum(NamedTuple):
         known[self.output] = self.sign * values[0]
 
 
+class Choice(NamedTuple):
+    """Which elements go where, as in a sort: `choose` says so in numbers, and `take` moves them."""
+
+    site: str
+    op: Op
+    choose: Callable[..., Array]
+    take: Callable[..., tuple[Array, ...]]
+
+    def run(self, known: Arrays, rule: Rule, count: int) -> None:
+        """Ask the rule for the choice."""
+        operands = [known[v] for v in self.op.inputs]
+        choice = rule.decide(self.site, self.choose(*jax.lax.stop_gradient(operands)))
+        known.update(zip(self.op.outputs, self.take(choice, *operands), strict=True))
+
+
 class FrozenStep(NamedTuple):
     """A comparison, or whatever else jumps, on which something further on depends."""
 
@@ -161,7 +176,7 @@ class Smooth(NamedTuple):
             known[value] = restore(result, shape, axes, count, self.site)
 
 
-Step: TypeAlias = PlainStep | Affine | Activation | Pool | Maximum | FrozenStep | Smooth
+Step: TypeAlias = PlainStep | Affine | Activation | Pool | Maximum | Choice | FrozenStep | Smooth
 """One thing that an evaluation does: `run` adds its results to the `known` arrays, of `count` images."""
 
 
