@@ -11,6 +11,7 @@
 from importlib.metadata import version as _version
 
 from dmbp_jax.checks import InputError as InputError
+from dmbp_jax.checks import InputWarning as InputWarning
 from dmbp_jax.data import example_photo as example_photo
 from dmbp_jax.data import register_dataset as register_dataset
 from dmbp_jax.dmbp import PRESETS as PRESETS

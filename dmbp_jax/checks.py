@@ -4,6 +4,7 @@ import difflib
 import functools
 import re
 import types
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar
@@ -17,6 +18,21 @@ T = TypeVar("T")
 
 class InputError(ValueError):
     """Bad input from the caller; the message names the thing and the remedy."""
+
+
+class InputWarning(UserWarning):
+    """Input that is taken, and may not be what it seems; the message says what to do if it is not."""
+
+
+_SAID: set[str] = set()
+
+
+def warn_once(what: str, message: str) -> None:
+    """Warn with an `InputWarning`, unless this process has been warned of `what` before."""
+    if what not in _SAID:
+        # Not said where the warning is made an error.
+        warnings.warn(message, InputWarning, stacklevel=2)
+        _SAID.add(what)
 
 
 def shorten(text: object, *, most: int = 60) -> str:

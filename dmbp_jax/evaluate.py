@@ -46,6 +46,7 @@ def evaluate(
     limit: int | None = None,
     per_class: int | None = None,
     seed: int = 0,
+    depth: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
     grid: int = 2,
     gallery: int = 32,
@@ -89,6 +90,8 @@ def evaluate(
         limit: evaluate a random subset of so many images.
         per_class: evaluate so many random images of each class.
         seed: of everything that is drawn.
+        depth: bits of the photographs' values where their files do not say so, as `dmbp_jax.data.decode`
+            takes it.
         batch_size: targets that are explained at once, and stored together.
         grid: `"grid:PATH"` makes composites of `grid * grid` photographs.
         gallery: so many images keep small pictures of their maps for the report.
@@ -136,6 +139,7 @@ def evaluate(
         limit=limit,
         per_class=per_class,
         seed=seed,
+        depth=depth,
         batch_size=batch_size,
         grid=grid,
         gallery=gallery,

@@ -129,7 +129,7 @@ def main() -> None:
     from fuzz_images import PHOTO
     from fuzz_kinds import kinds
 
-    from dmbp_jax.checks import InputError
+    from dmbp_jax.checks import InputError, InputWarning
 
     for name in ("outside", "cases", "here"):
         (scratch / name).mkdir()
@@ -137,6 +137,7 @@ def main() -> None:
     os.chdir(scratch / "here")
     found = kinds(scratch, torch="torch" in sys.argv)
     warnings.simplefilter("error")
+    warnings.simplefilter("ignore", InputWarning)  # of a dark image, which is no matter here
     faulthandler.enable()
     limit = status("VmSize") + ROOM
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -7,8 +7,10 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL.features
 import PIL.Image
 from hypothesis import strategies as st
+from small_images import png, tiff
 
 from dmbp_jax.data import Preprocess, Sample, decode, input_shape, read_segmentation
 
@@ -64,6 +66,24 @@ def photographs() -> dict[str, bytes]:
     }
     for way in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
         found[f"{way}.tif"] = encoded(rgb, "TIFF", compression=way)
+    found |= {
+        "mpo.jpg": encoded(rgb, "MPO", save_all=True, append_images=frames[1:]),
+        "plain.ppm": encoded(rgb, "PPM"),
+        "bits.pbm": encoded(rgb.convert("1"), "PPM"),
+        "grey12.pgm": b"P5 36 24 4095\n" + (NOISE[..., 0].astype(">u2") * 16).tobytes(),
+        "colour16.ppm": b"P6 36 24 65535\n" + (NOISE.astype(">u2") * 257).tobytes(),
+        "text.ppm": b"P3 36 24 255\n" + " ".join(map(str, NOISE.ravel())).encode(),
+        "colour16.png": png(NOISE.astype(np.uint16) * 257, 16, clear=(0, 0, 0)),
+        "alpha16.png": png(NOISE[..., :2].astype(np.uint16) * 257, 16),
+        "grey4.png": png(NOISE[..., 0] >> 4, 4, clear=(3,)),
+        "colour16.tif": tiff(NOISE.astype(np.uint16) * 257, white=2, packed=True),
+        "grey32.tif": tiff(NOISE[..., 0].astype(np.uint32) << 24, packed=True),
+        "signed.tif": tiff(NOISE[..., 0].astype(np.int16), order=">", packed=True),
+        "float, big-endian.tif": tiff(NOISE[..., 0] / np.float32(255), order=">", packed=True),
+        "lab.tif": tiff(NOISE, white=8),
+    }
+    if PIL.features.check("avif"):
+        found |= {"plain.avif": encoded(rgb, "AVIF"), "alpha.avif": encoded(alpha, "AVIF")}
     found["group4.tif"] = encoded(rgb.convert("1"), "TIFF", compression="group4")
     return found
 
@@ -78,13 +98,11 @@ def foreign() -> dict[str, bytes]:
         "DDS",
         "ICO",
         "JPEG2000",
-        "PPM",
         "TGA",
         "PCX",
         "SGI",
         "MSP",
         "XBM",
-        "AVIF",
         "ICNS",
     )
     modes = {"SPIDER": "F", "MSP": "1", "XBM": "1"}
@@ -138,6 +156,15 @@ def sized(form: str, width: int, height: int) -> bytes:
         return bytes(content)
     if form == "TIFF":
         return tiled(width, height, 256, 256)
+    if form == "PPM":
+        return b"P6 %d %d 255\n" % (width, height) + NOISE.tobytes()
+    if form == "text":
+        return b"P3 %d %d 4095\n" % (width, height) + b"7 " * 2000
+    if form == "wide":
+        content = bytearray(png(NOISE.astype(np.uint16), 16))
+        content[16:24] = struct.pack(">II", min(width, 2**31 - 1), min(height, 2**31 - 1))
+        content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+        return bytes(content)
     if form == "tile":
         return tiled(60, 40, min(width, 2**20), min(height, 2**20))
     width, height = width % 2**16, height % 2**16
@@ -150,8 +177,8 @@ def sized(form: str, width: int, height: int) -> bytes:
         content = bytearray(encoded(image, "WEBP"))
         content[26:30] = struct.pack("<HH", width % 2**14, height % 2**14)
         return bytes(content)
-    content = bytearray(encoded(image, "JPEG", progressive=form == "scans"))
-    frame = content.index(b"\xff\xc2" if form == "scans" else b"\xff\xc0")
+    content = bytearray(encoded(image, "JPEG", progressive=form != "JPEG"))
+    frame = content.index(b"\xff\xc2" if form != "JPEG" else b"\xff\xc0")
     content[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
     if form == "scans":
         last = content.rindex(b"\xff\xda")
@@ -164,7 +191,9 @@ SIDES = (1, 36, 4000, 4096, 4097, 8192, 11586, 16383, 20000, 65535, 2**20, 2**31
 
 def sized_cases() -> st.SearchStrategy:
     """Every format at every size; of some a program spoils a little besides."""
-    forms = st.sampled_from(["PNG", "BMP", "TIFF", "tile", "GIF", "WEBP", "JPEG", "scans"])
+    forms = st.sampled_from(
+        ["PNG", "BMP", "TIFF", "tile", "GIF", "WEBP", "JPEG", "scans", "progressive", "PPM", "text", "wide"]
+    )
     plain = st.tuples(forms, st.sampled_from(SIDES), st.sampled_from(SIDES)).map(lambda c: sized(*c))
     return plain.map(lambda content: ("cat.jpg", content))
 

@@ -116,7 +116,6 @@ def test_unusable_file_is_refused_by_name_in_one_line(tmp_path, text, reason):
     ("row", "reason"),
     [
         ("c.jpg,1", "no such photograph"),
-        ("notes.txt,1", "no such photograph"),
         ("sub,1", "no such photograph"),
         ("a.jpg/x.jpg,1", "no such photograph"),
         ("twin,1", r"may be any of twin\.jpg, twin\.png"),
@@ -149,6 +148,18 @@ def test_photographs_that_no_row_names_are_one_problem(tmp_path):
     assert problems(folder) == {
         "b.jpg": "labels.csv, line 3: its label is empty",
         "labels.csv": f"does not name 4 photographs (c.jpg, d.jpg, e.jpg and others) of {folder}",
+        "other files": f"not taken for photographs, by their names: 1 file (a_dmbp.png) of {folder}",
+    }
+
+
+def test_a_photograph_that_a_row_names_in_full_is_taken_whatever_its_ending(tmp_path):
+    folder = labelled(tmp_path, "file,label\na.jfif,cat\nb.scan,dog\nc.d,cow\nd,hen\n", "d.mpo.png")
+    for name in ("a.jfif", "b.scan", "c.d", "d", "notes.txt"):
+        save_photo(folder / "any.png").rename(folder / name)
+    assert labels(folder) == {"a.jfif": ("cat",), "b.scan": ("dog",), "c.d": ("cow",), "d": ("hen",)}
+    assert problems(folder) == {
+        "labels.csv": f"does not name 1 photograph (d.mpo.png) of {folder}",
+        "other files": f"not taken for photographs, by their names: 1 file (notes.txt) of {folder}",
     }
 
 
@@ -230,6 +241,7 @@ def test_class_folders_are_sorted_and_what_is_amiss_in_them_is_told(tmp_path):
     assert dict(dataset.problems) == {
         "stray photographs": "1 photograph (stray.jpg) in no class folder, and so without a label",
         "n09999999": "the class folder holds no photographs",
+        "other files": f"not taken for photographs, by their names: 1 file ({HEN}/notes.txt) of {tmp_path}",
     }
 
 

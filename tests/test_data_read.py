@@ -147,8 +147,10 @@ def test_composite_of_no_known_size_is_refused(tmp_path, preprocess, grid, reaso
 @pytest.mark.parametrize("preprocess", PREPROCESSES.values(), ids=PREPROCESSES)
 def test_input_shape_is_known_without_reading_the_photograph(tmp_path, preprocess, turn):
     save_with_square(tmp_path / "a.png", (301, 200), (0, 0, 9, 9), turn)
-    sample = Sample("x", (tmp_path / "a.png",), ("1",))
-    assert input_shape(sample, preprocess) == read_sample(sample, preprocess).rgb.shape[:2]
+    save_with_square(tmp_path / "a.tif", (301, 200), (0, 0, 9, 9), turn)
+    for name in ("a.png", "a.tif"):
+        sample = Sample("x", (tmp_path / name,), ("1",))
+        assert input_shape(sample, preprocess) == read_sample(sample, preprocess).rgb.shape[:2]
 
 
 def test_input_shape_of_what_is_no_photograph_is_not_known(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from datasets import VOC_IMAGES, make_voc, save_segmentation
+from small_images import png
 from test_data_read import PREPROCESSES, SIZES
 
 from dmbp_jax import InputError, pretrained
@@ -57,6 +58,15 @@ def test_numbers_are_read_as_they_are_and_not_as_the_palettes_colours(tmp_path, 
     np.testing.assert_array_equal(found.region("aeroplane"), numbers == 1)
     np.testing.assert_array_equal(found.void, numbers == 255)
     assert not found.region("cat").any()
+
+
+def test_numbers_of_few_bits_are_read_as_they_are(tmp_path):
+    """Programs that make files small write greys of 2 or 4 bits, which Pillow stretches to 8."""
+    PIL.Image.new("RGB", (4, 1)).save(tmp_path / "a.png")
+    for bits, numbers in ((4, [0, DOG, 1, 15]), (2, [0, 1, 2, 3])):
+        (tmp_path / "b.png").write_bytes(png(np.asarray([numbers]), bits))
+        sample = Sample("a", (tmp_path / "a.png",), ("dog",), segmentation=tmp_path / "b.png")
+        assert read_both(sample, NEITHER)[1].classes.tolist() == [numbers]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import PIL.features
 import PIL.Image
 import pytest
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, InputWarning
 from dmbp_jax.data import decode, find_photos
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -89,11 +90,6 @@ def test_16_bit_greyscale_is_scaled_not_clipped(tmp_path, ending):
     assert pixels(tmp_path / f"a.{ending}") == [[[v] * 3 for v in (0, 1, 128, 255)]]
 
 
-def test_float_tiff_beyond_one_is_scaled_by_its_greatest_value(tmp_path):
-    PIL.Image.fromarray(np.asarray([[0, 500, 1000]], np.float32)).save(tmp_path / "a.tif")
-    assert pixels(tmp_path / "a.tif") == [[[v] * 3 for v in (0, 128, 255)]]
-
-
 @pytest.mark.parametrize(
     ("orientation", "upright"),
     [
@@ -112,6 +108,18 @@ def test_exif_orientation_is_applied(tmp_path, orientation, upright):
     exif[0x0112] = orientation
     PIL.Image.fromarray(NOISE).save(tmp_path / "a.png", exif=exif)
     np.testing.assert_array_equal(pixels(tmp_path / "a.png"), upright(NOISE))
+    with PIL.Image.open(tmp_path / "a.png") as image:
+        np.testing.assert_array_equal(pixels(image), upright(NOISE))
+    # Numbers that are not of 8 bits, and TIFF, which Pillow turns itself.
+    wide = NOISE[..., 0].astype(np.uint16) * 257
+    PIL.Image.fromarray(wide).save(tmp_path / "b.png", exif=exif)
+    PIL.Image.fromarray(wide).save(tmp_path / "b.tif", exif=exif)
+    PIL.Image.fromarray(NOISE).save(tmp_path / "a.tif", exif=exif)
+    np.testing.assert_array_equal(pixels(tmp_path / "a.tif"), upright(NOISE))
+    PIL.Image.fromarray(NOISE[..., 0]).save(tmp_path / "c.tif", exif=exif)
+    for name in ("b.png", "b.tif", "c.tif"):
+        for photo in (tmp_path / name, PIL.Image.open(tmp_path / name)):
+            np.testing.assert_array_equal(np.asarray(pixels(photo))[..., 1], upright(NOISE[..., 0]))
 
 
 def test_rotated_jpeg_comes_upright(tmp_path):
@@ -126,14 +134,14 @@ def test_rotated_jpeg_comes_upright(tmp_path):
     assert image[40:].max() < 15
 
 
-def test_exif_that_cannot_be_written_again_is_no_reason_to_refuse(tmp_path):
+def test_exif_that_cannot_be_written_again_turns_the_image_all_the_same(tmp_path):
     """Pillow writes the EXIF anew, without its orientation: here a resolution is text, and it raises."""
     entries = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack(">HHI4s", 0x011A, 2, 4, b"abc\0")
     header = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 2) + entries + b"\0\0\0\0"
     PIL.Image.fromarray(NOISE).save(tmp_path / "a.jpg", exif=header)
     with PIL.Image.open(tmp_path / "a.jpg") as image, pytest.raises((TypeError, ValueError)):
         PIL.ImageOps.exif_transpose(image)
-    assert decode(tmp_path / "a.jpg").size == (60, 40)
+    assert decode(tmp_path / "a.jpg").size == (40, 60)
 
 
 def test_damaged_exif_is_no_reason_to_refuse_or_warn(tmp_path):
@@ -244,7 +252,7 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "array of 5 channels": ("a.npy", array(5, 5, 5), "got (5, 5, 5)"),
     "array without rows": ("a.npy", array(0, 5, 3), "is empty"),
     "array without columns": ("a.npy", array(5, 0), "is empty"),
-    "array of int64": ("a.npy", array(5, 5, dtype=np.int64), "got int64"),
+    "array of int64": ("a.npy", array(5, 5, dtype=np.int64), "signed integers (int64)"),
     "array of flags": ("a.npy", array(5, 5, dtype=bool), "got bool"),
     "array of complex numbers": ("a.npy", array(5, 5, dtype=np.complex64), "got complex64"),
     "float tiff with NaN": (
@@ -286,17 +294,42 @@ def test_decompression_bomb_is_refused_and_a_large_photograph_is_not(tmp_path, m
 
 
 def test_folder_gives_its_photographs_sorted_and_not_those_below(tmp_path):
-    for name in ("b.JPG", "a.png", "c.npy", "notes.txt", "below/d.png"):
+    for name in ("b.JPG", "a.png", "c.npy", "below/d.png", ".hidden.png", ".notes"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in find_photos([tmp_path])] == ["a.png", "b.JPG", "c.npy"]
 
 
+def test_every_name_of_a_format_that_is_read_is_found(tmp_path):
+    """JPEG's other names, pairs of pictures, animations, what Netpbm writes; AVIF where Pillow reads it."""
+    names = ["a.jfif", "b.JPE", "c.mpo", "d.ppm", "e.pgm", "f.pbm", "g.pnm", "h.apng"]
+    names += ["i.avif"] if PIL.features.check("avif") else []
+    for name in names:
+        (tmp_path / name).touch()
+    assert [path.name for path in find_photos([tmp_path])] == names
+
+
+def test_files_of_a_folder_that_are_not_taken_are_counted_and_named(tmp_path):
+    for name in ("a.png", "a_dmbp.png", "b.heic", "notes.txt", "raw.nef"):
+        (tmp_path / name).touch()
+    with pytest.warns(InputWarning) as said:
+        assert [path.name for path in find_photos([tmp_path])] == ["a.png"]
+    (message,) = (str(one.message) for one in said)
+    assert message == (
+        "not taken for photographs, by their names: 4 files (a_dmbp.png, b.heic, notes.txt and others) of "
+        f"{tmp_path}"
+    )
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(InputError, match=r"holds no photographs: .*4 files \(a_dmbp\.png, b\.heic"):
+        find_photos([tmp_path])
+
+
 def test_named_file_is_kept_whatever_its_ending_and_each_file_once(tmp_path):
     for name in ("a.png", "b.png", "odd.raw"):
         (tmp_path / name).touch()
     given = [tmp_path / "odd.raw", tmp_path / "b.png", tmp_path, tmp_path / "odd.raw"]
+    # It is named, and so it is taken.
     assert find_photos(given) == [tmp_path / "odd.raw", tmp_path / "b.png", tmp_path / "a.png"]
 
 

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from datasets import VocImage, VocObject, make_voc, save_photo, write_csv
+from small_images import png
 from tiny_evaluation import CUT, NAMES, tiny_model
 
 import dmbp_jax
 from dmbp_jax import metrics
 from dmbp_jax.checks import InputError
-from dmbp_jax.data import Preprocess, read_sample
+from dmbp_jax.data import Preprocess, from_arrays, read_sample
 from dmbp_jax.evaluation import plan as plan_module
 from dmbp_jax.evaluation.plan import Evaluation
 from dmbp_jax.evaluation.registry import METRICS
@@ -47,6 +48,35 @@ def setting(photos, **options):
         "batch_size": 4,
     }
     return Evaluation(**given | options)
+
+
+@pytest.mark.parametrize("data", ["folder", "grid", "pairs"])
+def test_photographs_are_read_with_the_depth_of_the_run(tmp_path, monkeypatch, data):
+    depths = []
+
+    def choose_all(photographs, model, *, depth, **_):
+        depths.append(depth)
+        return photographs
+
+    monkeypatch.setattr(plan_module, "choose_recognized", choose_all)
+    for name in "abcd":
+        (tmp_path / f"{name}.png").write_bytes(png(np.full((9, 9), 2048), 16))
+    write_csv(
+        tmp_path / "labels.csv", ("file", "class_index"), *[(f"{n}.png", i) for i, n in enumerate("abcd")]
+    )
+    plan = plan_module.make_plan(setting(tmp_path, data=f"{data}:{tmp_path}", depth=12))
+    loaded = plan.read(plan.chunks[0][0])
+    assert set(loaded.rgb.ravel().tolist()) == {128}
+    assert depths == [12] * (data == "pairs")
+    assert plan.config["depth"] == 12
+
+
+def test_a_depth_of_arrays_and_one_that_cannot_be_are_refused(photos):
+    arrays = from_arrays((np.zeros((2, 16, 16, 3), np.float32), [0, 1]))
+    with pytest.raises(InputError, match="depth is of photographs in files: these samples are arrays"):
+        plan_module.make_plan(setting(photos, data=arrays, depth=12))
+    with pytest.raises(InputError, match="depth must be a whole number of bits from 8 to 32, got 99"):
+        setting(photos, depth=99)
 
 
 def run(evaluation, folder):

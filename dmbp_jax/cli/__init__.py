@@ -4,6 +4,7 @@ import importlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -68,12 +69,25 @@ def _root(
         forget_compilation_cache()
 
 
+def _in_a_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Of what is said to users the place in the code is no part; other warnings are as Python prints them."""
+    if issubclass(category, UserWarning):
+        return f"warning: {message}\n"
+    return _AS_PYTHON_DOES(message, category, filename, lineno, line)
+
+
+_AS_PYTHON_DOES = warnings.formatwarning
+
+
 def main() -> None:
     """Run the command; bad input ends with one message and exit code 2, never with a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A file's name may hold bytes that are no text.
             stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = _in_a_line
     # What a command does not use it need not wait for: only the one that is asked for is imported.
     asked = [argument for argument in sys.argv[1:] if argument in COMMANDS][:1]
     try:

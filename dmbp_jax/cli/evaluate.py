@@ -12,7 +12,7 @@ import typer
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.cli.compilation_cache import use_compilation_cache
-from dmbp_jax.cli.options import Activation, BatchSize, read_activation, read_batch_size
+from dmbp_jax.cli.options import Activation, BatchSize, Depth, read_activation, read_batch_size
 from dmbp_jax.cli.summary_table import summary_table
 from dmbp_jax.data.atomic import atomic_path
 from dmbp_jax.evaluate import evaluate as run
@@ -84,6 +84,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="A random subset of so many images.")] = None,
     per_class: Annotated[int | None, typer.Option(help="So many random images of each class.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    depth: Depth = None,
     batch_size: BatchSize = "auto",
     grid: Annotated[int, typer.Option(help="Composites have GRID x GRID cells.")] = 2,
     gallery: Annotated[
@@ -136,6 +137,7 @@ def evaluate(
             limit=limit,
             per_class=per_class,
             seed=seed,
+            depth=depth,
             batch_size=read_batch_size(batch_size),
             grid=grid,
             gallery=gallery,

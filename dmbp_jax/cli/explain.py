@@ -13,7 +13,7 @@ from dmbp_jax import pretrained
 from dmbp_jax.batching.chunks import by_shape
 from dmbp_jax.checks import InputError, check_choice
 from dmbp_jax.cli.compilation_cache import use_compilation_cache
-from dmbp_jax.cli.options import Activation, BatchSize, read_activation, read_batch_size
+from dmbp_jax.cli.options import Activation, BatchSize, Depth, read_activation, read_batch_size
 from dmbp_jax.cli.photographs import Explained, Photograph, explain_photographs
 from dmbp_jax.cli.results import target_name, write_arrays, write_figure
 from dmbp_jax.data import Preprocess, example_photo, find_photos
@@ -82,6 +82,7 @@ def explain(
             help="Also save the numbers: a .safetensors file, or a folder; for several photographs a folder.",
         ),
     ] = None,
+    depth: Depth = None,
     batch_size: BatchSize = "auto",
     seed: Annotated[int, typer.Option(help="Of the methods that draw at random.")] = 0,
     plugin: Annotated[
@@ -111,7 +112,7 @@ def explain(
         raise InputError(f"target and contrast are both {loaded.spec.classes[other]!r}")
 
     console = rich.console.Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    photographs, failed = _read(paths, loaded.spec.preprocess)
+    photographs, failed = _read(paths, loaded.spec.preprocess, depth)
     progress = StepProgress()
     for group in by_shape(photographs, lambda one: one.rgb.shape):
         with progress.shown():
@@ -147,12 +148,12 @@ def _has_presets(method: str) -> bool:
     return fast != paper
 
 
-def _read(paths: list[Path], preprocess: Preprocess) -> tuple[list[Photograph], list[str]]:
+def _read(paths: list[Path], preprocess: Preprocess, depth: int | None) -> tuple[list[Photograph], list[str]]:
     """The photographs that can be read, and why the others cannot; one alone that cannot is an error."""
     photographs, failed = [], []
     for path in paths:
         try:
-            photographs.append(Photograph(path, preprocess.crop_photo(path)))
+            photographs.append(Photograph(path, preprocess.crop_photo(path, depth=depth)))
         except InputError as error:
             if len(paths) == 1:
                 raise

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 import typer
 
+from dmbp_jax.data.depth import LEAST_DEPTH, MOST_DEPTH
 from dmbp_jax.typing import OutputActivation
 
 
@@ -49,6 +50,17 @@ BatchSize: TypeAlias = Annotated[
         "--batch-size",
         callback=_check,
         help="Explained at once: a number, or auto, which is as many as free memory holds and gain by it.",
+    ),
+]
+
+Depth: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--depth",
+        min=LEAST_DEPTH,
+        max=MOST_DEPTH,
+        help="Bits of the photographs' values where a file does not say so, such as 12 that lie in 16.",
+        show_default=False,
     ),
 ]
 

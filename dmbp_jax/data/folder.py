@@ -1,11 +1,10 @@
 """A folder of photographs with a CSV file of labels."""
 
 import posixpath
-from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 
 from dmbp_jax.checks import InputError, shorten
-from dmbp_jax.data.find import is_photo, list_folder
+from dmbp_jax.data.find import Listing, is_photo, list_folder, listed, not_photographs
 from dmbp_jax.data.labels import LABEL_FILES, LabelRow, find_labels, read_labels
 from dmbp_jax.data.sample import Dataset, Problem, Sample, check_usable
 
@@ -19,7 +18,7 @@ def read_folder(path: Path) -> Dataset:
     Raises `InputError` if there is no such folder or no CSV file in it, if the file is unusable as a whole,
     or none of its photographs is there.
     """
-    photos, folders = list_folder(path)
+    photos, folders, _ = list_folder(path)
     if not photos and not folders:
         raise InputError(f"the folder {path} holds no photographs")
     table = find_labels(path)
@@ -35,6 +34,7 @@ def read_labelled(folder: Path, table: Path, *, kind: str) -> Dataset:
     """The photographs in `folder` that the CSV file `table` names, in its order.
 
     A name may lack its suffix, as in Kaggle's ImageNet, and the class folder that its photograph lies in.
+    What is named in full is taken whatever its suffix.
 
     Raises `InputError` as `read_labels` does, if two rows mean the same photograph, and if none is usable.
     """
@@ -65,21 +65,13 @@ def read_labelled(folder: Path, table: Path, *, kind: str) -> Dataset:
             problems.append(Problem(row.file, f"{where}: no such photograph in {folder}"))
         else:
             samples[found[0]] = Sample(found[0], (folder / found[0],), row.labels, row.boxes)
+    others = sorted(shelf.others() - set(lines) - {table.name})
+    if others:
+        problems.append(Problem("other files", not_photographs(others, folder)))
     unnamed = sorted(shelf.seen() - set(lines))
     if unnamed:
         problems.append(Problem(table.name, f"does not name {listed(unnamed, 'photograph')} of {folder}"))
     return check_usable(Dataset(kind, tuple(samples.values()), tuple(problems)), folder)
-
-
-def listed(names: Iterable[str], noun: str, *, most: int = 3) -> str:
-    """How many there are, and the first few, for messages.
-
-    >>> listed(["a.jpg", "b.jpg", "c.jpg", "d.jpg"], "photograph")
-    '4 photographs (a.jpg, b.jpg, c.jpg and others)'
-    """
-    names = list(names)
-    shown = ", ".join(names[:most]) + (" and others" if len(names) > most else "")
-    return f"{len(names)} {noun}{'' if len(names) == 1 else 's'} ({shown})"
 
 
 class _Shelf:
@@ -88,37 +80,45 @@ class _Shelf:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._stems: dict[str, dict[str, list[str]]] = {}
-        self._names: dict[str, set[str]] = {}
+        self._listings: dict[str, Listing] = {}
 
     def find(self, name: str, row: LabelRow) -> list[str]:
         """The names, with slashes, of the photographs that a row may mean: one, none, or several."""
         place, last = posixpath.split(name)
         places = [place] if place else ["", *(inside for inside in map(_inside, row.labels) if inside)]
         for place in places:
-            self._list(place)
-            if last in self._names[place]:
+            listing = self._list(place)
+            if last in listing.photos:
                 return [posixpath.join(place, last)]
             if not is_photo(last) and last in self._stems[place]:
                 return [posixpath.join(place, photo) for photo in self._stems[place][last]]
+            if last in listing.others:
+                return [posixpath.join(place, last)]
         return []
 
     def seen(self) -> set[str]:
         """All photographs in the folders listed so far, the outermost included."""
         self._list("")
-        return {posixpath.join(place, name) for place, names in self._names.items() for name in names}
+        return {posixpath.join(place, name) for place, one in self._listings.items() for name in one.photos}
 
-    def _list(self, place: str) -> None:
-        if place in self._names:
-            return
+    def others(self) -> set[str]:
+        """All other files there."""
+        self._list("")
+        return {posixpath.join(place, name) for place, one in self._listings.items() for name in one.others}
+
+    def _list(self, place: str) -> Listing:
+        if place in self._listings:
+            return self._listings[place]
         try:
-            names, _ = list_folder(self._root / place)
+            listing = list_folder(self._root / place)
         except InputError:
             # A folder that only the CSV file knows; its photographs are missing.
-            names = []
-        self._names[place] = set(names)
+            listing = Listing((), (), ())
+        self._listings[place] = listing
         self._stems[place] = {}
-        for name in names:
+        for name in listing.photos:
             self._stems[place].setdefault(posixpath.splitext(name)[0], []).append(name)
+        return listing
 
 
 def _inside(name: str) -> str | None:

@@ -7,7 +7,7 @@ Classifications", CVPR 2021) asks how much of the map for a class falls into tha
 import heapq
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.data.folder import listed
+from dmbp_jax.data.find import listed
 from dmbp_jax.data.sample import Dataset, Problem, Sample
 from dmbp_jax.data.subset import draw
 

@@ -50,12 +50,14 @@ class Preprocess:
     """In the network's channel order, after scaling."""
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
-    def cut(self, photo: Photo) -> Cut:
+    def cut(self, photo: Photo, *, depth: int | None = None) -> Cut:
         """The part of the photograph that the network sees, and where it lies in the photograph.
+
+        `depth` is how many bits the photograph's values have, if it does not say so itself; see `decode`.
 
         Raises `InputError` for what `decode` cannot read, and for a photograph too elongated to resize.
         """
-        image = decode(photo)
+        image = decode(photo, depth=depth)
         width, height = image.size
         size, _ = self._place(width, height)
         if size[0] * size[1] > MAX_PIXELS:
@@ -87,12 +89,12 @@ class Preprocess:
         # Beyond the image's edge, if it is smaller than the crop, Pillow fills in zeros.
         return image.crop((left, top, left + self.crop, top + self.crop))
 
-    def crop_photo(self, photo: Photo) -> UInt8[np.ndarray, "h w 3"]:
+    def crop_photo(self, photo: Photo, *, depth: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
         """The part of the photograph that the network sees, RGB, for people to look at.
 
         Raises `InputError` as `cut` does.
         """
-        return self.cut(photo).rgb
+        return self.cut(photo, depth=depth).rgb
 
     def region(self, height: int, width: int) -> tuple[float, float, float, float]:
         """The `(left, top, right, bottom)` of the cut of an upright photograph, in the photograph's pixels.
@@ -132,6 +134,6 @@ class Preprocess:
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         return (ordered * np.float32(self.scale) - mean) / std
 
-    def __call__(self, photo: Photo) -> Float[np.ndarray, "h w 3"]:
-        """The network's input, float32 `(h, w, 3)`, of a file, a Pillow image or an array."""
-        return self.normalize(self.crop_photo(photo))
+    def __call__(self, photo: Photo, *, depth: int | None = None) -> Float[np.ndarray, "h w 3"]:
+        """The network's input, float32 `(h, w, 3)`, of a file, a Pillow image or an array; see `cut`."""
+        return self.normalize(self.crop_photo(photo, depth=depth))

@@ -3,32 +3,28 @@
 import dataclasses
 
 import numpy as np
-import PIL.ExifTags
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.data.image_file import open_image
+from dmbp_jax.data.image_file import open_image, upright_size
 from dmbp_jax.data.preprocess import Preprocess
 from dmbp_jax.data.sample import LoadedSample, Sample
 
-# EXIF orientations that swap height and width.
-_ON_ITS_SIDE = (5, 6, 7, 8)
 
-
-def read_sample(sample: Sample, preprocess: Preprocess) -> LoadedSample:
+def read_sample(sample: Sample, preprocess: Preprocess, *, depth: int | None = None) -> LoadedSample:
     """Read and preprocess a photograph, or the photographs of a composite or a pair.
 
     A composite has the network's usual input size, `crop // grid * grid`: each cell is preprocessed with
     lengths divided by `grid`. Boehle et al. (CVPR 2021) tile whole inputs instead; our composites cost no
     more than a photograph, and networks of a fixed input size take them too. A pair is twice as wide as a
-    photograph, and both halves are what the network sees of their photographs.
+    photograph, and both halves are what the network sees of their photographs. `depth` is as in `decode`.
 
     Raises `InputError` that names the file if a photograph cannot be read.
     """
     if len(sample.paths) == 1:
-        crop = preprocess.cut(sample.paths[0])
+        crop = preprocess.cut(sample.paths[0], depth=depth)
         return LoadedSample(crop.rgb, preprocess.normalize(crop.rgb), crop.size, crop.region)
     cell = shrink(preprocess, sample.grid)
-    cells = [cell.crop_photo(path) for path in sample.paths]
+    cells = [cell.crop_photo(path, depth=depth) for path in sample.paths]
     columns = 2 if sample.pair else sample.grid
     rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
     rgb = np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)
@@ -52,9 +48,7 @@ def input_shape(sample: Sample, preprocess: Preprocess) -> tuple[int, int] | Non
         return preprocess.input_size(1, 1)
     try:
         with open_image(sample.paths[0]) as image:
-            width, height = image.size
-            if image.getexif().get(PIL.ExifTags.Base.Orientation) in _ON_ITS_SIDE:
-                width, height = height, width
+            height, width = upright_size(image)
     except InputError:
         # Whatever is wrong with the file is reported when it is read.
         return None

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.data.depth import read_numbers
 from dmbp_jax.data.image_file import open_image
 from dmbp_jax.data.preprocess import Preprocess
 from dmbp_jax.data.sample import Sample
@@ -64,11 +65,11 @@ def read_segmentation(sample: Sample, preprocess: Preprocess, size: tuple[int, i
     if path is None:
         return None
     with open_image(path) as image:
-        if image.mode not in ("P", "L"):
+        numbers = read_numbers(image)
+        if numbers is None:
             raise InputError(
                 f"{path} is no segmentation: it needs a palette or one channel of 8 bits, not {image.mode}"
             )
-        numbers = np.asarray(image)
     if numbers.shape != size:
         raise InputError(
             f"{path} has {numbers.shape[1]} x {numbers.shape[0]} pixels, its photograph {size[1]} x {size[0]}"

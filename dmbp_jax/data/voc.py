@@ -32,9 +32,9 @@ def read_voc(path: Path, *, year: Literal["2007", "2012"], split: str = "val") -
     """
     root = _find_root(path, year)
     names = _read_split(root, split)
-    photos = set(list_folder(root / "JPEGImages")[0])
+    photos = set(list_folder(root / "JPEGImages").photos)
     folder = root / "SegmentationClass"
-    segmented = set(list_folder(folder)[0]) if folder.is_dir() else set()
+    segmented = set(list_folder(folder).photos) if folder.is_dir() else set()
     samples: list[Sample] = []
     problems: list[Problem] = []
     for name in names:

@@ -22,6 +22,7 @@ from dmbp_jax.data import (
     read_segmentation,
     take,
 )
+from dmbp_jax.data.depth import check_depth
 from dmbp_jax.dmbp import PRESETS
 from dmbp_jax.evaluation.contestants import Contestant, choose_contestants
 from dmbp_jax.evaluation.items import Setting, label_indices
@@ -77,6 +78,8 @@ class Evaluation:
     """Evaluate so many random images of each class; None under the preset `paper`, on ImageNet: 5."""
     seed: int = 0
     """For the subset, composites, methods that draw, and re-initialised layers."""
+    depth: int | None = None
+    """Bits of the photographs' values where their files do not say so."""
     batch_size: int | Literal["auto"] = "auto"
     """Targets that are explained at once, and as many images as have them are stored together. `"auto"`
     stores together what the devices explain at once at most, and explains at once as many of them as the free
@@ -93,6 +96,7 @@ class Evaluation:
         check_choice("preset", self.preset, PRESETS)
         check_choice("target", self.target, TARGETS)
         check_output(self.output)
+        check_depth(self.depth)
         choose_metrics(self.metrics or ())
         for name, least in (("limit", 1), ("per_class", 1), ("batch_size", 1), ("grid", 2), ("gallery", 0)):
             value = getattr(self, name)
@@ -113,6 +117,7 @@ class Plan(NamedTuple):
     gallery: frozenset[str]
     target: str
     keep_maps: bool
+    depth: int | None
     setting: Setting
     config: dict[str, Any]
     """What determines the rows: a run is continued only with the same."""
@@ -123,7 +128,7 @@ class Plan(NamedTuple):
         """What the network sees of a sample; raises `InputError` as `read_sample` does."""
         if sample.name in self.arrays:
             return self.arrays[sample.name]
-        loaded = read_sample(sample, self.model.spec.preprocess)
+        loaded = read_sample(sample, self.model.spec.preprocess, depth=self.depth)
         if not any(metric.regions for metric in self.metrics):
             return loaded
         segmentation = read_segmentation(sample, self.model.spec.preprocess, loaded.size)
@@ -157,6 +162,8 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
     dataset = (
         evaluation.data if isinstance(evaluation.data, Dataset) else _open(evaluation, evaluation.data, load)
     )
+    if evaluation.depth is not None and dataset.arrays is not None:
+        raise InputError("depth is of photographs in files: these samples are arrays, scaled already")
     model = _with_classes(load(), dataset)
     contestants = choose_contestants(
         evaluation.methods,
@@ -201,6 +208,7 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
         frozenset(sample.name for sample in gallery),
         evaluation.target,
         evaluation.keep_maps,
+        evaluation.depth,
         Setting(model, jax.random.key(evaluation.seed), at_once, mesh, replicate(model.params, mesh)),
         config_of(options, model, dataset, chunks, contestants),
         about_of(options, model.spec, dataset, contestants),
@@ -214,7 +222,11 @@ def _open(evaluation: Evaluation, data: str, load: Callable[[], Model]) -> Datas
         seed=evaluation.seed,
         grid=evaluation.grid,
         choose=lambda photographs: choose_recognized(
-            photographs, _with_classes(load(), photographs), limit=evaluation.limit, seed=evaluation.seed
+            photographs,
+            _with_classes(load(), photographs),
+            limit=evaluation.limit,
+            seed=evaluation.seed,
+            depth=evaluation.depth,
         ),
     )
 

@@ -9,7 +9,9 @@ from dmbp_jax.evaluation.items import label_indices
 from dmbp_jax.pretrained import Model
 
 
-def choose_recognized(dataset: Dataset, model: Model, *, limit: int | None = None, seed: int = 0) -> Dataset:
+def choose_recognized(
+    dataset: Dataset, model: Model, *, limit: int | None = None, seed: int = 0, depth: int | None = None
+) -> Dataset:
     """The samples without those of one class that the network takes for another.
 
     They are tried in the random order of `seed` until there are `limit`; None tries all. The dataset's order
@@ -24,7 +26,8 @@ def choose_recognized(dataset: Dataset, model: Model, *, limit: int | None = Non
         (sample for sample in dataset.samples if len(sample.labels) == 1),
         key=lambda sample: draw(seed, sample.name),
     )
-    for sample, loaded in read_ahead(lots, lambda sample: read_sample(sample, model.spec.preprocess)):
+    preprocess = model.spec.preprocess
+    for sample, loaded in read_ahead(lots, lambda sample: read_sample(sample, preprocess, depth=depth)):
         if len(recognized) == limit:
             break
         if isinstance(loaded, InputError):
