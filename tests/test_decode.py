@@ -311,7 +311,7 @@ def test_every_name_of_a_format_that_is_read_is_found(tmp_path):
 
 
 def test_files_of_a_folder_that_are_not_taken_are_counted_and_named(tmp_path):
-    for name in ("a.png", "a_dmbp.png", "b.heic", "notes.txt", "raw.nef"):
+    for name in ("a.png", "a_dmbp.png", "b.heic", "notes.txt", "raw.nef", "labels.csv"):
         (tmp_path / name).touch()
     with pytest.warns(InputWarning) as said:
         assert [path.name for path in find_photos([tmp_path])] == ["a.png"]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from dmbp_jax.checks import InputError, InputWarning, shorten
 from dmbp_jax.data.decode import PHOTO_SUFFIXES
+from dmbp_jax.data.labels import LABEL_FILES
 
 
 class Listing(NamedTuple):
@@ -23,7 +24,7 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
     """Files as they are, and the photographs in folders, sorted by name and not recursively; each once.
 
     Figures that the command wrote into a folder, `*_dmbp.*`, are not taken for photographs. Files of a folder
-    that are not taken are counted and named by an `InputWarning`.
+    that are not taken, but for those of labels, are counted and named by an `InputWarning`.
 
     Raises `InputError` for a path that does not exist and for a folder without photographs.
     """
@@ -33,7 +34,7 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
         if path.is_dir():
             inside = list_folder(path)
             named = {given.name for given in paths if given.parent == path}
-            others = [name for name in inside.others if name not in named]
+            others = [name for name in inside.others if name not in named and name not in LABEL_FILES]
             left = not_photographs(others, path) if others else ""
             if not inside.photos:
                 raise InputError(f"the folder {path} holds no photographs{left and ': '}{left}")
