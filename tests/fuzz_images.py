@@ -7,12 +7,12 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import PIL.features
 import PIL.Image
 from hypothesis import strategies as st
 from small_images import png, tiff
 
 from dmbp_jax.data import Preprocess, Sample, decode, input_shape, read_segmentation
+from dmbp_jax.data.image_file import FORMATS
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)
 
@@ -82,7 +82,7 @@ def photographs() -> dict[str, bytes]:
         "float, big-endian.tif": tiff(NOISE[..., 0] / np.float32(255), order=">", packed=True),
         "lab.tif": tiff(NOISE, white=8),
     }
-    if PIL.features.check("avif"):
+    if "AVIF" in FORMATS:
         found |= {"plain.avif": encoded(rgb, "AVIF"), "alpha.avif": encoded(alpha, "AVIF")}
     found["group4.tif"] = encoded(rgb.convert("1"), "TIFF", compression="group4")
     return found
