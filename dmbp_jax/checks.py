@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import numbers
 import re
 import types
 import warnings
@@ -33,6 +34,10 @@ def warn_once(what: str, message: str) -> None:
         # Not said where the warning is made an error.
         warnings.warn(message, InputWarning, stacklevel=2)
         _SAID.add(what)
+
+
+class ShapeError(InputError):
+    """An input of a shape that a layer does not take: another one may do."""
 
 
 def shorten(text: object, *, most: int = 60) -> str:
@@ -111,6 +116,35 @@ def kind_of(thing: Any) -> str:
         return f"the class {thing.__name__}"
     name = type(thing).__name__
     return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}{' of PyTorch' if is_torch(thing) else ''}"
+
+
+def check_whole(name: str, value: Any, *, least: int) -> None:
+    """Raise `InputError` unless it is a whole number, not below `least` nor beyond 64 bits.
+
+    >>> check_whole("limit", "3", least=1)
+    Traceback (most recent call last):
+    dmbp_jax.checks.InputError: limit must be a whole number, got '3'
+    """
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise InputError(f"{name} must be a whole number, got {shorten(repr(value))}")
+    if int(value) < least:
+        raise InputError(f"{name} must be at least {least}, got {value}")
+    if int(value) >= 2**63:
+        raise InputError(f"{name} must be below 2 ** 63, got {value}")
+
+
+def advise_on_dtype(params: Any, dtype: Any) -> str:
+    """What to do where a network does not take images of that dtype, from that of its parameters; empty where
+    it cannot be told."""
+    leaves = [leaf.dtype for leaf in jax.tree.leaves(params) if hasattr(leaf, "dtype")]
+    kinds = {str(one) for one in leaves if jax.numpy.issubdtype(one, jax.numpy.floating)}
+    if len(kinds) != 1 or str(dtype) in kinds:
+        return ""
+    (kind,) = kinds
+    return (
+        f"its parameters are {kind} and the images {dtype}: give images.astype({kind!r}), or parameters of "
+        f"{dtype}"
+    )
 
 
 def called(function: Any) -> str:

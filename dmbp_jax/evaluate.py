@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, kind_of
 from dmbp_jax.data import Dataset, Preprocess, Problem, from_arrays
 from dmbp_jax.data.arrays import Arrays
 from dmbp_jax.evaluation.own_metric import MetricFunction
@@ -125,6 +125,10 @@ def evaluate(
         raise InputError("weights are of a network by name: this one brings its own")
     if split is not None and not isinstance(samples, str):
         raise InputError(f"these samples have no splits, got split {split!r}; only voc2007 and voc2012 have")
+    if not isinstance(folder, str | Path | None):
+        raise InputError(f"folder must be a path or None, got {kind_of(folder)}")
+    if not isinstance(preprocess, Preprocess | None):
+        raise InputError(f"preprocess must be a dmbp_jax.data.Preprocess, got {kind_of(preprocess)}")
     evaluation = Evaluation(
         data=samples if isinstance(samples, str | Dataset) else from_arrays(samples),
         model=_network(network, name, classes, preprocess),

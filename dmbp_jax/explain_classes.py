@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from jax.sharding import Mesh
 
-from dmbp_jax.batching.arguments import as_array, check_at_least_1, check_division
+from dmbp_jax.batching.arguments import as_array, check_division
 from dmbp_jax.batching.explicit import automatic, on_automatic_axes
 from dmbp_jax.checks import (
     InputError,
@@ -18,6 +18,7 @@ from dmbp_jax.checks import (
     check_classes_once,
     check_first,
     check_targets,
+    check_whole,
     is_concrete,
     refuse_pair,
 )
@@ -82,7 +83,7 @@ def explain_classes(
     """
     check_division(batch_size, mesh)
     if classes_at_once is not None:
-        check_at_least_1("classes_at_once", classes_at_once)
+        check_whole("classes_at_once", classes_at_once, least=1)
     of_all = _of_classes(get_method(method), classes_at_once)
 
     def run(images: Any, classes: Any, params: Params, key: Keys | None) -> Attribution:

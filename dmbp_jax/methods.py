@@ -166,6 +166,7 @@ def name_of(function: Any) -> str:
 
 
 ELSEWHERE = {
+    "random_map": "it is 'random'",
     "lrp": "layer-wise relevance propagation is not here; 'lpr' is another method",
     "saliency": "it is 'gradient', and abs() of its values",
     "vanilla_gradient": "it is 'gradient'",
@@ -190,6 +191,8 @@ if it makes one, call it, as in noise_tunnel(gradient)
         raise InputError(f"{method!r} is a preset of the method 'dmbp': preset={method!r}")
     if method in VARIANTS:
         base, options = VARIANTS[method]
+        if not options:
+            return base
         given = ", ".join([name_of(base), *(f"{name}={value!r}" for name, value in options.items())])
         raise InputError(f"{method!r} is a name for evaluations and commands: explain takes {given}")
     if method not in METHODS and method.lower() in ELSEWHERE:

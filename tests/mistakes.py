@@ -4,6 +4,7 @@ As a program it makes them all and prints what came of each, as JSON: `test_mist
 of its own, since within pytest the annotations are checked first, with other messages.
 """
 
+import functools
 import json
 import types
 from collections.abc import Callable
@@ -18,8 +19,10 @@ from small import CLASSES, tiny_network
 
 import dmbp_jax
 from dmbp_jax import attribution, explain, explain_classes, gated, targets
-from dmbp_jax.data import Preprocess
+from dmbp_jax.checks import InputError
+from dmbp_jax.data import ArraySample, Preprocess
 from dmbp_jax.pretrained import Model
+from dmbp_jax.rules import find_sites
 
 APPLY, PARAMS, IMAGES = tiny_network()
 TARGETS = [0, 1, 2]
@@ -119,6 +122,11 @@ def evaluate(targets=TARGETS, images=IMAGES, **options):
     """`dmbp_jax.evaluate` with what is not given as it should be."""
     given = {"network": (APPLY, PARAMS), "samples": (images, targets), "methods": "gradient"}
     return dmbp_jax.evaluate(**(given | {"metrics": "deletion", "progress": False} | options))
+
+
+def of_vectors(method):
+    network = gated((lambda params, x: jax.nn.relu(x @ params), jnp.ones((7, 3))))
+    return explain(*network, jnp.ones((2, 7)), [0, 1], method, key=jax.random.key(0))
 
 
 def of_gated(network, images=IMAGES, **options):
@@ -290,6 +298,99 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "evaluate: one target": M(lambda: evaluate(1), "with a target for each ... and 1 targets"),
     "evaluate: a name": M(lambda: evaluate("cat"), "with a target for each ... and 1 targets"),
+    # An evaluation.
+    "evaluate: grey": M(
+        lambda: evaluate(images=IMAGES[..., :1]),
+        "the image '0': the network does not ... it takes 3 channels",
+    ),
+    "evaluate: channels first": M(lambda: evaluate(images=FIRST), "the image '0': ... channels come last"),
+    "evaluate: too small": M(
+        lambda: evaluate(images=IMAGES[:, :1, :1]), "the image '0': the image is too small for this network"
+    ),
+    "evaluate: one too small": M(
+        lambda: dmbp_jax.evaluate(
+            (APPLY, PARAMS),
+            [ArraySample(IMAGES[0], 1), ArraySample(IMAGES[1, :1], 1, name="flat")],
+            methods="gradient",
+        ),
+        "the image 'flat': the image is too small",
+    ),
+    "evaluate: sizes": M(
+        lambda: evaluate(images=[np.ones((8, 8, 3)), np.ones((4, 8, 3)), np.ones((8, 8, 3))]),
+        "different shapes, (8, 8, 3), (4, 8, 3): give ArraySample(image, target) for each",
+    ),
+    "evaluate: a function": M(
+        lambda: evaluate(network=(function, jnp.ones((3, 2)))), "function takes no rule= ... gated"
+    ),
+    "evaluate: names of classes": M(
+        lambda: evaluate(classes=["cat", "dog"]), "10 logits and 2 names of classes: give a name for each"
+    ),
+    "evaluate: no samples": M(
+        lambda: evaluate(samples=None), "samples must be (images, targets) ... got None"
+    ),
+    "evaluate: boxes": M(
+        lambda: evaluate(samples=[ArraySample(IMAGES[0], 1, boxes=[(1, 2, 3, 4)])]),
+        "must be a Box(label, left",
+    ),
+    "evaluate: no method": M(lambda: evaluate(methods=None), "method must be a name ... got None"),
+    "evaluate: no metric": M(lambda: evaluate(metrics=[]), "no metric given"),
+    "evaluate: a metric that is none": M(lambda: evaluate(metrics=3), "metric must be a name ... got an int"),
+    "evaluate: what makes methods": M(
+        lambda: evaluate(methods=attribution.noise_tunnel), "call it, as in noise_tunnel(gradient)"
+    ),
+    **{
+        f"evaluate: {name} {value!r}": M(
+            functools.partial(evaluate, **{name: value}), f"{name} must be {said}"
+        )
+        for name, value, said in (
+            ("batch_size", None, "a whole number, got None"),
+            ("batch_size", 2.0, "a whole number, got 2.0"),
+            ("limit", "3", "a whole number, got '3'"),
+            ("per_class", 1.5, "a whole number, got 1.5"),
+            ("gallery", True, "a whole number, got True"),
+            ("grid", None, "a whole number, got None"),
+            ("seed", 2**63, "below 2 ** 63"),
+            ("folder", 3, "a path or None, got an int"),
+            ("preprocess", "x", "a dmbp_jax.data.Preprocess, got a str"),
+            ("processes", 3, "of join_processes, or None, got an int"),
+        )
+    },
+    # The sites.
+    "sites: grey": M(lambda: find_sites(APPLY, PARAMS, IMAGES[0, ..., :1]), "the layer takes 3 channels"),
+    "sites: images": M(lambda: find_sites(APPLY, PARAMS, IMAGES), "without batch axis ... give images[0]"),
+    "sites: no image": M(lambda: find_sites(APPLY, PARAMS, None), "image must be an array ... got None"),
+    "sites: bytes": M(
+        lambda: find_sites(APPLY, PARAMS, np.zeros((8, 8, 3), np.uint8)), "must be floating point, got uint8"
+    ),
+    "sites: half": M(
+        lambda: find_sites(APPLY, PARAMS, IMAGES[0].astype("float16")), "give images.astype('float32')"
+    ),
+    "sites: swapped": M(lambda: find_sites(PARAMS, APPLY, IMAGES[0]), "apply must be a function, got a dict"),
+    "sites: a pair": M(lambda: find_sites((APPLY, PARAMS), IMAGES[0]), "find_sites(*network, images, ...)"),
+    "sites: no rule": M(
+        lambda: find_sites(function, jnp.ones((3, 2)), IMAGES[0]), "takes no rule= ... gated("
+    ),
+    # Precision and size.
+    "half images": M(
+        lambda: call(images=IMAGES.astype("float16")),
+        "does not take images of float16: its parameters are float32 ... give images.astype('float32')",
+    ),
+    "half parameters": M(
+        lambda: call(APPLY, jax.tree.map(lambda leaf: leaf.astype("bfloat16"), PARAMS)),
+        "its parameters are bfloat16 and the images float32: give images.astype('bfloat16')",
+    ),
+    "too small": M(
+        lambda: call(images=IMAGES[:, :1, :1]), "too small for this network ... use larger images"
+    ),
+    # Messages name the method that was asked for.
+    "random": M(lambda: call(method="random"), "draws a map: give key=jax.random.key(0)"),
+    "random_map": M(lambda: call(method="random_map"), "unknown method 'random_map': it is 'random'"),
+    **{
+        f"{name} of a vector": M(
+            functools.partial(of_vectors, name), f"{name} explains images (h, w, c) only"
+        )
+        for name in ("guided_grad_cam", "grad_cam", "selective_norm_grad", "norm_grad", "random")
+    },
     "ragged": M(lambda: call(targets=[[1, 2], [3]]), "targets must be one array of numbers"),
     # The method and its options.
     "GradCAM": M(lambda: call(method="GradCAM"), "unknown method 'GradCAM': did you mean 'grad_cam'?"),
@@ -409,6 +510,8 @@ def outcome(make: Callable[[], Any]) -> list[str]:
     """The kind of error and its message."""
     try:
         make()
+    except InputError as error:
+        return [InputError.__name__, str(error)]
     except Exception as error:
         return [type(error).__name__, str(error)]
     return ["none", ""]

@@ -326,6 +326,12 @@ def test_help_has_a_short_name(tmp_path, short):
     assert run_here(tmp_path, *short, "-h").out == run_here(tmp_path, *short, "--help").out != ""
 
 
+def test_help_before_a_command_is_that_commands(tmp_path):
+    found, expected = run_here(tmp_path, "--help", "explain"), run_here(tmp_path, "explain", "--help")
+    assert (found.code, found.out) == (0, expected.out)
+    assert "--contrast" in found.out
+
+
 def test_the_version_is_the_packages(tmp_path):
     assert run_here(tmp_path, "--version").out == f"dmbp-jax {dmbp_jax.__version__}\n"
 

@@ -499,7 +499,10 @@ def wrong(images, **change):
             {"samples": (np.full((1, 8, 8, 3), np.nan, np.float32), [0])},
             "sample '0' holds values that are NaN",
         ),
-        ({"samples": (np.zeros((1, 8, 8, 3), np.float32), [0.5])}, "the index or the name of a class"),
+        (
+            {"samples": (np.zeros((1, 8, 8, 3), np.float32), [0.5])},
+            "the index, a whole number, or the name of a class",
+        ),
         ({"samples": (np.zeros((1, 8, 8, 3), np.float32), [()])}, "has no target"),
         (
             {"samples": (np.zeros((1, 8, 8, 3), np.float32), [12])},
@@ -601,5 +604,5 @@ def test_a_spec_needs_no_more_than_a_name(network, images, targets):
     run = dmbp_jax.evaluate(model, (images, targets), methods=["gradient"], metrics=["im"], **QUIET)
     assert len(run.rows()) == COUNT
     spec = dataclasses.replace(model.spec, classes=("only one",))
-    with pytest.raises(InputError, match=r"is no class of mine\.own, which has 1 classes"):
+    with pytest.raises(InputError, match="10 logits and 1 names of classes: give a name for each"):
         dmbp_jax.evaluate(Model(*network, spec), (images, targets), methods=["gradient"], **QUIET)

@@ -32,7 +32,9 @@ def grad_cam(
     otherwise (`dmbp_jax.rules.lay_out`). `key` is not used. Raises `InputError` for an unknown site and one
     without a map.
     """
-    return attribution(_cam(apply, params, image, target, site=site, token_grid=token_grid))
+    return attribution(
+        _cam(apply, params, image, target, site=site, token_grid=token_grid, method="grad_cam")
+    )
 
 
 def guided_grad_cam(
@@ -52,7 +54,9 @@ def guided_grad_cam(
     unless told otherwise.
     """
     guided = target_gradient(apply, params, image, target, GUIDED)
-    values = guided * _cam(apply, params, image, target, site=site, token_grid=token_grid)
+    values = guided * _cam(
+        apply, params, image, target, site=site, token_grid=token_grid, method="guided_grad_cam"
+    )
     return attribution(values * image if multiply_by_inputs else values)
 
 
@@ -64,8 +68,9 @@ def _cam(
     *,
     site: str | None,
     token_grid: tuple[int, int] | None,
+    method: str,
 ) -> Float[Array, "h w 1"]:
-    check_is_image(image.shape, "grad_cam")
+    check_is_image(image.shape, method)
     at = choose_map(find_sites(apply, params, image), site, token_grid)
     activation, gradient = (lay_out(one, token_grid) for one in tap_layer(apply, params, image, target, at))
     weights = gradient.mean(axis=(0, 1), keepdims=True)

@@ -170,6 +170,7 @@ def selective_norm_grad(
     >>> a.heatmap[0].tolist()
     [2.0, 2.0, 2.0, 2.0]
     """
+    check_is_image(image.shape, "selective_norm_grad")
     return norm_grad(
         apply,
         params,

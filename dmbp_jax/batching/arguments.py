@@ -12,7 +12,7 @@ import numpy.typing as npt
 from jax.sharding import Mesh
 
 from dmbp_jax.batching.call import Options
-from dmbp_jax.checks import InputError, called, check_choice, kind_of
+from dmbp_jax.checks import InputError, called, check_choice, check_whole, kind_of
 from dmbp_jax.result import Method
 
 _NAMES = {
@@ -145,19 +145,11 @@ def check_division(batch_size: Any, mesh: Mesh | None, on_step: Callable[..., No
     if isinstance(batch_size, str) and batch_size != "auto":
         raise InputError(f"batch_size must be a number, None or 'auto', got {batch_size!r}")
     if batch_size is not None and batch_size != "auto":
-        check_at_least_1("batch_size", batch_size)
+        check_whole("batch_size", batch_size, least=1)
     if mesh is not None and not isinstance(mesh, Mesh):
         raise InputError(f"mesh must be a jax.sharding.Mesh or None, got {kind_of(mesh)}")
     if on_step is not None and not callable(on_step):
         raise InputError(f"on_step must be a function on_step(done, total) or None, got {kind_of(on_step)}")
-
-
-def check_at_least_1(name: str, value: Any) -> None:
-    """Raise `InputError` unless it is a whole number above 0."""
-    if not _is(numbers.Integral, value):
-        raise InputError(f"{name} must be a whole number, got {value!r}")
-    if value < 1:
-        raise InputError(f"{name} must be at least 1, got {value}")
 
 
 def _is(kind: type, value: object) -> bool:

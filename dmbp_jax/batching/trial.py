@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dmbp_jax.checks import NO_TORCH, InputError, is_torch, kind_of
+from dmbp_jax.checks import NO_TORCH, InputError, ShapeError, advise_on_dtype, is_torch, kind_of
 from dmbp_jax.rules import PLAIN
 from dmbp_jax.tracing import GatedApply
 from dmbp_jax.tracing.places import is_own
@@ -96,7 +96,23 @@ def _advice(apply: Apply, params: Params, images: jax.Array | np.ndarray, error:
     if params is None:
         return "params are None, and the network needs its parameters"
     # What a network refuses is no matter of its images' axes, but for the batch's, without which it may run.
-    return None if isinstance(error, InputError) and images.ndim > 3 else _better_shape(apply, params, images)
+    if isinstance(error, InputError) and not isinstance(error, ShapeError) and images.ndim > 3:
+        return None
+    return _better_shape(apply, params, images) or _better_dtype(apply, params, images)
+
+
+def _better_dtype(apply: Apply, params: Params, images: jax.Array | np.ndarray) -> str | None:
+    """The dtype of its parameters, if the network takes images of that."""
+    advice = advise_on_dtype(params, images.dtype)
+    if advice:
+        dtypes = {leaf.dtype for leaf in jax.tree.leaves(params) if hasattr(leaf, "dtype")}
+        for dtype in dtypes:
+            try:
+                _logits(apply, params, jax.ShapeDtypeStruct(images.shape, dtype))
+            except Exception:
+                continue
+            return f"the network does not take images of {images.dtype}: {advice}"
+    return None
 
 
 def _better_shape(apply: Apply, params: Params, images: jax.Array | np.ndarray) -> str | None:

@@ -88,6 +88,8 @@ def main() -> None:
             # A file's name may hold bytes that are no text.
             stream.reconfigure(errors="backslashreplace")
     warnings.formatwarning = _in_a_line
+    if len(sys.argv) > 2 and sys.argv[1] in ("-h", "--help") and sys.argv[2] in COMMANDS:
+        sys.argv[1:3] = sys.argv[2:0:-1]
     # What a command does not use it need not wait for: only the one that is asked for is imported.
     asked = [argument for argument in sys.argv[1:] if argument in COMMANDS][:1]
     try:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
-from dmbp_jax.checks import InputError, shorten
+from dmbp_jax.checks import InputError, kind_of, shorten
 from dmbp_jax.data.sample import Box, Dataset, LoadedSample, Sample
 
 
@@ -62,6 +62,11 @@ def _one_by_one(samples: Arrays) -> Iterable[ArraySample]:
     if isinstance(samples, ArraySample):
         raise InputError("samples is a single ArraySample: put it into a list")
     if not (isinstance(samples, tuple) and len(samples) == 2 and not isinstance(samples[0], ArraySample)):
+        if not isinstance(samples, Iterable):
+            raise InputError(
+                f"samples must be (images, targets), or one ArraySample for each image, got "
+                f"{kind_of(samples)}"
+            )
         for one in samples:
             if not isinstance(one, ArraySample):
                 raise InputError(
@@ -137,6 +142,10 @@ def _load(name: str, one: ArraySample, labels: int) -> LoadedSample:
                 f"for {labels} targets, got {np.shape(one.mask)} of {masks.dtype}"
             )
     for box in one.boxes:
+        if not isinstance(box, Box):
+            raise InputError(
+                f"a box of sample {name!r} must be a Box(label, left, top, right, bottom), got {shorten(box)}"
+            )
         if not (box.left < box.right and box.top < box.bottom):
             raise InputError(f"a box of sample {name!r} has no extent: {box}")
     return LoadedSample(rgb, image, (height, width), (0.0, 0.0, float(width), float(height)), masks)

@@ -8,7 +8,7 @@ from dmbp_jax.checks import InputError, check_choice, check_name
 from dmbp_jax.dmbp import configure
 from dmbp_jax.evaluation.code import code_of, fingerprint
 from dmbp_jax.evaluation.map_folder import MapFolder
-from dmbp_jax.methods import METHODS, TITLES, VARIANTS, choose_method, name_of
+from dmbp_jax.methods import METHODS, TITLES, VARIANTS, choose_method, get_method, name_of
 from dmbp_jax.result import Method
 from dmbp_jax.typing import OutputActivation
 
@@ -151,6 +151,7 @@ def _own(
     method: Method, preset: str, steps: int | None, architecture: str, output: OutputActivation | None
 ) -> Contestant:
     """A function: under its name in `METHODS` with that one's options, or under its own."""
+    get_method(method)
     for name, known in METHODS.items():
         if known is method:
             return _by_name(name, preset, steps, architecture, output)

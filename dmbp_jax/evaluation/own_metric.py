@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from dmbp_jax.checks import InputError, check_name
+from dmbp_jax.checks import InputError, check_name, kind_of
 from dmbp_jax.data import Dataset
 from dmbp_jax.evaluation.code import code_of
 from dmbp_jax.evaluation.contestants import Contestant
@@ -40,6 +40,8 @@ def metric_of(
 
     Raises `InputError` for a signature that cannot be called, and a name that means something else.
     """
+    if not callable(function):
+        raise InputError(f"metric must be a name, such as 'im', or a function, got {kind_of(function)}")
     name = check_name("metric", name_of(function) if name is None else name)
     wanted, needed = _extras(function, name)
     if jit and "explain" in wanted:

@@ -10,7 +10,8 @@ import numpy as np
 
 from dmbp_jax.batching.chunk_size import most_at_once
 from dmbp_jax.batching.chunks import local_mesh, replicate
-from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.batching.trial import check_network, try_network
+from dmbp_jax.checks import InputError, check_choice, check_whole
 from dmbp_jax.data import (
     Dataset,
     LoadedSample,
@@ -98,10 +99,14 @@ class Evaluation:
         check_output(self.output)
         check_depth(self.depth)
         choose_metrics(self.metrics or ())
-        for name, least in (("limit", 1), ("per_class", 1), ("batch_size", 1), ("grid", 2), ("gallery", 0)):
+        if self.metrics is not None and not self.metrics:
+            raise InputError("no metric given: name one or several, or leave metrics out")
+        for name, least in (("limit", 1), ("per_class", 1), ("grid", 2), ("gallery", 0), ("seed", -(2**63))):
             value = getattr(self, name)
-            if value not in (None, "auto") and value < least:
-                raise InputError(f"{name} must be at least {least}, got {value}")
+            if value is not None or name not in ("limit", "per_class"):
+                check_whole(name, value, least=least)
+        if self.batch_size != "auto":
+            check_whole("batch_size", self.batch_size, least=1)
 
 
 class Plan(NamedTuple):
@@ -232,11 +237,30 @@ def _open(evaluation: Evaluation, data: str, load: Callable[[], Model]) -> Datas
 
 
 def _with_classes(model: Model, dataset: Dataset) -> Model:
-    """The model with classes, counted if need be; `InputError` for photographs that it cannot take."""
+    """The model with classes, counted if need be; `InputError` for images that it cannot take."""
     if dataset.arrays is not None:
-        return count_classes(model, dataset.arrays[dataset.samples[0].name].image.shape)
+        return _with_classes_of(model, dataset)
     # The number of classes does not depend on the size.
     return count_classes(model, (*model.spec.preprocess.input_size(256, 256), 3))
+
+
+def _with_classes_of(model: Model, dataset: Dataset) -> Model:
+    """As `_with_classes` for arrays, each shape of which is tried."""
+    check_network(model.apply, model.params)
+    arrays = dataset.arrays or {}
+    first = {arrays[sample.name].image.shape: sample.name for sample in reversed(dataset.samples)}
+    for shape, name in first.items():
+        try:
+            logits = try_network(model.apply, model.params, np.zeros((1, *shape), np.float32))
+        except InputError as error:
+            raise InputError(f"the image {name!r}: {error}") from error
+        model = count_classes(model, shape)
+        if logits.shape[1] != len(model.spec.classes):
+            raise InputError(
+                f"the network has {logits.shape[1]} logits and {len(model.spec.classes)} names of classes: "
+                "give a name for each"
+            )
+    return model
 
 
 def _check_maps(contestants: Sequence[Contestant], dataset: Dataset, spec: ModelSpec, target: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from dmbp_jax.batching import call
 from dmbp_jax.batching.chunks import by_shape
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, kind_of
 from dmbp_jax.data import LoadedSample, Problem, Sample, read_ahead
 from dmbp_jax.evaluation import faithfulness, measures, own_metric
 from dmbp_jax.evaluation.code import code_of
@@ -49,6 +49,8 @@ def run_evaluation(
     Raises `InputError` as `make_plan` does, where `folder` holds a run of another configuration, where it
     cannot be written, and if another process has stopped with an error; what is finished by then is kept.
     """
+    if not isinstance(processes, Processes | None):
+        raise InputError(f"processes must be of join_processes, or None, got {kind_of(processes)}")
     processes = processes or Alone()
     progress = progress or RunProgress()
     together = None

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, Inexact
 
+from dmbp_jax.checks import ShapeError
 from dmbp_jax.ops.convolve import convolve
 
 
@@ -24,7 +25,7 @@ def conv2d(
     (1, 2, 2, 4)
     """
     if x.shape[3] != kernel.shape[2]:
-        raise ValueError(f"the layer takes {kernel.shape[2]} channels, got an input {x.shape}")
+        raise ShapeError(f"the layer takes {kernel.shape[2]} channels, got an input {x.shape}")
     return (
         convolve(x, kernel, (stride, stride), ((padding, padding), (padding, padding)))
         + bias[None, None, None, :]

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact, Int, Integer
 
+from dmbp_jax.checks import ShapeError
 from dmbp_jax.typing import Window
 
 Sizes: TypeAlias = tuple[int, int]
@@ -248,7 +249,7 @@ def window_extent(size: int, window: Window) -> tuple[int, tuple[int, int]]:
     """How many windows fit along an axis, and the padding before and after it that they need."""
     span = size + 2 * window.padding - window.size
     if span < 0 and not (window.ceil_mode and span > -window.stride):
-        raise ValueError(
+        raise ShapeError(
             f"the image is too small for this network: a {window.size}-pixel pooling window "
             f"meets a map of {size} pixels; use larger images"
         )

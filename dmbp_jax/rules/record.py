@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Inexact, Int, Integer, Shaped
 
 from dmbp_jax import ops
-from dmbp_jax.typing import Apply, Image, Role, Window
+from dmbp_jax.checks import InputError, advise_on_dtype, check_first, kind_of, refuse_pair
+from dmbp_jax.typing import Apply, Image, Role, Window, is_traced
 
 ACTIVATIONS = ("relu", "piecewise")
 """The kinds of sites that are elementwise nonlinearities."""
@@ -145,13 +146,39 @@ def linearize(apply: Apply, params: Any, image: Image) -> tuple[Inexact[Array, "
     return recorded.logits, recorded.at
 
 
+@check_first(refuse_pair)
 def find_sites(
     apply: Apply, params: Any, image: Image | np.ndarray | jax.ShapeDtypeStruct
 ) -> tuple[Site, ...]:
     """Every site of a network, in the order of its forward pass; nothing is computed.
 
     `image` may be a `jax.ShapeDtypeStruct`: its values are not looked at.
+
+    Raises `InputError` for what is no network or no image of one, and for a shape that the network refuses.
     """
+    _check(apply, image)
     found: list[Site] = []
-    jax.eval_shape(lambda params, x: found.extend(record(apply, params, x).sites), params, image)
+    try:
+        jax.eval_shape(lambda params, x: found.extend(record(apply, params, x).sites), params, image)
+    except TypeError as error:
+        advice = advise_on_dtype(params, image.dtype) if "dtypes" in str(error) else ""
+        if "unexpected keyword argument 'rule'" in str(error):
+            advice = (
+                "it takes no rule=: make it a network that does, apply, params = gated((function, params))"
+            )
+        if advice:
+            raise InputError(f"the network does not run: {advice}") from error
+        raise
     return tuple(found)
+
+
+def _check(apply: Any, image: Any) -> None:
+    if not callable(apply):
+        raise InputError(f"apply must be a function, got {kind_of(apply)}: find_sites(apply, params, image)")
+    if not isinstance(image, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
+        raise InputError(f"image must be an array, of one image without batch axis, got {kind_of(image)}")
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise InputError(f"image must be floating point, got {image.dtype}")
+    if len(image.shape) != 3 and not is_traced(apply):
+        hint = "; give images[0]" if len(image.shape) == 4 else ""
+        raise InputError(f"image must have shape (h, w, c), without batch axis, got {image.shape}{hint}")
