@@ -223,6 +223,28 @@ def test_the_weights_of_an_attention_are_no_map():
         dmbp_jax.explain(apply, params, image[None], [1], "grad_cam")
 
 
+@pytest.mark.usefixtures("x64")
+def test_the_sites_of_one_image_are_those_of_several():
+    """A product of matrices leaves out a single image's axis. `fast` finds its sites so, and runs three."""
+    random = np.random.default_rng(0)
+    shapes = {"embed": (48, 8), "three": (8, 24), "scores": (8, CLASSES)}
+    params = {name: jnp.asarray(random.standard_normal(shape) / 4) for name, shape in shapes.items()}
+
+    def network(params, x):
+        tokens = jax.nn.relu(x.reshape(len(x), 9, -1) @ params["embed"])
+        split = (tokens @ params["three"]).reshape(len(x), 9, 3, 2, 4).transpose(2, 0, 3, 1, 4)
+        weights = jax.nn.softmax(split[0] @ split[1].swapaxes(-1, -2), axis=-1)
+        mixed = (weights @ split[2]).transpose(0, 2, 1, 3).reshape(len(x), 9, 8)
+        return (tokens + mixed).mean(axis=1) @ params["scores"]
+
+    apply, params = dmbp_jax.gated((network, params), linearize_smooth=True)
+    a = dmbp_jax.explain(apply, params, draw_images(), [1, 2], preset="fast")
+    assert a.finite.all()
+    assert np.abs(a.values).max() > 0
+    # Neither the weights of the attention nor their softmax's sums are maps.
+    assert all(len(site.shape) < 3 for site in find_sites(apply, params, draw_images(1)[0]))
+
+
 @pytest.mark.parametrize("method", ["grad_cam", "norm_grad", "selective_norm_grad"])
 @pytest.mark.usefixtures("x64")
 def test_tokens_laid_out_are_a_map(method):

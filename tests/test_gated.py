@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import pallas
 from references import pooling
 from references.masked_backprop import eq14_at_sites
 from small import small_network
@@ -417,6 +418,90 @@ def test_an_order_among_images_is_refused():
     apply, params = dmbp_jax.gated((lambda p, x: jnp.sort(x, axis=0) * p, jnp.ones((1, 3))))
     with pytest.raises(InputError, match=r"sort goes along the axis of the images, at .*test_gated\.py"):
         apply(params, jnp.ones((2, 3)))
+
+
+PADS = ("edge", "mean", "maximum", "minimum", "median", "reflect", "symmetric", "wrap", "linear_ramp")
+
+
+@pytest.mark.parametrize("mode", PADS)
+def test_every_way_of_padding_has_its_own_gradient(mode):
+    """`jnp.pad` also makes empty arrays, by extrema over all images."""
+
+    def network(params, x):
+        around = jnp.pad(x @ params, ((0, 0), (1, 2), (2, 1), (0, 0)), mode=mode)
+        return (around * jnp.arange(7.0)[None, :, None, None]).sum(axis=(1, 2))
+
+    params, images = (
+        jnp.eye(3),
+        jnp.asarray(np.random.default_rng(0).standard_normal((2, 4, 5, 3)), jnp.float32),
+    )
+    with user_settings():
+        apply, _ = dmbp_jax.gated((network, params))
+        ours, own = (
+            jax.jit(jax.grad(lambda x, f=f: f(params, x)[:, 1].sum()))(images) for f in (apply, network)
+        )
+    close(ours, own, rtol=1e-6)
+    assert np.abs(own).max() > 0
+
+
+def test_an_empty_part_changes_nothing():
+    def network(params, x):
+        empty = x[:, :0].reshape(len(x), 0, 3)
+        rows = jnp.concatenate([empty, x.reshape(len(x), -1, 3)], axis=1)
+        return jax.nn.relu(rows @ params).mean(axis=1)
+
+    apply, params = dmbp_jax.gated((network, jnp.eye(3)))
+    images = jnp.asarray(np.random.default_rng(0).standard_normal((2, 4, 5, 3)), jnp.float32)
+    close(apply(params, images), network(params, images), rtol=1e-6)
+
+
+def test_in_a_shard_map_maps_are_the_same():
+    """There parameters are the same on all devices and images are not, which equations want to know."""
+
+    def network(params, x):
+        pooled = jax.lax.reduce_window(x @ params, -jnp.inf, jax.lax.max, (1, 4, 4, 1), (1, 1, 1, 1), "SAME")
+        h = jax.nn.leaky_relu(jnp.sort(pooled, axis=1)).mean(axis=(1, 2))
+
+        def layer(h, scale):
+            return jax.nn.relu(h @ params * scale) + jnp.arange(3.0)[None], None
+
+        return jax.lax.scan(layer, h, jnp.ones(2))[0]
+
+    apply, params = dmbp_jax.gated((network, jnp.asarray([[1.0, 2, 0], [0, 1, 1], [1, -1, 1]])))
+    images = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 5, 3)), jnp.float32)
+    mesh, along = jax.make_mesh((1,), ("devices",)), jax.sharding.PartitionSpec("devices")
+
+    def maps(params, images):
+        return dmbp_jax.explain(apply, params, images, [1, 1], preset="fast").values
+
+    with user_settings():
+        expected = jax.jit(maps)(params, images)
+        specs = (jax.sharding.PartitionSpec(), along)
+        auto = jax.sharding.Mesh(mesh.devices, mesh.axis_names)
+        divided = jax.jit(jax.shard_map(maps, mesh=auto, in_specs=specs, out_specs=along))(params, images)
+    close(divided, expected, rtol=1e-6)
+    assert np.abs(expected).max() > 0
+
+
+def by_kernel(x):
+    def double(source, target):
+        target[...] = 2 * source[...]
+
+    return pallas.pallas_call(double, out_shape=jax.ShapeDtypeStruct(x.shape, x.dtype), interpret=True)(x)
+
+
+def by_callback(x):
+    return jax.pure_callback(np.tanh, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+
+@pytest.mark.parametrize("function", [by_kernel, by_callback])
+@pytest.mark.parametrize("linearize_smooth", [True, False])
+def test_kernels_and_callbacks_are_refused_in_one_sentence(function, linearize_smooth):
+    network = (lambda p, x: function(x) @ p, jnp.eye(3))
+    apply, params = dmbp_jax.gated(network, linearize_smooth=linearize_smooth)
+    words = "no tangent at" if linearize_smooth else "not piecewise linear"
+    with pytest.raises(InputError, match=rf"{words}.* p.*_call.*test_gated\.py"):
+        dmbp_jax.explain(apply, params, jnp.ones((1, 3)), [0], "gradient")
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -199,6 +199,19 @@ def is_number(value: Any, number: float) -> bool:
     return not isinstance(value, jax.core.Tracer) and bool(np.all(np.asarray(value) == number))
 
 
+def varying_alike(arrays: Sequence[Any]) -> Sequence[Any]:
+    """Operands of one equation that vary over the same devices of a `shard_map`.
+
+    Functions of `jax.lax` see to that, what an equation in a program asks for is done as it is.
+    """
+    over = [jax.typeof(array).mat.varying for array in arrays]
+    every = frozenset[str]().union(*over)
+    return [
+        array if axes == every else jax.lax.pcast(array, tuple(every - axes), to="varying")
+        for array, axes in zip(arrays, over, strict=True)
+    ]
+
+
 def _inner(program: Any) -> Inner:
     # With its constants, or (remat's, up to JAX 0.10) without; since JAX 0.11 the two are one class.
     if isinstance(program, Jaxpr) and not hasattr(program, "consts"):

@@ -47,13 +47,18 @@ def follow_axes(flat: Flat, others: Flat | None, layers: Set[Value]) -> dict[Val
     shape = flat.kinds[flat.images].shape
     count = shape[0]
     found = {flat.images: Axes(Images(0), frozenset({len(shape) - 1}) - {0})}
+    nowhere: set[Value] = set()
+    """Of one image, what has no axis of length 1 left that could be its own."""
     for op in flat.ops:
         if not any(v in found for v in op.inputs):
             continue
         for v in op.outputs:
             images = _images(op, v, flat, others, found)
-            if images is None and others is None and count == 1:
-                images = _only_one(flat.kinds[v].shape)
+            lost = images is None or not nowhere.isdisjoint(op.inputs)
+            if lost and others is None and count == 1:
+                images = _only_one(op, v, flat)
+                if flat.kinds[v].shape[images.axis : images.axis + 1] != (1,):
+                    nowhere.add(v)
             channels = _free_axes(op, flat, found) if v in layers else _channels(op, v, flat, found)
             found[v] = Axes(images, channels - ({images.axis} if images is not None else set()))
     return found
@@ -115,10 +120,15 @@ def _images(op: Op, value: Value, flat: Flat, others: Flat | None, found: AxesOf
     return Images(moved[0]) if here[moved[0]] == count else _followed(op, value, flat, found)
 
 
-def _only_one(shape: tuple[int, ...]) -> Images:
-    """One image: any axis of length 1 holds it, or else any axis at all."""
-    if 1 in shape:
-        return Images(shape.index(1))
+def _only_one(op: Op, value: Value, flat: Flat) -> Images:
+    """One image whose axis was left out: any axis of length 1 holds it, first of all a new one; or else it is
+    in front of the others."""
+    shape = flat.kinds[value].shape
+    kept = equations.broadcast_axes(op.params) if op.name == "broadcast_in_dim" else ()
+    ones = [axis for axis, length in enumerate(shape) if length == 1]
+    new = [axis for axis in ones if axis not in kept]
+    if ones:
+        return Images((new or ones)[0])
     return Images(0, after=shape[0]) if shape else Images(0)
 
 

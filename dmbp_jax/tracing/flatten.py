@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.ops.equations import Inner, Scan, called, called_name, scan_of
+from dmbp_jax.ops.equations import Inner, Scan, called, called_name, scan_of, varying_alike
 from dmbp_jax.tracing.places import place, scope_of
 
 LONGEST_LOOP = 256
@@ -130,6 +131,10 @@ class _Builder:
         if inner is not None:
             return self._inline_held(inner, inputs, within)
         moves = not self.moving.isdisjoint(inputs)
+        results: list[Any] = [v.aval for v in eqn.outvars]
+        if moves and results and all(0 in kind.shape for kind in results):
+            # `jnp.pad` makes such of every axis that it leaves alone. They depend on nothing.
+            return [self.hold(np.zeros(kind.shape, kind.dtype)) for kind in results]
         if eqn.effects:
             raise InputError(
                 f"the network has a side effect: {name} at {within.place}; remove it, an explanation runs "
@@ -202,7 +207,7 @@ def _runner(eqn: JaxprEqn) -> Callable[..., Sequence[Any]]:
     primitive, params = eqn.primitive, eqn.params
 
     def run(*arrays: Any) -> Sequence[Any]:
-        results = primitive.bind(*arrays, **params)
+        results = primitive.bind(*varying_alike(arrays), **params)
         return results if primitive.multiple_results else (results,)
 
     return run

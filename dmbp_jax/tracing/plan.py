@@ -1,14 +1,28 @@
 """From a flat program to steps under a rule: its nonlinearities and layers found, named, or refused."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.ops.equations import convolution_of, ordering_of
 from dmbp_jax.tracing.activations import Facts, Group, find_group, is_relu
 from dmbp_jax.tracing.axes import AxesOf, follow_axes
 from dmbp_jax.tracing.flatten import Flat, Op, Value
-from dmbp_jax.tracing.kinds import CORNERS, MAXIMA, ORDERINGS, STRUCTURAL, Level, level_of, levels_of_results
+from dmbp_jax.tracing.kinds import (
+    CORNERS,
+    ELEMENTWISE,
+    MAXIMA,
+    ORDERINGS,
+    PRODUCTS,
+    STRUCTURAL,
+    Level,
+    level_of,
+    levels_of_results,
+)
 from dmbp_jax.tracing.layers import find_layers
 from dmbp_jax.tracing.maxima import as_pool, choice_of, elements_of
 from dmbp_jax.tracing.names import Asking, Names
@@ -44,6 +58,8 @@ def plan_steps(flat: Flat, others: Flat, *, linearize_smooth: bool) -> NetworkPr
         level = level_of(op, levels, flat.kinds[op.outputs[0]].dtype)
         if level is None and not linearize_smooth:
             raise InputError(_refusal(op))
+        if level is None:
+            _check_tangent(flat, op, levels)
         facts.levels.update(zip(op.outputs, levels_of_results(op, levels, level), strict=True))
         facts.maker.update(dict.fromkeys(op.outputs, op))
         if level is None:
@@ -233,6 +249,28 @@ def _refusal(op: Op) -> str:
         f"the network is not piecewise linear: {what}, at {op.place}.{hint} Replace it, or take "
         "gated(..., linearize_smooth=True), which uses its tangent at the image"
     )
+
+
+def _check_tangent(flat: Flat, op: Op, levels: list[Level]) -> None:
+    """Raise `InputError` for a kernel or a callback of which JAX knows no derivative."""
+    if op.name in ELEMENTWISE | PRODUCTS:
+        return
+    kinds = [flat.kinds[v] for v in op.inputs]
+    moving = [position for position, level in enumerate(levels) if level is Level.LINEAR]
+
+    def results(*moved: Array) -> Sequence[Array]:
+        inputs: list[Any] = [jnp.zeros(kind.shape, kind.dtype) for kind in kinds]
+        for position, array in zip(moving, moved, strict=True):
+            inputs[position] = array
+        return op.run(*inputs)
+
+    try:
+        jax.eval_shape(lambda *moved: jax.vjp(results, *moved)[0], *(kinds[at] for at in moving))
+    except (ValueError, NotImplementedError, AssertionError) as error:
+        raise InputError(
+            f"the network has no tangent at {op.name}, at {op.place}: JAX knows no derivative of a kernel or "
+            "a callback; write it with jax.numpy"
+        ) from error
 
 
 def _normalises(op: Op) -> bool:
