@@ -212,7 +212,7 @@ def check_images(images: jax.Array | np.ndarray, *, any_rank: bool = False) -> N
         raise InputError(f"images must have shape (n, h, w, c), got {images.shape}{hint}")
     if 0 in images.shape:
         raise InputError(f"images must not be empty, got shape {images.shape}")
-    if is_concrete(images):
+    if is_here(images):
         bad = ~np.isfinite(np.asarray(images, dtype=np.float32)).all(axis=tuple(range(1, images.ndim)))
         if bad.any():
             raise InputError(f"image {int(bad.argmax())} holds values that are NaN or infinite")
@@ -237,7 +237,7 @@ def check_targets(targets: jax.Array | np.ndarray, count: int, classes: int) -> 
     if targets.ndim == 1 and jax.numpy.issubdtype(targets.dtype, jax.numpy.integer):
         if targets.shape[0] != count:
             raise InputError(f"got {count} images but {targets.shape[0]} targets")
-        if is_concrete(targets):
+        if is_here(targets):
             values = np.asarray(targets)
             outside = values[(values < 0) | (values >= classes)]
             if outside.size:
@@ -247,7 +247,7 @@ def check_targets(targets: jax.Array | np.ndarray, count: int, classes: int) -> 
         return
     is_floating = jax.numpy.issubdtype(targets.dtype, jax.numpy.floating)
     if is_floating and targets.shape == (count, classes):
-        if is_concrete(targets) and not np.isfinite(np.asarray(targets, np.float32)).all():
+        if is_here(targets) and not np.isfinite(np.asarray(targets, np.float32)).all():
             raise InputError("target weights hold values that are NaN or infinite")
         return
     raise InputError(
@@ -303,7 +303,7 @@ def check_class(index: Any, classes: int) -> None:
     """
     if isinstance(index, str):
         raise InputError(f"a class is an index, got {index!r}: model.spec.class_index(name) is a name's")
-    if not is_concrete(index):
+    if not is_here(index):
         return
     if np.ndim(index) or not np.issubdtype(np.asarray(index).dtype, np.integer):
         raise InputError(f"a class is a whole number from 0 to {classes - 1}, got {shorten(repr(index))}")
@@ -314,3 +314,11 @@ def check_class(index: Any, classes: int) -> None:
 def is_concrete(array: Any) -> bool:
     """Whether the values of `array`, or the number itself, are known now: not traced by `jit` or `vmap`."""
     return not isinstance(array, jax.core.Tracer)
+
+
+def is_here(array: Any) -> bool:
+    """Whether the values of `array` are known now and in this process: neither traced, nor divided over
+    several processes, of which each knows its part."""
+    if not is_concrete(array):
+        return False
+    return not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated

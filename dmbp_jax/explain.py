@@ -20,6 +20,7 @@ from dmbp_jax.batching.arguments import (
 from dmbp_jax.batching.call import Call, Settings, automatic_chunk, make_program
 from dmbp_jax.batching.chunks import replicate, take_chunk, walk
 from dmbp_jax.batching.explicit import automatic, on_automatic_axes
+from dmbp_jax.batching.processes import divide, is_shared, spans_processes, take_own
 from dmbp_jax.batching.trial import check_network, try_network
 from dmbp_jax.checks import InputError, check_first, check_images, check_targets, is_concrete, refuse_pair
 from dmbp_jax.methods import get_method
@@ -66,9 +67,11 @@ def explain(
             there is one compilation, a progress bar shows on a terminal, and the result lives in host memory,
             where NumPy images also wait for their turn: the device's memory does not depend on their number.
             (Inside `jit` and `vmap` there is neither bar nor host, `"auto"` takes all, and the last chunk
-            may be smaller.)
+            may be smaller.) In a program of several processes each one walks its own images, and gets their
+            maps alone.
         mesh: devices among which the images are divided, whatever the mesh's axes; the parameters are copied
-            to each. Chunks are rounded up to a multiple of its size. None stays on the default device.
+            to each. Chunks are rounded up to a multiple of its size. None stays on the default device, or on
+            those of the images. Its devices may be of several processes, which then make the same call.
         progress: whether that bar shows.
         on_step: called with the number of steps done and of all steps while a method with a loop is at work
             (see `dmbp_jax.batching.slices`), and after each chunk for a method without one.
@@ -76,7 +79,8 @@ def explain(
             a `baseline`, serves all images.
 
     Returns:
-        An `Attribution`; `finite` says per image whether all its numbers are.
+        An `Attribution`; `finite` says per image whether all its numbers are. Of images that are divided over
+        several processes it is divided as they are, and it holds flags in place of the errors about values.
 
     Raises:
         InputError: wrong shape or dtype, unknown method or option, target out of range; images that hold NaN,
@@ -110,6 +114,12 @@ def run_call(
         if stepwise:
             raise InputError("on_step= is called on the host, not inside jit, vmap and grad: leave it out")
         return _inside(call, batch_size if isinstance(batch_size, numbers.Integral) else count)
+    if is_shared(call, mesh):
+        if batch_size is None:
+            shared = divide(call, mesh)
+            return make_program(shared, count, mesh, stepwise=stepwise).run(shared.inputs, on_step=on_step)
+        call, mesh = take_own(call, mesh)
+        count = len(call.inputs[0])
     if batch_size is None and (mesh is None or count % mesh.size == 0):
         inputs = call.inputs if mesh is None else take_chunk(call.inputs, 0, count, mesh)
         return make_program(call, count, mesh, stepwise=stepwise).run(inputs, on_step=on_step)
@@ -145,6 +155,8 @@ def automatic_batch_size(
     2
     """
     call = check_call(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
+    if is_shared(call, mesh):
+        call, mesh = take_own(call, mesh)
     return automatic_chunk(call, mesh, stepwise)
 
 
@@ -183,4 +195,6 @@ def check_call(
     static = as_options({k: v for k, v in options.items() if k not in arrays})
     keys = key_of_each(key, count)
     settings = Settings(apply, method, logits.shape[1], static)
-    return Call((images, targets, keys), replicate(params, mesh), replicate(arrays, mesh), settings)
+    # What each process does with a mesh of several is known once the images are divided.
+    local = None if spans_processes(mesh) else mesh
+    return Call((images, targets, keys), replicate(params, local), replicate(arrays, local), settings)

@@ -19,7 +19,7 @@ from dmbp_jax.checks import (
     check_first,
     check_targets,
     check_whole,
-    is_concrete,
+    is_here,
     refuse_pair,
 )
 from dmbp_jax.explain import BatchSize, check_call, run_call
@@ -111,7 +111,7 @@ def _for_each_image(classes: jax.Array | np.ndarray, count: int, known: int) -> 
             f"({count}, k, {known}) that are floating, got shape {classes.shape} of {classes.dtype}"
         )
     check_targets(classes.reshape(-1, *classes.shape[2:]), classes.shape[0] * classes.shape[1], known)
-    if row == 1 and is_concrete(classes):
+    if row == 1 and is_here(classes):
         for number, own in enumerate(np.asarray(classes).tolist()):
             check_classes_once(f"image {number}", own)
     return classes

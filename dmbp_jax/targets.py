@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact
 
-from dmbp_jax.checks import InputError, check_choice, check_class, is_concrete
+from dmbp_jax.checks import InputError, check_choice, check_class, is_here
 
 REDUCTIONS = ("mean", "sum")
 
@@ -96,7 +96,7 @@ def region(
             f"a region is a mask of booleans, (h, w) or (n, h, w), got {mask.shape} of {mask.dtype}"
         )
     check_class(target, classes)
-    if is_concrete(mask) and not np.asarray(mask).any(axis=(-2, -1)).all():
+    if is_here(mask) and not np.asarray(mask).any(axis=(-2, -1)).all():
         raise InputError("a region must have at least one pixel")
     weights = mask.astype(float)
     if reduction == "mean":
@@ -133,6 +133,6 @@ def contrast(classes: int, target: int, other: int) -> Float[Array, "k"]:
     """
     for index in (target, other):
         check_class(index, classes)
-    if is_concrete(target) and is_concrete(other) and target == other:
+    if is_here(target) and is_here(other) and target == other:
         raise InputError(f"a contrast is of two classes, got {target} twice")
     return jnp.zeros(classes).at[target].add(1.0).at[other].add(-1.0)

@@ -1,7 +1,8 @@
-"""Images divided over several devices: the same maps, computed on all of them."""
+"""Images divided over several devices, of one process or two: the same maps, computed on all of them."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +125,175 @@ def test_steps_are_reported_once_for_all_devices(eight):
 def test_the_commands_take_all_devices_of_the_process(eight):
     _, said = eight
     assert said["local"] == 8
+
+
+# Several processes.
+
+OF_TWO = """
+import json, sys, warnings
+warnings.simplefilter("error")
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+index = int(sys.argv[2])
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(sys.argv[1], 2, index, initialization_timeout=120)
+
+import dmbp_jax
+from dmbp_jax.checks import InputError
+from dmbp_jax.rules import PLAIN
+
+def apply(params, x, *, rule=PLAIN):
+    return rule.relu("relu", rule.affine("mix", x @ params["w"] + params["b"], "filter")).mean(axis=(1, 2))
+
+random = np.random.default_rng(0)
+params = {"w": random.normal(size=(3, 3)).astype(np.float32), "b": np.float32([0.1, -0.2, 0.3])}
+images, targets = random.normal(size=(8, 4, 4, 3)).astype(np.float32), np.arange(8) % 3
+mesh = Mesh(np.asarray(jax.devices()), ("images",))
+explicit = jax.make_mesh((4,), ("images",))
+along, apart = NamedSharding(mesh, PartitionSpec("images")), NamedSharding(explicit, PartitionSpec("images"))
+key = jax.random.key(0)
+
+def spread(array, sharding=along):
+    return jax.make_array_from_callback(np.shape(array), sharding, lambda part: np.asarray(array)[part])
+
+def rows(array):
+    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([shard.data for shard in shards]).tolist()
+
+said = {}
+
+def compare(name, images, targets, params=params, method="gradient_x_input", **options):
+    drawing = {"key": keys if "keys" in name else key, "n_samples": 2} if method == "smoothgrad" else {}
+    found = dmbp_jax.explain(apply, params, images, targets, method, **drawing, **options)
+    host = isinstance(found.values, np.ndarray)
+    said[name] = [found.values.tolist() if host else rows(found.values), host]
+    if not (host or name.endswith("alone")):
+        assert all(leaf.sharding.is_equivalent_to(along, leaf.ndim) for leaf in jax.tree.leaves(found))
+    return found
+
+def refuse(*args, **options):
+    try:
+        dmbp_jax.explain(apply, params, *args, "gradient_x_input", **options)
+    except InputError as error:
+        return str(error)
+
+shared = spread(images)
+for method in ("gradient_x_input", "smoothgrad"):
+    compare(f"{method} alone", images, targets, method=method)
+    compare(f"{method} direct", shared, spread(targets), method=method)
+    compare(f"{method} chunks", shared, targets, method=method, batch_size=3)
+keys = jax.jit(lambda key: jax.random.split(key, 8), out_shardings=along)(key)
+compare("smoothgrad keys direct", shared, targets, method="smoothgrad")
+compare("smoothgrad keys chunks", shared, targets, method="smoothgrad", batch_size=3)
+compare("mesh", images, targets, mesh=mesh)
+compare("mesh chunks", images[:7], targets[:7], mesh=mesh, batch_size=3)
+compare("mesh auto", shared, spread(targets), mesh=mesh, batch_size="auto")
+compare("explicit", spread(images, apart), spread(targets, apart))
+whole = jax.tree.map(lambda leaf: spread(leaf, NamedSharding(mesh, PartitionSpec())), params)
+compare("shared params", shared, targets, whole)
+compare("shared params chunks", shared, targets, whole, batch_size=3)
+spoiled = images.copy()
+spoiled[[1, 6]] = np.nan
+a = compare("spoiled", spread(spoiled), spread(np.where(np.arange(8) == 2, 3, targets)))
+said["finite"] = rows(a.finite)
+said["repr"] = repr(a)
+said["heatmap"] = [list(shard.data.shape) for shard in a.heatmap.addressable_shards]
+of_classes = dmbp_jax.explain_classes(apply, params, shared, [0, 1], "gradient_x_input")
+said["classes"] = [list(shard.data.shape) for shard in of_classes.values.addressable_shards]
+said["uneven"] = refuse(images[:7], targets[:7], mesh=mesh)
+said["few"] = refuse(images[:1], targets[:1], mesh=mesh, batch_size=1)
+halves = Mesh(np.asarray(jax.devices()).reshape(2, 2), ("a", "b"))
+split = spread(images, NamedSharding(halves, PartitionSpec("a", "b")))
+said["split"] = refuse(split, targets, batch_size=1)
+try:
+    a.save("maps.safetensors")
+except InputError as error:
+    said["save"] = str(error)
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """What each of two processes with two simulated devices says."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", OF_TWO, address, str(index)],
+            cwd=tmp_path_factory.mktemp(f"process{index}"),
+            env=os.environ | flags,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    try:
+        ended = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    for process, (_, errors) in zip(processes, ended, strict=True):
+        assert process.returncode == 0, errors
+    return [json.loads(output.splitlines()[-1]) for output, _ in ended]
+
+
+OWN = (slice(4), slice(4, 8))
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize(
+    ("name", "in_host_memory"),
+    [
+        ("gradient_x_input direct", False),
+        ("smoothgrad direct", False),
+        ("smoothgrad keys direct", False),
+        ("mesh", False),
+        ("explicit", False),
+        ("shared params", False),
+        ("gradient_x_input chunks", True),
+        ("smoothgrad chunks", True),
+        ("smoothgrad keys chunks", True),
+        ("mesh auto", True),
+        ("mesh chunks", True),
+        ("shared params chunks", True),
+    ],
+)
+def test_each_process_gets_the_maps_of_its_own_images(two, index, name, in_host_memory):
+    method = "smoothgrad" if "smoothgrad" in name else "gradient_x_input"
+    expected = np.asarray(two[index][f"{method} alone"][0])[OWN[index]]
+    if name == "mesh chunks":
+        # Of seven.
+        expected = expected[: 4 - index]
+    maps, host = two[index][name]
+    assert host == in_host_memory
+    assert np.abs(expected).max() > 0
+    np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-6)
+
+
+def test_flags_in_place_of_errors_about_numbers_of_several_processes(two):
+    """Two images that are not finite, and a class that does not exist."""
+    assert [said["finite"] for said in two] == [[True, False, False, True], [True, True, False, True]]
+    for said in two:
+        assert said["repr"] == "Attribution(values=float32[8,4,4,3], finite=bool[8])"
+        assert said["heatmap"] == [[2, 4, 4]] * 2
+        assert said["classes"] == [[2, 2, 4, 4, 3]] * 2
+
+
+def test_what_cannot_be_divided_over_processes_is_one_sentence_in_each(two):
+    for said in two:
+        assert said["uneven"] == (
+            "7 images cannot be divided over 4 devices of several processes without a remainder: give "
+            "batch_size=, with which each process gets the maps of its own images"
+        )
+        assert said["few"] == "1 images are too few for 2 processes: leave mesh= out"
+        assert said["split"].startswith(
+            "images are divided over processes along another axis than their first"
+        )
+        assert said["save"].startswith("cannot save values, whose numbers are not here")

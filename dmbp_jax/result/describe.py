@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from dmbp_jax.checks import is_here
+
 MOST = 4
 """Numbers that are written out; of more, the first ones."""
 
@@ -29,8 +31,8 @@ def describe(result: Any) -> str:
 
 def is_known(array: Any) -> bool:
     """Whether the numbers are here: not traced, not given away, not on another machine."""
-    if isinstance(array, jax.Array) and not isinstance(array, jax.core.Tracer):
-        return array.is_fully_addressable and not array.is_deleted()
+    if isinstance(array, jax.Array):
+        return is_here(array) and not array.is_deleted()
     return isinstance(array, np.ndarray | np.generic | float | int)
 
 
