@@ -10,6 +10,7 @@
 
 from importlib.metadata import version as _version
 
+from dmbp_jax.checks import ExplanationWarning as ExplanationWarning
 from dmbp_jax.checks import InputError as InputError
 from dmbp_jax.checks import InputWarning as InputWarning
 from dmbp_jax.data import example_photo as example_photo

@@ -40,6 +40,13 @@ class ShapeError(InputError):
     """An input of a shape that a layer does not take: another one may do."""
 
 
+class ExplanationWarning(UserWarning):
+    """A map was computed, but is another one than its method's name lets expect of this network.
+
+    Python shows each message once. `warnings.simplefilter("error", ExplanationWarning)` makes it an error.
+    """
+
+
 def shorten(text: object, *, most: int = 60) -> str:
     """A text of strangers, or what a library says of their file, for a message: in one line, and not long.
 

@@ -4,14 +4,14 @@ Gradient-based Localization", ICCV 2017."""
 import jax
 from jaxtyping import Array, Float
 
-from dmbp_jax.attribution.gradient import target_gradient
+from dmbp_jax.attribution.guided_backprop import rectified_gradient
 from dmbp_jax.attribution.layer import tap_layer
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import check_is_image
 from dmbp_jax.ops import upsample
 from dmbp_jax.result import Attribution
 from dmbp_jax.rules import choose_map, find_sites, lay_out
-from dmbp_jax.rules.guided import GUIDED
+from dmbp_jax.rules.guided import Guided
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 
@@ -53,7 +53,7 @@ def guided_grad_cam(
     Grad-CAM is upsampled bilinearly, as its authors do; Captum's `GuidedGradCam` repeats its nearest value
     unless told otherwise.
     """
-    guided = target_gradient(apply, params, image, target, GUIDED)
+    guided = rectified_gradient(apply, params, image, target, Guided())
     values = guided * _cam(
         apply, params, image, target, site=site, token_grid=token_grid, method="guided_grad_cam"
     )

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.extend import core
 from jax.extend.core import Jaxpr, JaxprEqn
 
@@ -171,6 +170,16 @@ def stacked_axis(params: Mapping[str, Any]) -> int:
     return int(params["axis"])
 
 
+def concatenated_axis(params: Mapping[str, Any]) -> int:
+    """The axis along which a `concatenate` puts its operands behind each other."""
+    return int(params["dimension"])
+
+
+def new_dtype(params: Mapping[str, Any]) -> Any:
+    """The dtype that a `convert_element_type` makes."""
+    return params["new_dtype"]
+
+
 def product_axes(params: Mapping[str, Any]) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
     """For each operand of a `dot_general`, the axes over which it sums, and those that both operands have."""
     contracted, both = params["dimension_numbers"]
@@ -192,11 +201,6 @@ def ordering_of(params: Mapping[str, Any]) -> Ordering:
     names = ("axis", "dimension", "reduction_dimension")
     axis = next(params[name] for name in names if name in params)
     return Ordering(int(axis), params.get("num_keys", 1), params.get("reverse", False))
-
-
-def is_number(value: Any, number: float) -> bool:
-    """Whether a constant of a program is known to be that number throughout."""
-    return not isinstance(value, jax.core.Tracer) and bool(np.all(np.asarray(value) == number))
 
 
 def varying_alike(arrays: Sequence[Any]) -> Sequence[Any]:

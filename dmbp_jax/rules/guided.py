@@ -1,6 +1,7 @@
 """The rule of guided backpropagation: the plain gate, and only positive cotangents."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +27,37 @@ def _backward(gate: Array, cotangent: Array) -> tuple[Array]:
 guided_relu.defvjp(_forward, _backward)
 
 
+@jax.custom_vjp
+def only_positive(a: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+    """`a`; backward `max(da, 0)`."""
+    return a
+
+
+only_positive.defvjp(lambda a: (a, None), lambda _, cotangent: (jax.nn.relu(cotangent),))
+
+
 @dataclasses.dataclass(frozen=True)
 class Guided(Plain):
-    """Plain but for the ReLU's backward pass."""
+    """Plain but for the backward pass of the piecewise linear activations."""
+
+    sites: list[str] = dataclasses.field(default_factory=list)
+    """Those activations, noted on the way: without one, what comes out is the gradient."""
 
     def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
         """`max(z, 0)` with the guided backward pass."""
+        self.sites.append(site)
         return guided_relu(z)
 
-
-GUIDED = Guided()
+    def piecewise(
+        self,
+        site: str,
+        z: Inexact[Array, "n *shape"],
+        function: Callable[[Array], Array],
+        *,
+        smooth: bool = False,
+    ) -> Inexact[Array, "n *shape"]:
+        """`function(z)`; backward `dz = slope * max(da, 0)` with the slope at `z`, unless `smooth`."""
+        if smooth:
+            return function(z)
+        self.sites.append(site)
+        return only_positive(function(z))

@@ -6,7 +6,6 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from dmbp_jax.ops.equations import is_number
 from dmbp_jax.tracing.flatten import Flat, Op, Value
 from dmbp_jax.tracing.kinds import ELEMENTWISE, Level, same_shape
 
@@ -57,37 +56,6 @@ def find_group(facts: Facts, op: Op) -> Group | None:
         within.update({op.outputs[0]: op for op in before.ops})
         root = before.root
     return Group(root, output, tuple(within[v] for v in sorted(within)))
-
-
-def is_relu(facts: Facts, group: Group) -> bool:
-    """Whether an activation is written as `max(x, 0)` or `where(x > 0, x, 0)`."""
-    last = group.ops[-1]
-
-    def zero(value: Value) -> bool:
-        while (maker := facts.maker.get(value)) is not None:
-            if maker.name not in ("broadcast_in_dim", "convert_element_type", "reshape"):
-                return False
-            value = maker.inputs[0]
-        held = facts.flat.constants
-        return value in held and is_number(held[value], 0.0)
-
-    if len(group.ops) == 1 and last.name == "max":
-        return any(zero(v) for v in last.inputs)
-    if len(group.ops) != 2 or last.name != "select_n":
-        return False
-    compare, (_, if_false, if_true) = group.ops[0], last.inputs
-    # `is_finite` and the like have one operand, and compare with nothing.
-    one, other = (*compare.inputs, None)[:2]
-    if one != group.root:
-        # `0 < x` is `x > 0`.
-        mirrored = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}.get(compare.name)
-        one, other, name = other, one, mirrored
-    else:
-        name = compare.name
-    if one != group.root or other is None or not zero(other):
-        return False
-    kept, dropped = (if_true, if_false) if name in ("gt", "ge") else (if_false, if_true)
-    return name in ("gt", "ge", "lt", "le") and kept == group.root and zero(dropped)
 
 
 def _moving(facts: Facts, values: Iterable[Value]) -> set[Value]:

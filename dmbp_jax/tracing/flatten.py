@@ -67,7 +67,7 @@ def flatten(function: Callable[[Any, Any], Any], params: Any, images: Any) -> Fl
     constants = [builder.hold(value) for value in closed.consts]
     outputs = builder.inline(closed.jaxpr, [*constants, *inputs], Within())
     return Flat(
-        _needed(builder.ops, outputs),
+        needed(builder.ops, outputs),
         inputs[:-1],
         inputs[-1],
         tuple(outputs),
@@ -189,8 +189,8 @@ class _Builder:
         return [*carry, *(own("stack", _stack, list(column)) for column in columns)]
 
 
-def _needed(ops: Sequence[Op], outputs: Sequence[Value]) -> tuple[Op, ...]:
-    """The operations that the outputs depend on."""
+def needed(ops: Sequence[Op], outputs: Sequence[Value]) -> tuple[Op, ...]:
+    """The operations that the outputs depend on, in order."""
     needed, kept = set(outputs), []
     for op in reversed(ops):
         if not needed.isdisjoint(op.outputs):

@@ -55,7 +55,7 @@ STRUCTURAL = frozenset(
 """They move elements without changing them."""
 
 ELEMENTWISE = frozenset(
-    {"max", "min", "abs", "clamp", "select_n", "mul", "div", "add", "sub", "neg", "add_any", "copy"}
+    {"relu", "max", "min", "abs", "clamp", "select_n", "mul", "div", "add", "sub", "neg", "add_any", "copy"}
     | {"convert_element_type", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not", "xor", "sign"}
     | {"floor", "ceil", "round", "is_finite", "reduce_precision", "integer_pow", "pow", "square", "sqrt"}
     | {"rsqrt", "cbrt", "exp", "exp2", "log", "log1p", "expm1", "logistic", "tanh", "erf", "erfc", "erf_inv"}
@@ -63,7 +63,7 @@ ELEMENTWISE = frozenset(
 )
 """Element by element, operands of one shape."""
 
-CORNERS = frozenset({"max", "min", "abs", "clamp"})
+CORNERS = frozenset({"relu", "max", "min", "abs", "clamp"})
 """Piecewise linear, element by element."""
 
 MAXIMA = frozenset({"reduce_max", "reduce_min", "reduce_window_max", "reduce_window_min"})

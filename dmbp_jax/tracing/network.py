@@ -14,6 +14,7 @@ from dmbp_jax.rules import PLAIN
 from dmbp_jax.tracing.flatten import flatten
 from dmbp_jax.tracing.libraries import network_function
 from dmbp_jax.tracing.plan import NetworkProgram, plan_steps
+from dmbp_jax.tracing.probes import recognise_relus
 from dmbp_jax.tracing.refuse import tracing
 from dmbp_jax.typing import Apply, Rule
 
@@ -130,7 +131,7 @@ class GatedApply:
         count, *rest = shape
         with tracing():
             flat, others = (
-                flatten(self._logits, params, jax.ShapeDtypeStruct((number, *rest), dtype))
+                recognise_relus(flatten(self._logits, params, jax.ShapeDtypeStruct((number, *rest), dtype)))
                 for number in (count, count + 1)
             )
         return plan_steps(flat, others, linearize_smooth=self.linearize_smooth)

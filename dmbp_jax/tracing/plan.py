@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.ops.equations import convolution_of, ordering_of
-from dmbp_jax.tracing.activations import Facts, Group, find_group, is_relu
+from dmbp_jax.tracing.activations import Facts, Group, find_group
 from dmbp_jax.tracing.axes import AxesOf, follow_axes
 from dmbp_jax.tracing.flatten import Flat, Op, Value
 from dmbp_jax.tracing.kinds import (
@@ -196,7 +196,7 @@ def _group(facts: Facts, op: Op, levels: list[Level], level: Level | None) -> Gr
 
 def _activation(facts: Facts, group: Group, smooth: set[Value]) -> Activation:
     has_smooth = any(op.outputs[0] in smooth for op in group.ops)
-    relu = is_relu(facts, group) and not has_smooth
+    relu = [op.name for op in group.ops] == ["relu"] and not has_smooth
     return Activation("", relu, group.root, group.output, group.ops, has_smooth)
 
 
