@@ -76,6 +76,16 @@ class Rule(Protocol):
     ) -> Sequence[Array]:
         """An operation `function(*operands)` that is not piecewise linear."""
 
+    def own_derivative(
+        self,
+        name: str,
+        sites: frozenset[str],
+        as_defined: Callable[[], Sequence[Array | None]],
+        opened: Callable[[], Sequence[Array | None]],
+    ) -> Sequence[Array | None]:
+        """A function that defines its derivative itself, a `custom_vjp` or a `stop_gradient`: its results
+        `as_defined`, or `opened`, by its operations, among which are `sites`."""
+
 
 @runtime_checkable
 class Apply(Protocol):

@@ -1,6 +1,7 @@
 """Elementwise activations under `gated`: what they are taken for, by what they compute, however written."""
 
 import functools
+import warnings
 
 import equinox as eqx
 import jax
@@ -13,8 +14,9 @@ from zoo import user_settings
 
 import dmbp_jax
 from dmbp_jax import ExplanationWarning
+from dmbp_jax.attribution import full_gradients
 from dmbp_jax.methods import METHODS
-from dmbp_jax.rules import find_sites
+from dmbp_jax.rules import OPENED, find_sites, tap
 from dmbp_jax.rules.deconvnet import DeconvNet
 from dmbp_jax.rules.guided import Guided
 
@@ -182,3 +184,235 @@ def test_without_a_relu_the_user_is_told_that_it_is_the_gradient(activation, met
         values = METHODS[method](apply, params, images[0], jnp.asarray(1)).values
     gradient = jax.grad(lambda x: apply(params, x[None])[0, 1])(images[0])
     np.testing.assert_allclose(values, gradient, rtol=1e-6)
+
+
+def clipped(low, high):
+    return {
+        "clip": lambda x: jnp.clip(x, low, high),
+        "clamp": lambda x: lax.clamp(jnp.asarray(low, x.dtype), x, jnp.asarray(high, x.dtype)),
+        "minimum of maximum": lambda x: jnp.minimum(jnp.maximum(x, low), high),
+        "mirrored": lambda x: jnp.maximum(low, jnp.minimum(high, x)),
+        "where": lambda x: jnp.where(x < low, low, jnp.where(x > high, high, x)),
+        "where with equality": lambda x: jnp.where(x <= low, low, jnp.where(x >= high, high, x)),
+        "select": lambda x: jnp.where((x > low) & (x < high), x, jnp.clip(x, low, high)),
+    }
+
+
+KINKS = {
+    # Each function in all its spellings, and its slope where it has a kink.
+    "relu": (RELUS, {0.0: 0}),
+    "relu6": ({"relu6": jax.nn.relu6, **clipped(0.0, 6.0)}, {0.0: 0, 6.0: 0}),
+    "hard tanh": ({"hard_tanh": jax.nn.hard_tanh, **clipped(-1.0, 1.0)}, {-1.0: 0, 1.0: 0}),
+    "hard sigmoid": ({"hard_sigmoid": jax.nn.hard_sigmoid}, {-3.0: 0, 3.0: 0}),
+    "abs": (
+        {
+            "abs": jnp.abs,
+            "maximum": lambda x: jnp.maximum(x, -x),
+            "maximum mirrored": lambda x: jnp.maximum(-x, x),
+            "where": lambda x: jnp.where(x < 0, -x, x),
+            "sign": lambda x: x * jnp.sign(x),
+            "two relus": lambda x: jax.nn.relu(x) + jax.nn.relu(-x),
+        },
+        {0.0: 0},
+    ),
+    "leaky": (
+        {
+            "leaky_relu": lambda x: jax.nn.leaky_relu(x, 0.25),
+            "maximum": lambda x: jnp.maximum(x, 0.25 * x),
+            "maximum mirrored": lambda x: jnp.maximum(0.25 * x, x),
+            "where >": lambda x: jnp.where(x > 0, x, 0.25 * x),
+            "where >=": lambda x: jnp.where(x >= 0, x, 0.25 * x),
+            "product": lambda x: x * jnp.where(x < 0, 0.25, 1.0),
+        },
+        {0.0: 0.25},
+    ),
+    "steep": (
+        {"where": lambda x: jnp.where(x >= 0, x, 2 * x), "minimum": lambda x: jnp.minimum(x, 2 * x)},
+        {0.0: 1},
+    ),
+    "soft shrinkage": (
+        {"sign": lambda x: jnp.sign(x) * jnp.maximum(jnp.abs(x) - 0.5, 0)},
+        {-0.5: 0, 0.5: 0, 0.0: 0},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KINKS)
+def test_every_spelling_has_the_same_slope_at_a_kink(name):
+    """The one of smaller magnitude, 0 where the signs differ; and beside it the function's own."""
+    spellings, slopes = KINKS[name]
+    at = jnp.asarray([[*slopes]])
+    beside = jnp.concatenate([at - 0.125, at + 0.125], axis=1)
+    ones = jnp.ones(())
+
+    @jax.jit
+    def computed(at, beside):
+        found = {}
+        for written, activation in spellings.items():
+            apply, _ = dmbp_jax.gated((lambda p, x, f=activation: f(x * p), ones))
+            ours = jax.grad(lambda x, f=apply: f(ones, x).sum())
+            theirs = jax.grad(lambda x, f=activation: f(x).sum())
+            pairs = (ours(beside), theirs(beside)), (apply(ones, at), activation(at))
+            found[written] = ours(at)[0], pairs
+        return found
+
+    with user_settings():
+        for written, (slope, pairs) in computed(at, beside).items():
+            np.testing.assert_array_equal(slope, [*slopes.values()], err_msg=written)
+            for actual, expected in pairs:
+                np.testing.assert_array_equal(actual, expected, err_msg=written)
+
+
+def test_a_jump_has_its_own_value_at_the_threshold():
+    apply, _ = dmbp_jax.gated((lambda p, x: jnp.where(x > p, 2 * x, -0.5), jnp.ones(())))
+    x = jnp.asarray([[0.5, 1.0, 1.5]])
+    np.testing.assert_array_equal(apply(jnp.ones(()), x), [[-0.5, -0.5, 3.0]])
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_parametric_relu_keeps_the_gradient_of_its_parameters():
+    def network(slope, x):
+        return jnp.where(x > 0, x, slope * x)
+
+    x = jnp.asarray([[-1.5, 0.0, 2.0]])
+    apply, slope = dmbp_jax.gated((network, jnp.asarray(0.3)))
+    ours, theirs = (jax.grad(lambda p, f=f: (f(p, x) ** 2).sum())(slope) for f in (apply, network))
+    np.testing.assert_allclose(ours, theirs)
+
+
+@jax.custom_vjp
+def reversed_gradient(x):
+    return x
+
+
+reversed_gradient.defvjp(lambda x: (x, None), lambda _, cotangent: (-3 * cotangent,))
+
+
+@jax.custom_vjp
+def clipped_gradient(x):
+    return x
+
+
+clipped_gradient.defvjp(lambda x: (x, None), lambda _, cotangent: (jnp.clip(cotangent, -0.1, 0.1),))
+
+
+@jax.custom_jvp
+def straight_through(x):
+    return jnp.sign(x)
+
+
+straight_through.defjvp(lambda primals, tangents: (jnp.sign(primals[0]), tangents[0]))
+
+
+@jax.custom_vjp
+def dense(x, kernel):
+    return jax.nn.relu(x @ kernel)
+
+
+dense.defvjp(
+    lambda x, kernel: (dense(x, kernel), kernel),
+    lambda kernel, cotangent: (10 * cotangent @ kernel.T, jnp.zeros_like(kernel)),
+)
+
+
+@jax.custom_gradient
+def halved_gradient(x):
+    return jnp.abs(x), lambda cotangent: 0.5 * cotangent
+
+
+@jax.custom_jvp
+def own_relu(x):
+    return jnp.maximum(x, 0)
+
+
+own_relu.defjvp(lambda primals, tangents: (own_relu(primals[0]), tangents[0] * (primals[0] > 0)))
+
+OWN = {
+    "reversed": reversed_gradient,
+    "clipped": clipped_gradient,
+    "straight through": straight_through,
+    "in vmap": jax.vmap(straight_through),
+    "in jit": jax.jit(reversed_gradient),
+    "in remat": jax.checkpoint(clipped_gradient),
+    "custom_gradient": halved_gradient,
+    "layer": lambda x: dense(x, jnp.eye(7) + 0.5),
+    "stop_gradient": lax.stop_gradient,
+    "half stopped": lambda x: x + lax.stop_gradient(x),
+    "straight through, stopped": lambda x: x + lax.stop_gradient(jnp.sign(x) - x),
+    "a stopped ReLU": lambda x: x + lax.stop_gradient(jax.nn.relu(x) - x),
+    "piecewise": lambda x: jnp.piecewise(x, [x > 0.1, x < -0.2], [lambda x: 2 * x, lambda x: -x, 0.5]),
+}
+"""Functions whose derivative is not that of their operations, and as others build them."""
+
+
+def with_own(params, x, *, function):
+    h = function(x @ params["first"] + params["bias"][None])
+    return jax.nn.relu(h @ params["second"]) @ params["scores"]
+
+
+@functools.cache
+def gated_own(name):
+    return dmbp_jax.gated((functools.partial(with_own, function=OWN[name]), draw()[0]))
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_gradient_is_the_one_that_the_network_defines(name):
+    (apply, params), images = gated_own(name), draw()[1]
+    with user_settings():
+        ours, theirs = (
+            jax.grad(lambda x, f=f: f(params, x)[:, 1].sum())(images)
+            for f in (apply, functools.partial(with_own, function=OWN[name]))
+        )
+        np.testing.assert_array_equal(apply(params, images), with_own(params, images, function=OWN[name]))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def opened(name, rule):
+    (apply, params), images = gated_own(name), draw()[1]
+    with user_settings():
+        return jax.grad(lambda x: apply(params, x, rule=rule)[:, 1].sum())(images)
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [("reversed", lambda x: x), ("custom_gradient", jnp.abs), ("a stopped ReLU", jax.nn.relu)],
+)
+def test_a_rule_that_opens_goes_by_what_is_computed_and_says_so(name, function):
+    params, images = draw()
+    with pytest.warns(
+        ExplanationWarning, match=r"test_activations\.py:\d+.* defines a derivative of its own"
+    ):
+        ours = opened(name, OPENED)
+    theirs = jax.grad(lambda x: with_own(params, x, function=function)[:, 1].sum())(images)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_dmbp_adds_up_through_a_function_with_its_own_derivative():
+    apply, params = gated_own("straight through")
+    image = draw()[1][0]
+    with pytest.warns(ExplanationWarning, match="straight_through at"):
+        full = full_gradients(apply, params, image, jnp.asarray(1))
+    entries = full.input.sum() + sum(one.sum() for one in full.biases.values())
+    np.testing.assert_allclose(entries, apply(params, image[None])[0, 1], rtol=1e-5)
+    np.testing.assert_allclose(full.completeness_gap, 0, atol=1e-5)
+
+
+def test_a_site_within_such_a_function_is_tapped_in_its_operations():
+    apply, params = gated_own("layer")
+    image = draw()[1][0]
+    with user_settings():
+        (site,) = [site for site in find_sites(apply, params, image) if site.shape == (7,)][-1:]
+        with pytest.warns(ExplanationWarning, match="dense at"):
+            tapped = tap(apply, params, image, jnp.asarray(1), [site])
+    assert np.abs(tapped.gradients[site.name]).max() > 0
+
+
+def test_a_function_that_defines_its_own_derivative_rightly_is_as_any_other():
+    """No warning, and the sites and the program of a ReLU."""
+    expected = program_and_sites(jax.nn.relu)
+    assert program_and_sites(own_relu)[1] == expected[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(
+            backpropagated(own_relu, Guided()), backpropagated(jax.nn.relu, Guided())
+        )

@@ -11,7 +11,7 @@ from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError, check_is_image
 from dmbp_jax.ops import min_max, upsample
 from dmbp_jax.result import Attribution
-from dmbp_jax.rules import biases_at, find_sites, tap
+from dmbp_jax.rules import OPENED, biases_at, find_sites, tap
 from dmbp_jax.typing import Apply, Image, Key, Params, Target, is_traced
 
 
@@ -36,7 +36,7 @@ def full_gradients(apply: Apply, params: Params, image: Image, target: Target) -
     makes of zeros, and the constant part of a piecewise linear activation is one more.
     """
     sites = [site for site in find_sites(apply, params, image) if site.kind in ("affine", "piecewise")]
-    tapped = tap(apply, params, image, target, sites)
+    tapped = tap(apply, params, image, target, sites, rule=OPENED)
     if is_traced(apply):
         at = biases_at(apply, params, image)
     else:

@@ -5,11 +5,14 @@ the rest of the package asks these functions.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 from jax.extend import core
 from jax.extend.core import Jaxpr, JaxprEqn
+
+_JAX = str(Path(jax.__file__).parent)
 
 CALLS = frozenset(
     {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
@@ -87,6 +90,25 @@ def called(eqn: JaxprEqn) -> Inner | None:
 def is_jit(eqn: JaxprEqn) -> bool:
     """Whether a call is nothing but a call, so that opening it changes nothing."""
     return eqn.primitive.name in ("jit", "pjit")
+
+
+def own_derivative_of(eqn: JaxprEqn) -> str | None:
+    """What defines a derivative of its own, a `custom_jvp` or `custom_vjp`: `name at file:line`, or what it
+    is called if it has none of its own.
+
+    None for an equation that has its operations' derivatives, and for the functions of JAX itself.
+    """
+    if not eqn.primitive.name.startswith("custom_"):
+        return None
+    inner = called(eqn)
+    if inner is None:
+        return None
+    info = getattr(getattr(inner.jaxpr, "debug_info", None), "func_src_info", None) or ""
+    file = info.split(" at ")[-1]
+    # `jax.custom_gradient` wraps the user's function in one of its own.
+    if not info or "custom_derivatives.py" in file:
+        return "a function with a custom gradient"
+    return None if file.startswith(_JAX) else info
 
 
 def called_name(eqn: JaxprEqn) -> str:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from dmbp_jax.rules.plain import Plain
+from dmbp_jax.rules.plain import Opened
 
 
 @jax.custom_vjp
@@ -39,7 +39,7 @@ _in_place_of.defvjp(
 
 
 @dataclasses.dataclass(frozen=True)
-class DeconvNet(Plain):
+class DeconvNet(Opened):
     """Plain but for the backward pass of the piecewise linear activations."""
 
     sites: list[str] = dataclasses.field(default_factory=list)

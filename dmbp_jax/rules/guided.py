@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from dmbp_jax.rules.plain import Plain
+from dmbp_jax.rules.plain import Opened
 
 
 @jax.custom_vjp
@@ -37,7 +37,7 @@ only_positive.defvjp(lambda a: (a, None), lambda _, cotangent: (jax.nn.relu(cota
 
 
 @dataclasses.dataclass(frozen=True)
-class Guided(Plain):
+class Guided(Opened):
     """Plain but for the backward pass of the piecewise linear activations."""
 
     sites: list[str] = dataclasses.field(default_factory=list)

@@ -1,12 +1,14 @@
 """The plain rule: every nonlinearity is itself, forward and backward."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 
 import jax
 from jaxtyping import Array, Inexact, Shaped
 
 from dmbp_jax import ops
+from dmbp_jax.checks import ExplanationWarning
 from dmbp_jax.typing import Role, Window
 
 
@@ -53,12 +55,51 @@ class Plain:
         """`function(*operands)`."""
         return function(*operands)
 
+    def own_derivative(
+        self,
+        name: str,
+        sites: frozenset[str],
+        as_defined: Callable[[], Sequence[Array | None]],
+        opened: Callable[[], Sequence[Array | None]],
+    ) -> Sequence[Array | None]:
+        """The function with the derivative that it defines."""
+        return as_defined()
+
 
 PLAIN = Plain()
 
 
+def say_opened(name: str) -> None:
+    """Say that a function's own derivative is not used."""
+    warnings.warn(
+        f"{name} defines a derivative of its own, which this method does not use: it goes by what the "
+        "function computes",
+        ExplanationWarning,
+        stacklevel=3,
+    )
+
+
 @dataclasses.dataclass(frozen=True)
-class Behind(Plain):
+class Opened(Plain):
+    """The plain rule, also within functions that define their derivatives themselves."""
+
+    def own_derivative(
+        self,
+        name: str,
+        sites: frozenset[str],
+        as_defined: Callable[[], Sequence[Array | None]],
+        opened: Callable[[], Sequence[Array | None]],
+    ) -> Sequence[Array | None]:
+        """The function by its operations; an `ExplanationWarning` says so."""
+        say_opened(name)
+        return opened()
+
+
+OPENED = Opened()
+
+
+@dataclasses.dataclass(frozen=True)
+class Behind(Opened):
     """The plain rule, and something behind the layers and activations: a subclass says what, in `behind`."""
 
     def behind(self, site: str, a: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from dmbp_jax import ops
-from dmbp_jax.rules.plain import Plain
+from dmbp_jax.rules.plain import Opened
 from dmbp_jax.typing import Window
 
 
@@ -72,7 +72,7 @@ rescale_maximum.defvjp(_maximum_forward, _maximum_backward)
 
 
 @dataclasses.dataclass(frozen=True)
-class Rescale(Plain):
+class Rescale(Opened):
     """Plain values of two images; the gradient of the first one's score is DeepLIFT's multiplier."""
 
     def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Inexact, Shaped
 
 from dmbp_jax import ops
 from dmbp_jax.checks import InputError, check_choice
-from dmbp_jax.rules.plain import PLAIN
+from dmbp_jax.rules.plain import PLAIN, say_opened
 from dmbp_jax.rules.record import ACTIVATIONS, Site
 from dmbp_jax.typing import Apply, Image, Role, Rule, Target, Window
 
@@ -65,6 +65,18 @@ class _Taps:
         self, site: str, function: Callable[..., Sequence[Array]], *operands: Array
     ) -> Sequence[Array]:
         return self.rule.smooth(site, function, *operands)
+
+    def own_derivative(
+        self,
+        name: str,
+        sites: frozenset[str],
+        as_defined: Callable[[], Sequence[Array | None]],
+        opened: Callable[[], Sequence[Array | None]],
+    ) -> Sequence[Array | None]:
+        if sites.isdisjoint(self.zeros):
+            return self.rule.own_derivative(name, sites, as_defined, opened)
+        say_opened(name)
+        return opened()
 
     def _tap(self, site: str, value: Array) -> Array:
         if site not in self.zeros:

@@ -43,7 +43,12 @@ def find_group(facts: Facts, op: Op) -> Group | None:
     while len(frontier) > 1 or any(facts.levels[v] is Level.GATE for v in frontier):
         latest = max(frontier)
         maker = facts.maker.get(latest)
-        if maker is None or maker.name not in ELEMENTWISE or not same_shape(facts.flat.kinds, latest, output):
+        if (
+            maker is None
+            or maker.own != op.own
+            or maker.name not in ELEMENTWISE
+            or not same_shape(facts.flat.kinds, latest, output)
+        ):
             return None
         within[latest] = maker
         frontier = (frontier - {latest}) | _moving(facts, maker.inputs)
@@ -52,7 +57,8 @@ def find_group(facts: Facts, op: Op) -> Group | None:
         return None
     before = facts.groups.get(root)
     # relu6 is min(max(x, 0), 6): one activation, unless its first half is needed elsewhere too.
-    if before is not None and facts.users[root] == sum(op.inputs.count(root) for op in within.values()):
+    taken = sum(inner.inputs.count(root) for inner in within.values())
+    if before is not None and before.ops[0].own == op.own and facts.users[root] == taken:
         within.update({op.outputs[0]: op for op in before.ops})
         root = before.root
     return Group(root, output, tuple(within[v] for v in sorted(within)))

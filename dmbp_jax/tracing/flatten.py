@@ -11,7 +11,15 @@ import numpy as np
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.ops.equations import Inner, Scan, called, called_name, scan_of, varying_alike
+from dmbp_jax.ops.equations import (
+    Inner,
+    Scan,
+    called,
+    called_name,
+    own_derivative_of,
+    scan_of,
+    varying_alike,
+)
 from dmbp_jax.tracing.places import place, scope_of
 
 LONGEST_LOOP = 256
@@ -37,6 +45,19 @@ class Op(NamedTuple):
     """The named scopes within which it stands: `("ResNet", "Block_0", "Conv_0")`."""
     place: str
     """Where it stands in the source."""
+    own: int | None = None
+    """The function with a derivative of its own within which it stands, among the program's."""
+
+
+class Own(NamedTuple):
+    """A function whose derivative is not that of its operations, which are in the program as well."""
+
+    name: str
+    """With its place: `clip_gradient at network.py:12`."""
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    run: Callable[..., Sequence[Any]]
+    """The function as the network has it, arrays in, arrays out."""
 
 
 class Flat(NamedTuple):
@@ -50,10 +71,21 @@ class Flat(NamedTuple):
     """Arrays that the function holds."""
     kinds: dict[Value, jax.ShapeDtypeStruct]
     """Shape and dtype of every array."""
+    own: Mapping[int, Own]
+    """The functions with derivatives of their own."""
+
+    def with_ops(self, ops: Sequence[Op]) -> "Flat":
+        """The program of other operations, those that are needed."""
+        return self._replace(ops=_needed(ops, self.outputs, self.own))
 
 
-def flatten(function: Callable[[Any, Any], Any], params: Any, images: Any) -> Flat:
+def flatten(
+    function: Callable[[Any, Any], Any], params: Any, images: Any, *, linearize_smooth: bool = False
+) -> Flat:
     """The program of `function(params, images)` for arguments of that kind, arrays or shapes.
+
+    A `stop_gradient` is the identity with a derivative of its own; with `linearize_smooth` it stays what it
+    is, an operation whose tangent is constant.
 
     Raises `InputError` for what has no flat program: side effects, and loops or branches that depend on the
     images.
@@ -61,18 +93,19 @@ def flatten(function: Callable[[Any, Any], Any], params: Any, images: Any) -> Fl
     # The networks of others may mix precisions, whatever the caller has set for code of his own.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         closed = jax.make_jaxpr(function)(params, images)
-    builder = _Builder()
+    builder = _Builder(linearize_smooth)
     inputs = tuple(builder.new(v.aval) for v in closed.jaxpr.invars)
     builder.moving.add(inputs[-1])
     constants = [builder.hold(value) for value in closed.consts]
     outputs = builder.inline(closed.jaxpr, [*constants, *inputs], Within())
     return Flat(
-        needed(builder.ops, outputs),
+        _needed(builder.ops, outputs, builder.own),
         inputs[:-1],
         inputs[-1],
         tuple(outputs),
         builder.constants,
         builder.kinds,
+        builder.own,
     )
 
 
@@ -82,6 +115,7 @@ class Within(NamedTuple):
     calls: tuple[str, ...] = ()
     scope: tuple[str, ...] = ()
     place: str = "an unknown place"
+    own: int | None = None
 
     def enter(self, eqn: JaxprEqn) -> "Within":
         """The same for what stands in a call."""
@@ -91,13 +125,16 @@ class Within(NamedTuple):
             (*self.scope, *scope_of(eqn)),
             # A program that JAX has traced before has lost its lines.
             place(eqn) or self.place,
+            self.own,
         )
 
 
 class _Builder:
     """The program so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, linearize_smooth: bool) -> None:
+        self.linearize_smooth = linearize_smooth
+        self.own: dict[int, Own] = {}
         self.ops: list[Op] = []
         self.constants: dict[Value, Any] = {}
         self.kinds: dict[Value, jax.ShapeDtypeStruct] = {}
@@ -128,9 +165,17 @@ class _Builder:
     def add(self, eqn: JaxprEqn, inputs: list[Value], within: Within) -> Sequence[Value]:
         name = eqn.primitive.name
         inner = called(eqn)
-        if inner is not None:
-            return self._inline_held(inner, inputs, within)
         moves = not self.moving.isdisjoint(inputs)
+        if inner is not None:
+            described = own_derivative_of(eqn)
+            if described is None or not moves or within.own is not None:
+                return self._inline_held(inner, inputs, within)
+            named = described if " at " in described else f"{described} at {within.place}"
+            return self._inline_own(named, eqn, inner, inputs, within)
+        if name == "stop_gradient" and moves and not self.linearize_smooth:
+            if within.own is not None:
+                return inputs
+            return self._inline_own(f"stop_gradient at {within.place}", eqn, None, inputs, within)
         results: list[Any] = [v.aval for v in eqn.outvars]
         if moves and results and all(0 in kind.shape for kind in results):
             # `jnp.pad` makes such of every axis that it leaves alone. They depend on nothing.
@@ -158,6 +203,21 @@ class _Builder:
     def _inline_held(self, inner: Inner, inputs: list[Value], within: Within) -> list[Value]:
         held = [self.hold(value) for value in inner.consts]
         return self.inline(inner.jaxpr, [*held, *inputs], within)
+
+    def _inline_own(
+        self, name: str, eqn: JaxprEqn, inner: Inner | None, inputs: list[Value], within: Within
+    ) -> list[Value]:
+        """A function with a derivative of its own; None for the identity."""
+        number = len(self.own)
+        within = within._replace(own=number)
+        results = inputs if inner is None else self._inline_held(inner, inputs, within)
+        # Values of its own, also where it hands on what it is given.
+        outputs = [self.new(self.kinds[v]) for v in results]
+        self.moving.update(outputs)
+        for result, output in zip(results, outputs, strict=True):
+            self.ops.append(Op("copy", {}, (result,), (output,), _same, *within))
+        self.own[number] = Own(name, tuple(inputs), tuple(outputs), _runner(eqn))
+        return outputs
 
     def _unroll(self, scan: Scan, inputs: list[Value], within: Within) -> list[Value]:
         length, first = scan.length, scan.consts + scan.carries
@@ -189,14 +249,19 @@ class _Builder:
         return [*carry, *(own("stack", _stack, list(column)) for column in columns)]
 
 
-def needed(ops: Sequence[Op], outputs: Sequence[Value]) -> tuple[Op, ...]:
+def _needed(ops: Sequence[Op], outputs: Sequence[Value], own: Mapping[int, Own]) -> tuple[Op, ...]:
     """The operations that the outputs depend on, in order."""
     needed, kept = set(outputs), []
     for op in reversed(ops):
         if not needed.isdisjoint(op.outputs):
             needed.update(op.inputs)
+            needed.update(own[op.own].inputs if op.own is not None else ())
             kept.append(op)
     return tuple(reversed(kept))
+
+
+def _same(x: Any) -> Sequence[Any]:
+    return (x,)
 
 
 def _stack(*rows: Any) -> Any:
@@ -207,7 +272,7 @@ def _runner(eqn: JaxprEqn) -> Callable[..., Sequence[Any]]:
     primitive, params = eqn.primitive, eqn.params
 
     def run(*arrays: Any) -> Sequence[Any]:
-        results = primitive.bind(*varying_alike(arrays), **params)
+        results = primitive.bind(*varying_alike(arrays), **primitive.get_bind_params(params))
         return results if primitive.multiple_results else (results,)
 
     return run

@@ -14,7 +14,7 @@ from dmbp_jax.rules import PLAIN
 from dmbp_jax.tracing.flatten import flatten
 from dmbp_jax.tracing.libraries import network_function
 from dmbp_jax.tracing.plan import NetworkProgram, plan_steps
-from dmbp_jax.tracing.probes import recognise_relus
+from dmbp_jax.tracing.probes import open_faithful, recognise_relus
 from dmbp_jax.tracing.refuse import tracing
 from dmbp_jax.typing import Apply, Rule
 
@@ -49,8 +49,10 @@ def gated(
     parameters, with the bias and batch-norm behind it, is an affine site. Sites bear the names of the
     network's named scopes, which flax's linen modules have, or else of their operation and its number.
 
-    At a corner the slope is that of the paper and of PyTorch, 0 for a ReLU at 0 and the first of several
-    maxima, where JAX's own gradient of `jnp.maximum` divides evenly.
+    What is a ReLU is decided by what it computes. At a kink of an activation the slope is the smaller one of
+    both sides, 0 for a ReLU at 0, however it is written; of several equal maxima the first counts. A function
+    with a derivative of its own (`custom_vjp`, `stop_gradient`) has it in methods that are defined by the
+    network's derivative; other methods go by what it computes, and say so by an `ExplanationWarning`.
 
     Args:
         network: in evaluation mode; `(function, params)` with `function(params, images) -> logits`, or what
@@ -131,9 +133,15 @@ class GatedApply:
         count, *rest = shape
         with tracing():
             flat, others = (
-                recognise_relus(flatten(self._logits, params, jax.ShapeDtypeStruct((number, *rest), dtype)))
+                flatten(
+                    self._logits,
+                    params,
+                    jax.ShapeDtypeStruct((number, *rest), dtype),
+                    linearize_smooth=self.linearize_smooth,
+                )
                 for number in (count, count + 1)
             )
+            flat, others = (recognise_relus(open_faithful(one)) for one in (flat, others))
         return plan_steps(flat, others, linearize_smooth=self.linearize_smooth)
 
     def _logits(self, params: Any, images: Array) -> Array:

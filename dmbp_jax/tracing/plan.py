@@ -1,6 +1,7 @@
 """From a flat program to steps under a rule: its nonlinearities and layers found, named, or refused."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +27,17 @@ from dmbp_jax.tracing.kinds import (
 from dmbp_jax.tracing.layers import find_layers
 from dmbp_jax.tracing.maxima import as_pool, choice_of, elements_of
 from dmbp_jax.tracing.names import Asking, Names
-from dmbp_jax.tracing.steps import Activation, Affine, Choice, FrozenStep, Maximum, PlainStep, Smooth, Step
+from dmbp_jax.tracing.steps import (
+    Activation,
+    Affine,
+    Choice,
+    FrozenStep,
+    Maximum,
+    OwnDerivative,
+    PlainStep,
+    Smooth,
+    Step,
+)
 
 
 class NetworkProgram(NamedTuple):
@@ -60,6 +71,9 @@ def plan_steps(flat: Flat, others: Flat, *, linearize_smooth: bool) -> NetworkPr
             raise InputError(_refusal(op))
         if level is None:
             _check_tangent(flat, op, levels)
+        if op.own is not None and op.outputs[0] in flat.own[op.own].outputs and level is not None:
+            # As the function has a derivative, what it puts out is not held, even if it jumps.
+            level = max(level, *(min(facts.levels[v], Level.LINEAR) for v in flat.own[op.own].inputs))
         facts.levels.update(zip(op.outputs, levels_of_results(op, levels, level), strict=True))
         facts.maker.update(dict.fromkeys(op.outputs, op))
         if level is None:
@@ -81,16 +95,25 @@ def plan_steps(flat: Flat, others: Flat, *, linearize_smooth: bool) -> NetworkPr
     axes = follow_axes(flat, others if _is_same(flat, others) else None, products)
     _check_channels(flat, axes)
     names = Names()
-    steps: list[Step] = []
+    steps: list[tuple[int | None, Step]] = []
     for op in _needed(flat, made):
         step = _with_axes(flat, op, made[op.outputs[0]], axes)
-        steps.append(names.give(step, op) if isinstance(step, Asking) else step)
+        steps.append((op.own, names.give(step, op) if isinstance(step, Asking) else step))
         if op.outputs[0] in layers:
             layer = layers[op.outputs[0]]
-            steps.append(
-                Affine(names.of_layer(layer.op), layer.end, layer.role, axes[layer.end], layer.parameters)
-            )
-    return NetworkProgram(flat, tuple(steps))
+            end = Affine(names.of_layer(layer.op), layer.end, layer.role, axes[layer.end], layer.parameters)
+            steps.append((op.own, end))
+    return NetworkProgram(flat, tuple(_with_own(flat, steps)))
+
+
+def _with_own(flat: Flat, steps: Sequence[tuple[int | None, Step]]) -> Iterator[Step]:
+    """The steps, those of a function with a derivative of its own as one."""
+    for number, some in itertools.groupby(steps, key=lambda pair: pair[0]):
+        inner = tuple(step for _, step in some)
+        if number is None:
+            yield from inner
+        else:
+            yield OwnDerivative(flat.own[number], inner)
 
 
 def _check_channels(flat: Flat, axes: AxesOf) -> None:
@@ -163,7 +186,7 @@ def _step(facts: Facts, op: Op, levels: list[Level], level: Level | None, smooth
         return FrozenStep("", op)
     group = _group(facts, op, levels, level)
     if group is not None or op.name in CORNERS:
-        return _maximum(op) if group is None else _activation(facts, group, smooth)
+        return _maximum(op) if group is None else _activation(group, smooth)
     moving = [position for position, at in enumerate(levels) if at is Level.LINEAR]
     return PlainStep(op) if level is not None else Smooth("", op, tuple(moving))
 
@@ -194,9 +217,9 @@ def _group(facts: Facts, op: Op, levels: list[Level], level: Level | None) -> Gr
     return group
 
 
-def _activation(facts: Facts, group: Group, smooth: set[Value]) -> Activation:
+def _activation(group: Group, smooth: set[Value]) -> Activation:
     has_smooth = any(op.outputs[0] in smooth for op in group.ops)
-    relu = [op.name for op in group.ops] == ["relu"] and not has_smooth
+    relu = all(op.name in ("relu", "copy") for op in group.ops) and not has_smooth
     return Activation("", relu, group.root, group.output, group.ops, has_smooth)
 
 
@@ -222,6 +245,8 @@ def _needed(flat: Flat, made: dict[Value, Step]) -> list[Op]:
             needed.update(v for inner in step.ops for v in inner.inputs if v not in inside)
         else:
             needed.update(op.inputs)
+        if op.own is not None:
+            needed.update(flat.own[op.own].inputs)
     return kept[::-1]
 
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from dmbp_jax.ops import equations
-from dmbp_jax.tracing.flatten import Flat, Op, Value, needed
+from dmbp_jax.tracing.flatten import Flat, Op, Own, Value, flatten
 
 LONGEST = 40
 """Operations of one function."""
@@ -33,7 +33,75 @@ def recognise_relus(flat: Flat) -> Flat:
     for op in flat.ops:
         root = search.root_of_relu(op)
         search.add(op if root is None else op._replace(name="relu", params={}, inputs=(root,), run=_relu))
-    return flat._replace(ops=needed(search.ops, flat.outputs))
+    return flat.with_ops(search.ops)
+
+
+def open_faithful(flat: Flat) -> Flat:
+    """The program in which functions that define the derivative that they have anyway are as all others.
+
+    Told by numbers for functions of one value element by element, away from their kinks; what cannot be told
+    keeps a derivative of its own.
+    """
+    same = {number for number, own in flat.own.items() if _is_faithful(flat, number, own)}
+    ops = [op._replace(own=None) if op.own in same else op for op in flat.ops]
+    kept = {number: own for number, own in flat.own.items() if number not in same}
+    return flat._replace(ops=tuple(ops), own=kept)
+
+
+def _is_faithful(flat: Flat, number: int, own: Own) -> bool:
+    search = _Search(flat)
+    within = []
+    for op in flat.ops:
+        search.add(op)
+        if op.own == number:
+            within.append(op)
+    made = {v for op in within for v in op.outputs}
+    moving = [v for v in own.inputs if v in search.moving]
+    still = [v for v in own.inputs if v not in search.moving]
+    held = {v: known for v in still if (known := search.number_of(v)) is not None}
+    if len(moving) != 1 or len(own.outputs) != 1 or own.outputs[0] not in made:
+        return False
+    if len(held) != len(set(still)):
+        return False
+    kind, result = flat.kinds[moving[0]], flat.kinds[own.outputs[0]]
+    if not _same_kind(kind, result) or not jax.numpy.issubdtype(kind.dtype, np.floating):
+        return False
+    constants = {v: np.broadcast_to(held[v], flat.kinds[v].shape) for v in held}
+
+    def as_defined(x: Any) -> Any:
+        return own.run(*({**constants, moving[0]: x}[v] for v in own.inputs))[0]
+
+    def by_operations(x: Any) -> Any:
+        known = {**flat.constants, **constants, moving[0]: x}
+        for op in within:
+            known.update(zip(op.outputs, op.run(*(known[v] for v in op.inputs)), strict=True))
+        return known[own.outputs[0]]
+
+    points = _points(kind.dtype) * np.asarray(1.0137, kind.dtype)
+    points = points[(np.abs(points) > 1e-3) & (np.abs(points) < 20)]
+    for cotangent in (1.0, -2.5, 1e3, 1e-3):
+        one, other = (_backward(f, kind, cotangent, points) for f in (as_defined, by_operations))
+        if one is None or other is None:
+            return False
+        tolerance = max(1e-4, 8 * float(jax.numpy.finfo(kind.dtype).eps))
+        if not np.allclose(one, other, rtol=tolerance, atol=tolerance * abs(cotangent), equal_nan=True):
+            return False
+    return True
+
+
+def _backward(
+    function: Callable[[Any], Any], kind: jax.ShapeDtypeStruct, cotangent: float, points: np.ndarray
+) -> np.ndarray | None:
+    """The derivative of an elementwise function at points, times a cotangent; None if that is unknown."""
+
+    def backward(_: None, x: Any) -> Any:
+        return jax.vjp(function, x)[1](jax.numpy.full(kind.shape, cotangent, kind.dtype))[0]
+
+    flat = flatten(backward, None, kind, linearize_smooth=True)
+    search = _Search(flat)
+    for op in flat.ops:
+        search.add(op)
+    return search.values_at(points)
 
 
 def _relu(x: Any) -> Sequence[Any]:
@@ -76,7 +144,7 @@ class _Search:
         while len(within) < LONGEST:
             latest = max(frontier)
             maker = op if latest == output else self.maker.get(latest)
-            if maker is None or not self._enters(maker, latest, axes):
+            if maker is None or maker.own != op.own or not self._enters(maker, latest, axes):
                 return None
             within[latest] = maker
             frontier = (frontier - {latest}) | {v for v in maker.inputs if v in self.moving}
@@ -90,6 +158,21 @@ class _Search:
                         return root
         return None
 
+    def values_at(self, points: np.ndarray) -> np.ndarray | None:
+        """What the whole program makes of points, if it is elementwise."""
+        (output,) = self.flat.outputs
+        if output not in self.moving:
+            number = self.number_of(output)
+            return None if number is None else np.broadcast_to(number, points.shape).astype(float)
+        axes: dict[Value, Axes] = {output: tuple(range(len(self.flat.kinds[output].shape)))}
+        for op in reversed(self.ops):
+            if op.outputs[0] in axes and not self._enters(op, op.outputs[0], axes):
+                return None
+        if axes.get(self.flat.images) != axes[output]:
+            return None
+        ops = [op for op in self.ops if op.outputs[0] in axes]
+        return self._compute(ops, {self.flat.images: points}, axes)[output].astype(float)
+
     def _enters(self, op: Op, output: Value, axes: dict[Value, Axes]) -> bool:
         """Whether one element of the operation's result comes from one element of each operand, so that it
         may be part of a function; adds where the operands' axes are."""
@@ -97,7 +180,7 @@ class _Search:
             return False
         for v in op.inputs:
             if v not in self.moving:
-                if self._number(v) is None:
+                if self.number_of(v) is None:
                     return False
                 continue
             found = _operand_axes(op, v, output, axes[output], self.flat)
@@ -105,7 +188,7 @@ class _Search:
                 return False
         return True
 
-    def _number(self, value: Value) -> np.ndarray | None:
+    def number_of(self, value: Value) -> np.ndarray | None:
         """The one number that all elements of a constant are."""
         if value not in self.numbers:
             self.numbers[value] = self._find_number(value)
@@ -118,7 +201,7 @@ class _Search:
         op = self.maker.get(value)
         if op is None or (op.name not in _ELEMENTWISE and op.name not in _MOVES):
             return None
-        numbers = [self._number(v) for v in op.inputs]
+        numbers = [self.number_of(v) for v in op.inputs]
         if any(number is None for number in numbers):
             return None
         return numbers[0] if op.name in _MOVES else _elementwise(op, numbers)
@@ -130,7 +213,7 @@ class _Search:
         that an array has beside the function's."""
         known = dict(known)
         for op in ops:
-            arrays = [known[v] if v in self.moving else self._number(v) for v in op.inputs]
+            arrays = [known[v] if v in self.moving else self.number_of(v) for v in op.inputs]
             with np.errstate(all="ignore"):
                 if op.name in _ELEMENTWISE:
                     known[op.outputs[0]] = _elementwise(op, arrays)
@@ -216,10 +299,10 @@ def _elementwise(op: Op, arrays: Sequence[Any]) -> np.ndarray:
 
 
 def _select(which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
-    which, *cases = np.broadcast_arrays(which, *cases)
-    result = cases[0]
-    for number, case in enumerate(cases[1:], 1):
-        result = np.where(which == number, case, result)
+    number_of, *values = np.broadcast_arrays(which, *cases)
+    result = values[0]
+    for number, case in enumerate(values[1:], 1):
+        result = np.where(number_of == number, case, result)
     return result
 
 

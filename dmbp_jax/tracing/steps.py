@@ -1,16 +1,16 @@
 """What a gated network is made of: plain operations, and the places where it asks the rule."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array
 
 from dmbp_jax.ops.convolve import convolve
 from dmbp_jax.ops.equations import convolution_of
 from dmbp_jax.tracing.axes import Axes, present, restore
-from dmbp_jax.tracing.flatten import Op, Value
+from dmbp_jax.tracing.flatten import Op, Own, Value
+from dmbp_jax.tracing.kinks import evaluate_with_slopes
 from dmbp_jax.typing import Role, Rule, Window
 
 Arrays: TypeAlias = dict[Value, Any]
@@ -64,10 +64,8 @@ class Activation(NamedTuple):
 
         def function(x: Array) -> Array:
             within = {**known, self.root: restore(x, z.shape, self.axes, count, self.site)}
-            for op in self.ops:
-                results = evaluate(op, [within[v] for v in op.inputs], corners=True)
-                within.update(zip(op.outputs, results, strict=True))
-            return present(within[self.output], self.axes, count, self.site)
+            result = evaluate_with_slopes(self.ops, within, self.root, self.output)
+            return present(result, self.axes, count, self.site)
 
         if self.is_relu:
             result = rule.relu(self.site, seen)
@@ -176,19 +174,37 @@ class Smooth(NamedTuple):
             known[value] = restore(result, shape, axes, count, self.site)
 
 
-Step: TypeAlias = PlainStep | Affine | Activation | Pool | Maximum | Choice | FrozenStep | Smooth
+class OwnDerivative(NamedTuple):
+    """A function that defines its derivative itself, and the steps of which it consists."""
+
+    function: Own
+    steps: tuple[Any, ...]
+
+    def run(self, known: Arrays, rule: Rule, count: int) -> None:
+        """Ask the rule whether its derivative or that of its steps is wanted."""
+        function = self.function
+        sites = frozenset(step.site for step in self.steps if hasattr(step, "site"))
+
+        def as_defined() -> Sequence[Array | None]:
+            return function.run(*(known[v] for v in function.inputs))
+
+        def opened() -> Sequence[Array | None]:
+            within = dict(known)
+            for step in self.steps:
+                step.run(within, rule, count)
+            # None: an output that nothing takes.
+            return [within.get(v) for v in function.outputs]
+
+        results = rule.own_derivative(function.name, sites, as_defined, opened)
+        known.update(zip(function.outputs, results, strict=True))
+
+
+Step: TypeAlias = PlainStep | Affine | Activation | Pool | Maximum | Choice | FrozenStep | Smooth | OwnDerivative
 """One thing that an evaluation does: `run` adds its results to the `known` arrays, of `count` images."""
 
 
-def evaluate(op: Op, arrays: list[Any], *, corners: bool = False) -> Any:
-    """The results of an operation.
-
-    `corners`: with the slope 0 where a `max` or a `min` begins, as a ReLU has it, and not 1/2 as in JAX.
-    """
-    if corners and op.name in ("max", "min"):
-        one, other = arrays
-        first = one > other if op.name == "max" else one < other
-        return (jnp.where(first, one, other),)
+def evaluate(op: Op, arrays: list[Any]) -> Any:
+    """The results of an operation."""
     if op.name == "conv_general_dilated" and _is_common(op, arrays[1]):
         kind, (x, kernel) = convolution_of(op.params), arrays
         (down, across), (rows, columns) = kind.strides, kind.padding
