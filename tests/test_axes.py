@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
+from zoo import user_settings
 
 import dmbp_jax
 from dmbp_jax.attribution import full_gradients
@@ -313,10 +315,73 @@ def test_constants_of_tangents_are_no_biases_of_the_layers_behind():
     np.testing.assert_allclose(entries, jnp.vdot(to_image, image) + sum(shares), rtol=1e-9)
 
 
-def test_images_that_are_mixed_are_refused():
-    def centred(params, x):
-        return jax.nn.relu(x.mean(axis=0)).mean((0, 1)) + x.mean((1, 2))
+def mixing(mix):
+    """A dense layer, and something between the images behind it."""
 
-    apply, params = dmbp_jax.gated((centred, {}))
-    with pytest.raises(InputError, match="the axis of the 2 images is lost"):
-        apply(params, draw_images())
+    def network(params, x):
+        return mix(jax.nn.relu(x @ params)) @ jnp.ones((4, 2))
+
+    return network
+
+
+MIXED = {
+    "mean": lambda h: h - h.mean(axis=0, keepdims=True),
+    "batch statistics": lambda h: (h - h.mean(axis=0)[None]) / jnp.std(h, axis=0)[None],
+    "maximum": lambda h: h - h.max(axis=0, keepdims=True),
+    "any": lambda h: jnp.where((h > 1).any(axis=0)[None], h, 0),
+    "argmax": lambda h: h + h.argmax(axis=0)[None],
+    "softmax": lambda h: jax.nn.softmax(h, axis=0),
+    "attention": lambda h: jax.nn.softmax(h @ h.T, axis=-1) @ h,
+    "products": lambda h: (h @ h.T).sum(axis=1)[:, None] * jnp.ones((1, 4)),
+    "differences": lambda h: jnp.abs(h[:, None] - h[None]).sum(axis=1),
+    "norm": lambda h: h / jnp.sqrt((h * h).sum()),
+    "first image": lambda h: h - h[:1],
+    "last image": lambda h: h - h[-1][None],
+    "neighbour": lambda h: h - jnp.roll(h, 1, axis=0),
+    "reversed": lambda h: h - h[::-1],
+    "flip": lambda h: jnp.flip(h, axis=0),
+    "cumulative sum": lambda h: jnp.cumsum(h, axis=0),
+    "cumulative maximum": lambda h: lax.cummax(h, axis=0),
+    "sorted": lambda h: jnp.sort(h, axis=0),
+    "window": lambda h: lax.reduce_window(h, 0.0, lax.add, (3, 1), (1, 1), "SAME"),
+    "transposed": lambda h: h.T.sum(axis=1)[None] * jnp.ones((len(h), 1)),
+    "images as rows": lambda h: lax.conv_general_dilated(
+        h[None, :, :], jnp.ones((3, 4, 4)), (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
+    )[0],
+    "within lax.map": lambda h: lax.map(lambda one: one - h.mean(axis=0), h),
+    "carried": lambda h: lax.scan(lambda c, one: (c + one, c + one), jnp.zeros(4), h)[1],
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.parametrize("count", [1, 2])
+def test_images_that_are_mixed_are_refused(name, count):
+    """In the same sentence for one image, of which a mean over the images would be itself."""
+    with user_settings():
+        apply, params = dmbp_jax.gated((mixing(MIXED[name]), jnp.ones((3, 4))), linearize_smooth=True)
+        with pytest.raises(InputError, match="each is explained on its own") as caught:
+            jax.eval_shape(apply, params, jnp.ones((count, 3)))
+    assert "\n" not in str(caught.value)
+
+
+APART = {
+    "lax.map": lambda f: lambda p, x: lax.map(lambda one: f(p, one[None])[0], x),
+    "scan": lambda f: lambda p, x: lax.scan(lambda c, one: (c, f(c, one[None])[0]), p, x)[1],
+    "map in jit": lambda f: jax.jit(lambda p, x: lax.map(lambda one: f(p, one[None])[0], x)),
+    "lax.map of several": lambda f: lambda p, x: lax.map(lambda one: f(p, one[None])[0], x, batch_size=1),
+}
+
+
+@pytest.mark.parametrize("loop", APART)
+@pytest.mark.parametrize("method", ["gradient", "grad_cam", "fast"])
+@pytest.mark.usefixtures("x64")
+def test_a_loop_over_the_images_is_the_network_itself(method, loop):
+    params = draw_params()
+    function = functools.partial(network, layout="NHWC")
+    looped, _ = dmbp_jax.gated((APART[loop](function), params))
+    images = draw_images()[:, :6, :6]
+    both = gated_network("NHWC"), looped
+    expected, actual = (explain(apply, method)(params, images).values for apply in both)
+    scale = np.abs(expected).max()
+    assert scale > 0
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-9 * scale)

@@ -36,6 +36,14 @@ class Scan(NamedTuple):
     consts: int
     carries: int
     body: Inner
+    step: Callable[..., Sequence[Any]]
+    """The body as a function of its constants, its carries and what is walked."""
+
+    @property
+    def is_map(self) -> bool:
+        """Whether the steps do not depend on each other: every carry is handed on as it came."""
+        came = self.body.jaxpr.invars[self.consts : self.consts + self.carries]
+        return all(one is other for one, other in zip(came, self.body.jaxpr.outvars, strict=False))
 
 
 class Windows(NamedTuple):
@@ -125,7 +133,9 @@ def scan_of(eqn: JaxprEqn) -> Scan | None:
         consts, carries = p["num_consts"], p["num_carry"]
     else:  # since JAX 0.11
         consts, carries = (len(part) for part in p["ft_in"].unpack()[:2])
-    return Scan(p["length"], p["reverse"], consts, carries, _inner(p["jaxpr"]))
+    body = p["jaxpr"]
+    step: Callable[..., Sequence[Any]] = core.jaxpr_as_fun(body)
+    return Scan(p["length"], p["reverse"], consts, carries, _inner(body), step)
 
 
 def branches_of(eqn: JaxprEqn) -> tuple[Inner, ...]:
@@ -185,6 +195,19 @@ def broadcast_axes(params: Mapping[str, Any]) -> tuple[int, ...]:
 def removed_axes(params: Mapping[str, Any]) -> tuple[int, ...]:
     """The axes of the operand that a reduction, such as `reduce_max`, or a `squeeze` leaves out."""
     return tuple(int(axis) for axis in (params["axes"] if "axes" in params else params["dimensions"]))
+
+
+def axes_along(name: str, params: Mapping[str, Any]) -> tuple[int, ...]:
+    """The axes along which an operation that keeps their lengths puts elements together, or turns them."""
+    if name.startswith("cum"):
+        return (int(params["axis"]),)
+    if name == "sort":
+        return (int(params["dimension"]),)
+    if name == "rev":
+        return tuple(int(axis) for axis in params["dimensions"])
+    if name.startswith("reduce_window"):
+        return tuple(axis for axis, size in enumerate(params["window_dimensions"]) if size > 1)
+    return ()
 
 
 def stacked_axis(params: Mapping[str, Any]) -> int:

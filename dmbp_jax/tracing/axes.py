@@ -43,6 +43,8 @@ def follow_axes(flat: Flat, others: Flat | None, layers: Set[Value]) -> dict[Val
 
     `others` is the program for another number of images, None if that is another program. `layers` are the
     results of products with weights, whose channels are the weights' free axes.
+
+    Raises `InputError` where a value of one image comes to depend on other images.
     """
     shape = flat.kinds[flat.images].shape
     count = shape[0]
@@ -52,8 +54,14 @@ def follow_axes(flat: Flat, others: Flat | None, layers: Set[Value]) -> dict[Val
     for op in flat.ops:
         if not any(v in found for v in op.inputs):
             continue
+        if others is not None:
+            _refuse_mixing(op, found)
+        elif count > 1:
+            _refuse_walking(op, found)
         for v in op.outputs:
             images = _images(op, v, flat, others, found)
+            if images is None and others is not None and _loses_images(op, found):
+                raise _mixes(op)
             lost = images is None or not nowhere.isdisjoint(op.inputs)
             if lost and others is None and count == 1:
                 images = _only_one(op, v, flat)
@@ -64,17 +72,66 @@ def follow_axes(flat: Flat, others: Flat | None, layers: Set[Value]) -> dict[Val
     return found
 
 
+_REARRANGING = frozenset({"reshape", "pad", "concatenate"})
+"""Where these lose the axis of the images, nothing is mixed yet."""
+
+
+def _mixes(op: Op) -> InputError:
+    return InputError(
+        f"the network mixes images, as batch-norm in training mode does: {op.name}, at {op.place}; it must "
+        "treat images independently of each other, since each is explained on its own"
+    )
+
+
+def _loses_images(op: Op, found: AxesOf) -> bool:
+    """Whether an operation whose results have no axis of the images mixes these."""
+    return op.name not in _REARRANGING and any(found[v].images is not None for v in op.inputs if v in found)
+
+
+def _refuse_walking(op: Op, found: AxesOf) -> None:
+    """Raise `InputError` where images are taken one after the other, so that the program depends on how many
+    there are."""
+    if op.name != "unstack":
+        return
+    for v in op.inputs:
+        images = found[v].images if v in found else None
+        if images is not None and images.axis == equations.stacked_axis(op.params):
+            raise InputError(
+                f"the network walks over the images, one after the other, at {op.place}; it must treat "
+                "images independently of each other, since each is explained on its own: take jax.lax.map "
+                "or jax.vmap"
+            )
+
+
+def _refuse_mixing(op: Op, found: AxesOf) -> None:
+    """Raise `InputError` for an operation along the axis of the images that leaves its length as it is."""
+    along = equations.axes_along(op.name, op.params)
+    for position, v in enumerate(op.inputs):
+        images = found[v].images if v in found else None
+        if images is None:
+            continue
+        if images.axis in along:
+            raise _mixes(op)
+        if op.name == "conv_general_dilated" and position == 0:
+            kind = equations.convolution_of(op.params)
+            if kind.axes.lhs_spec[0] != images.axis:
+                raise _mixes(op)
+
+
 def present(array: Array, axes: Axes, count: int, site: str) -> Array:
     """The array as a rule sees it: its `count` images first, and its channels, if they are one axis, last.
 
     What has three axes beside the images but no channels is no map, `(h, w, c)`, and is flattened to one
-    axis; so are the weights of an attention.
+    axis; so are the weights of an attention. Of what has more axes, those of length 1 are left out, as of an
+    image that is taken by itself as a batch of one.
 
     Raises `InputError` where the axis of the images is lost.
     """
     shape, order = _order(array.shape, axes, count, site)
     array = array.reshape(shape).transpose(order)
-    return array.reshape(count, -1) if _is_no_map(order, axes) else array
+    while array.ndim > 4 and 1 in array.shape[1:-1]:
+        array = array.squeeze(1 + array.shape[1:-1].index(1))
+    return array.reshape(count, -1) if array.ndim == 4 and len(axes.channels) != 1 else array
 
 
 def restore(array: Array, shape: tuple[int, ...], axes: Axes, count: int, site: str) -> Array:
@@ -103,10 +160,6 @@ def _order(
         channel += len(divided) - 1 if channel > at else 0
         rest = [axis for axis in rest if axis != channel] + [channel]
     return longer, (first, *rest)
-
-
-def _is_no_map(order: Sequence[int], axes: Axes) -> bool:
-    return len(order) == 4 and len(axes.channels) != 1
 
 
 def _images(op: Op, value: Value, flat: Flat, others: Flat | None, found: AxesOf) -> Images | None:

@@ -187,7 +187,7 @@ class _Builder:
             )
         scan = scan_of(eqn)
         if scan is not None and moves:
-            return self._unroll(scan, inputs, within)
+            return self._loop(scan, inputs, within)
         if name in ("while", "cond") and moves:
             what = "a loop whose length" if name == "while" else "a branch whose choice"
             raise InputError(
@@ -218,6 +218,27 @@ class _Builder:
             self.ops.append(Op("copy", {}, (result,), (output,), _same, *within))
         self.own[number] = Own(name, tuple(inputs), tuple(outputs), _runner(eqn))
         return outputs
+
+    def _loop(self, scan: Scan, inputs: list[Value], within: Within) -> list[Value]:
+        walked = inputs[scan.consts + scan.carries :]
+        if scan.is_map and not self.moving.isdisjoint(walked):
+            return self._map(scan, inputs, within)
+        return self._unroll(scan, inputs, within)
+
+    def _map(self, scan: Scan, inputs: list[Value], within: Within) -> list[Value]:
+        """A loop whose steps are independent of each other, such as `jax.lax.map` over the images: all at
+        once."""
+        first = scan.consts + scan.carries
+
+        def mapped(*arrays: Any) -> Sequence[Any]:
+            fixed, walked = arrays[:first], arrays[first:]
+            return jax.vmap(lambda *one: scan.step(*fixed, *one)[scan.carries :])(*walked)
+
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            closed = jax.make_jaxpr(mapped)(*(self.kinds[v] for v in inputs))
+        held = [self.hold(value) for value in closed.consts]
+        carried = inputs[scan.consts : first]
+        return [*carried, *self.inline(closed.jaxpr, [*held, *inputs], within)]
 
     def _unroll(self, scan: Scan, inputs: list[Value], within: Within) -> list[Value]:
         length, first = scan.length, scan.consts + scan.carries

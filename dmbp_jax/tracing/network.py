@@ -11,9 +11,10 @@ from jaxtyping import Array
 
 from dmbp_jax.checks import InputError, check_choice, check_first
 from dmbp_jax.rules import PLAIN
-from dmbp_jax.tracing.flatten import flatten
+from dmbp_jax.tracing.axes import follow_axes
+from dmbp_jax.tracing.flatten import Flat, flatten
 from dmbp_jax.tracing.libraries import network_function
-from dmbp_jax.tracing.plan import NetworkProgram, plan_steps
+from dmbp_jax.tracing.plan import NetworkProgram, is_same, plan_steps
 from dmbp_jax.tracing.probes import open_faithful, recognise_relus
 from dmbp_jax.tracing.refuse import tracing
 from dmbp_jax.typing import Apply, Rule
@@ -76,7 +77,7 @@ def gated(
         InputError: not a network, or one on another backend than JAX. When it is first applied: parameters
             that are not the module's; a convolution over another axis than the channels; an operation that
             is not piecewise linear, named with its place in the source; side effects; control flow that
-            depends on the images; logits of another shape than `(n, k)`.
+            depends on the images; one that mixes images; logits of another shape than `(n, k)`.
 
     >>> def mlp(params, x):
     ...     return jnp.maximum(x @ params["first"], 0) @ params["second"]
@@ -131,16 +132,17 @@ class GatedApply:
     ) -> NetworkProgram:
         params = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
         count, *rest = shape
+
+        def flatten_for(number: int) -> Flat:
+            images = jax.ShapeDtypeStruct((number, *rest), dtype)
+            return flatten(self._logits, params, images, linearize_smooth=self.linearize_smooth)
+
         with tracing():
-            flat, others = (
-                flatten(
-                    self._logits,
-                    params,
-                    jax.ShapeDtypeStruct((number, *rest), dtype),
-                    linearize_smooth=self.linearize_smooth,
-                )
-                for number in (count, count + 1)
-            )
+            flat, others = flatten_for(count), flatten_for(count + 1)
+            # One image may be a case of its own, as where its neighbour is looked for.
+            if count == 1 and not is_same(flat, others):
+                more = flatten_for(count + 2)
+                follow_axes(others, more if is_same(others, more) else None, frozenset())
             flat, others = (recognise_relus(open_faithful(one)) for one in (flat, others))
         return plan_steps(flat, others, linearize_smooth=self.linearize_smooth)
 

@@ -92,7 +92,7 @@ def plan_steps(flat: Flat, others: Flat, *, linearize_smooth: bool) -> NetworkPr
         )
     }
     products = {layer.op.outputs[0] for layer in layers.values() if layer.role != "shift"}
-    axes = follow_axes(flat, others if _is_same(flat, others) else None, products)
+    axes = follow_axes(flat, others if is_same(flat, others) else None, products)
     _check_channels(flat, axes)
     names = Names()
     steps: list[tuple[int | None, Step]] = []
@@ -133,7 +133,7 @@ def _check_channels(flat: Flat, axes: AxesOf) -> None:
             return
 
 
-def _is_same(flat: Flat, others: Flat) -> bool:
+def is_same(flat: Flat, others: Flat) -> bool:
     """Whether two programs do the same, but for the lengths of their arrays."""
 
     def structure(program: Flat) -> list[Any]:
