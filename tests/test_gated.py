@@ -419,7 +419,7 @@ def test_ties_go_to_the_element_that_stands_first():
 
 def test_an_order_among_images_is_refused():
     apply, params = dmbp_jax.gated((lambda p, x: jnp.sort(x, axis=0) * p, jnp.ones((1, 3))))
-    with pytest.raises(InputError, match=r"sort goes along the axis of the images, at .*test_gated\.py"):
+    with pytest.raises(InputError, match=r"mixes images.*: sort, at .*test_gated\.py"):
         apply(params, jnp.ones((2, 3)))
 
 

@@ -199,10 +199,8 @@ def removed_axes(params: Mapping[str, Any]) -> tuple[int, ...]:
 
 def axes_along(name: str, params: Mapping[str, Any]) -> tuple[int, ...]:
     """The axes along which an operation that keeps their lengths puts elements together, or turns them."""
-    if name.startswith("cum"):
-        return (int(params["axis"]),)
-    if name == "sort":
-        return (int(params["dimension"]),)
+    if name.startswith("cum") or name in ("sort", "top_k", "approx_top_k"):
+        return (ordering_of(params).axis,)
     if name == "rev":
         return tuple(int(axis) for axis in params["dimensions"])
     if name.startswith("reduce_window"):

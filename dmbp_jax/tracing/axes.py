@@ -55,7 +55,7 @@ def follow_axes(flat: Flat, others: Flat | None, layers: Set[Value]) -> dict[Val
         if not any(v in found for v in op.inputs):
             continue
         if others is not None:
-            _refuse_mixing(op, found)
+            _refuse_mixing(op, flat, found)
         elif count > 1:
             _refuse_walking(op, found)
         for v in op.outputs:
@@ -103,14 +103,14 @@ def _refuse_walking(op: Op, found: AxesOf) -> None:
             )
 
 
-def _refuse_mixing(op: Op, found: AxesOf) -> None:
+def _refuse_mixing(op: Op, flat: Flat, found: AxesOf) -> None:
     """Raise `InputError` for an operation along the axis of the images that leaves its length as it is."""
     along = equations.axes_along(op.name, op.params)
     for position, v in enumerate(op.inputs):
         images = found[v].images if v in found else None
         if images is None:
             continue
-        if images.axis in along:
+        if images.axis in [axis % len(flat.kinds[v].shape) for axis in along]:
             raise _mixes(op)
         if op.name == "conv_general_dilated" and position == 0:
             kind = equations.convolution_of(op.params)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.ops.equations import convolution_of, ordering_of
+from dmbp_jax.ops.equations import convolution_of
 from dmbp_jax.tracing.activations import Facts, Group, find_group
 from dmbp_jax.tracing.axes import AxesOf, follow_axes
 from dmbp_jax.tracing.flatten import Flat, Op, Value
@@ -149,8 +149,6 @@ def _with_axes(flat: Flat, op: Op, step: Step, axes: AxesOf) -> Step:
         return step._replace(axes=axes[step.root])
     if isinstance(step, Maximum):
         return as_pool(flat, op, axes) or step._replace(axes=axes[step.output])
-    if isinstance(step, Choice):
-        _check_order(flat, op, axes)
     if isinstance(step, Smooth):
         moving = [op.inputs[position] for position in step.moving]
         return step._replace(
@@ -158,18 +156,6 @@ def _with_axes(flat: Flat, op: Op, step: Step, axes: AxesOf) -> Step:
             shapes=tuple(flat.kinds[v].shape for v in op.outputs),
         )
     return step
-
-
-def _check_order(flat: Flat, op: Op, axes: AxesOf) -> None:
-    """Raise `InputError` where images are ordered among each other."""
-    if op.name in ORDERINGS:
-        for v in op.inputs:
-            images, rank = axes[v].images if v in axes else None, len(flat.kinds[v].shape)
-            if images is not None and ordering_of(op.params).axis % rank == images.axis:
-                raise InputError(
-                    f"{op.name} goes along the axis of the images, at {op.place}; the network must treat "
-                    "images independently of each other"
-                )
 
 
 def _inputs(flat: Flat) -> dict[Value, Level]:

@@ -199,7 +199,9 @@ class OwnDerivative(NamedTuple):
         known.update(zip(function.outputs, results, strict=True))
 
 
-Step: TypeAlias = PlainStep | Affine | Activation | Pool | Maximum | Choice | FrozenStep | Smooth | OwnDerivative
+Step: TypeAlias = (
+    PlainStep | Affine | Activation | Pool | Maximum | Choice | FrozenStep | Smooth | OwnDerivative
+)
 """One thing that an evaluation does: `run` adds its results to the `known` arrays, of `count` images."""
 
 
