@@ -173,9 +173,9 @@ class _Builder:
             named = described if " at " in described else f"{described} at {within.place}"
             return self._inline_own(named, eqn, inner, inputs, within)
         if name == "stop_gradient" and moves and not self.linearize_smooth:
-            if within.own is not None:
-                return inputs
-            return self._inline_own(f"stop_gradient at {within.place}", eqn, None, inputs, within)
+            named = f"stop_gradient at {within.place}"
+            is_inside = within.own is not None
+            return inputs if is_inside else self._inline_own(named, eqn, None, inputs, within)
         results: list[Any] = [v.aval for v in eqn.outvars]
         if moves and results and all(0 in kind.shape for kind in results):
             # `jnp.pad` makes such of every axis that it leaves alone. They depend on nothing.
