@@ -129,7 +129,21 @@ def test_a_heatmap_sums_channels_whatever_stands_before_them():
     for batch in ((), (2,), (2, 3)):
         flags = np.ones(batch, bool)
         assert Attribution(np.ones((*batch, 4, 5, 3)), flags).heatmap.shape == (*batch, 4, 5)
-        assert Attribution(np.ones((*batch, 7)), flags).heatmap.shape == (*batch, 7)
+        # A volume has channels, an image without channels, a sequence and a row of features have none.
+        assert Attribution(np.ones((*batch, 2, 4, 5, 3)), flags).heatmap.shape == (*batch, 2, 4, 5)
+        for shape in ((28, 28), (6, 4), (7,), ()):
+            values = np.random.default_rng(0).normal(size=(*batch, *shape))
+            np.testing.assert_array_equal(Attribution(values, flags).heatmap, values)
+
+
+def test_an_image_without_channels_is_drawn_with_its_parts():
+    values = np.random.default_rng(0).normal(size=(2, 12, 10)).astype(np.float32)
+    scores = Scores(*np.ones((4, 2), np.float32))
+    a = Attribution(values, np.ones(2, bool), scores, np.maximum(values, 0), np.minimum(values, 0))
+    for row, one in zip(panels(a.plot()), values, strict=True):
+        np.testing.assert_array_equal(row["map"], color_heatmap(one))
+        positive = next(picture for name, picture in row.items() if name.startswith("positive"))
+        assert positive.shape[:2] == (12, 10)
 
 
 # In a file.

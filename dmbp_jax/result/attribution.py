@@ -49,9 +49,17 @@ class Attribution(NamedTuple):
     def heatmap(self) -> Float[Array | np.ndarray, "..."]:
         """The sum over channels, `(n, h, w)`: above zero speaks for the target, below against it.
 
-        Values without channels, `(n, features)`, are as they are.
+        Inputs of three axes and more have channels, which are the last one: `(n, h, w, c)`, and
+        `(n, frames, h, w, c)`. Values of fewer are as they are: `(n, features)`, `(n, 28, 28)`, and
+        `(n, tokens, features)`, since the shape does not tell features from columns;
+        `a.values.sum(axis=-1)` adds them up.
+
+        >>> Attribution(np.ones((2, 8, 9, 3)), np.ones(2, bool)).heatmap.shape
+        (2, 8, 9)
+        >>> Attribution(np.ones((2, 28, 28)), np.ones(2, bool)).heatmap.shape
+        (2, 28, 28)
         """
-        return self.values.sum(axis=-1) if self.values.ndim - np.ndim(self.finite) > 1 else self.values
+        return self.values.sum(axis=-1) if self.values.ndim - np.ndim(self.finite) > 2 else self.values
 
     def take(self, index: int | slice) -> "Attribution":
         """The explanation of one image of a batch, without batch axis; with a slice of several.

@@ -70,8 +70,12 @@ def _parts(one: "Attribution") -> dict[str, Float[np.ndarray, "h w"]]:
     if one.positive is None or one.negative is None or one.scores is None:
         return {}
     return {
-        f"positive part, y+ = {one.scores.positive:.3g}": np.asarray(one.positive.sum(axis=-1)),
-        f"negative part, y- = {one.scores.negative:.3g}": np.asarray(one.negative.sum(axis=-1)),
+        f"positive part, y+ = {one.scores.positive:.3g}": np.asarray(
+            one._replace(values=one.positive).heatmap
+        ),
+        f"negative part, y- = {one.scores.negative:.3g}": np.asarray(
+            one._replace(values=one.negative).heatmap
+        ),
     }
 
 
