@@ -96,12 +96,38 @@ def test_linear_models_have_known_maps():
     close(smoothgrad(*arguments, key=jax.random.key(0), n_samples=3).values, weights)
 
 
-def test_blur_integrated_gradients_of_a_linear_model_integrate_the_blur():
-    """The sum telescopes to the image minus its blur, up to the length of the steps."""
+@pytest.mark.parametrize("n_steps", [1, 10])
+def test_blur_integrated_gradients_of_a_linear_model_are_the_difference_to_the_blur(n_steps):
     apply, params = LINEAR
-    a = blur_integrated_gradients(apply, params, IMAGE, TARGET, n_steps=2000, max_sigma=5.0)
+    a = blur_integrated_gradients(apply, params, IMAGE, TARGET, n_steps=n_steps, max_sigma=5.0)
     blurred = ops.gaussian_blur(IMAGE, 5.0, max_sigma=5.0)
-    close(a.values, (IMAGE - blurred) * params["w"][:, 1].reshape(IMAGE.shape), rtol=0.05)
+    close(a.values, (IMAGE - blurred) * params["w"][:, 1].reshape(IMAGE.shape), rtol=1e-5)
+    assert abs(a.convergence_delta) < 1e-5
+
+
+def test_blur_integrated_gradients_miss_ever_less_of_their_sum():
+    """A smooth score, of the second order in the image; PAIR's sum at equal steps misses it by more."""
+
+    def edges(params, x, rule=None):
+        return (jnp.diff(x, axis=2) ** 2).sum(axis=(1, 2))
+
+    image = jnp.asarray(np.random.default_rng(0).normal(size=(1, 64, 1)), jnp.float32).cumsum(axis=1)
+    rest = (
+        edges(None, image[None])[0, 0]
+        - edges(None, ops.gaussian_blur(image, 20.0, max_sigma=20.0)[None])[0, 0]
+    )
+
+    def missed(n_steps, **options):
+        a = blur_integrated_gradients(
+            edges, {}, image, jnp.asarray(0), n_steps=n_steps, max_sigma=20.0, **options
+        )
+        np.testing.assert_allclose(a.convergence_delta, a.values.sum() - rest, rtol=1e-3, atol=1e-3)
+        return float(jnp.abs(a.convergence_delta) / rest)
+
+    few, many = missed(10), missed(40)
+    assert many < few / 10 < 0.004
+    assert missed(10, power=1.0) > 5 * few
+    assert missed(10, power=1.0, grad_step=0.01) > 20 * few
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.6, 2.0, 7.5])

@@ -118,7 +118,13 @@ def test_pair_gives_the_same_blur_integrated_gradients(network):
         IMAGE, gradients_for_pair(reference), max_sigma=10, steps=12, grad_step=0.01
     )
     actual = ours(
-        model, "blur_integrated_gradients", max_sigma=10.0, n_steps=12, grad_step=0.01, padding="zero"
+        model,
+        "blur_integrated_gradients",
+        max_sigma=10.0,
+        n_steps=12,
+        power=1.0,
+        grad_step=0.01,
+        padding="zero",
     )
     close(actual, expected)
 

@@ -6,7 +6,7 @@ from jaxtyping import Array, Int
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError, check_choice, check_is_image
-from dmbp_jax.ops import Loop, gaussian_blur, iterative
+from dmbp_jax.ops import Loop, gaussian_blur, iterative, target_score
 from dmbp_jax.ops.blur import Padding
 from dmbp_jax.result import Attribution
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
@@ -22,34 +22,59 @@ def blur_integrated_gradients(
     key: Key | None = None,
     n_steps: int = 100,
     max_sigma: float = 50.0,
-    grad_step: float = 0.01,
+    power: float = 3.0,
+    grad_step: float | None = None,
     padding: Padding = "edge",
 ) -> Loop:
     """Gradients integrated along the path from a blurred image to the image.
 
-    `-sum_i dsigma dy/dx(B(sigma_i)) * (B(sigma_i + grad_step) - B(sigma_i)) / grad_step`, where `B(sigma)` is
-    the image under a Gaussian of sigma pixels and `sigma_i = i max_sigma / n_steps`. These are the
-    constants and the linear spacing of PAIR's `saliency`. Its blur pads with zeros, which darkens the border
-    and makes it part of the explanation; here the edge is repeated, and `padding="zero"` does as PAIR. `key`
-    is not used.
+    `sum_i dy/dx(B(s_(i + 1/2))) * (B(s_i) - B(s_(i + 1)))`, where `B(s)` is the image under a Gaussian of `s`
+    pixels and `s_i = max_sigma (i / n_steps)^power`: a path integral by the midpoint rule, from the image at
+    `s_0 = 0` to `s_n = max_sigma`. An image changes most at the first pixels of sigma, so that steps of equal
+    width, `power=1`, spend themselves where nothing happens. Of a linear network the values add up to
+    `y(x) - y(B(max_sigma))` exactly; `convergence_delta` of the result is how far they miss it. `key` is not
+    used.
+
+    PAIR's `saliency` takes steps of equal width, and a derivative at the beginning of each,
+    `sum_i dy/dx(B(s_i)) * (B(s_i) - B(s_i + grad_step)) / grad_step * (s_(i + 1) - s_i)`: on the edges of a
+    photograph that is 0.2 of the sum with 10 steps and 1.2 of it with 100. It also pads with zeros, which
+    darkens the border and makes it part of the explanation; here the edge is repeated.
+    `power=1, grad_step=0.01, padding="zero"` is PAIR's program.
 
     Raises `InputError` for options out of range.
+
+    >>> edges = lambda params, x, rule=None: jnp.abs(jnp.diff(x, axis=2)).sum(axis=(1, 2))
+    >>> image = jnp.zeros((1, 8, 1)).at[:, 4:].set(1.0)
+    >>> options = {"n_steps": 10, "max_sigma": 2.0}
+    >>> a = blur_integrated_gradients(edges, {}, image, jnp.asarray(0), **options)
+    >>> a.values.shape, bool(jnp.abs(a.convergence_delta) < 1e-5)
+    ((1, 8, 1), True)
     """
     check_is_image(image.shape, "blur_integrated_gradients")
-    if n_steps < 1 or max_sigma <= 0 or grad_step <= 0:
-        raise InputError("n_steps must be at least 1, max_sigma and grad_step above 0")
+    if n_steps < 1 or max_sigma <= 0 or power <= 0 or (grad_step is not None and grad_step <= 0):
+        raise InputError("n_steps must be at least 1, max_sigma, power and grad_step above 0")
     check_choice("padding", padding, ("edge", "zero"))
 
-    def blurred(sigma: Array) -> Image:
-        return gaussian_blur(image, sigma, max_sigma=max_sigma + grad_step, padding=padding)
+    def sigma(number: Array) -> Array:
+        return max_sigma * (number / n_steps) ** power
 
-    def add(total: Image, number: Int[Array, ""]) -> Image:
-        sigma = number.astype(image.dtype) * (max_sigma / n_steps)
-        here = blurred(sigma)
-        slope = (blurred(sigma + grad_step) - here) / grad_step
-        return total + slope * target_gradient(apply, params, here, target)
+    def blurred(at: Array) -> Image:
+        return gaussian_blur(image, at, max_sigma=max_sigma + (grad_step or 0), padding=padding)
 
-    def finish(total: Image) -> Attribution:
-        return attribution(-total * (max_sigma / n_steps))
+    def add(state: tuple[Image, Image], number: Int[Array, ""]) -> tuple[Image, Image]:
+        total, before = state
+        first = number.astype(image.dtype)
+        after = blurred(sigma(first + 1))
+        if grad_step is None:
+            here, change = blurred(sigma(first + 0.5)), after - before
+        else:
+            width = (sigma(first + 1) - sigma(first)) / grad_step
+            here, change = before, (blurred(sigma(first) + grad_step) - before) * width
+        return total - change * target_gradient(apply, params, here, target), after
 
-    return Loop(n_steps, jnp.zeros_like(image), add, finish)
+    def finish(state: tuple[Image, Image]) -> Attribution:
+        values, start = state
+        y, y_start = (target_score(apply(params, x[None])[0], target) for x in (image, start))
+        return attribution(values, convergence_delta=values.sum() - (y - y_start))
+
+    return Loop(n_steps, (jnp.zeros_like(image), image), add, finish)
