@@ -318,6 +318,18 @@ def check_class(index: Any, classes: int) -> None:
         raise InputError(f"class {index} is out of range: there are classes 0 to {classes - 1}")
 
 
+def as_number(value: Any) -> Any:
+    """A number of NumPy, or in an array without axes, as Python's; all else, and what is traced, as it is.
+
+    >>> as_number(np.float32(0.5)), as_number(np.asarray(3)), as_number("zero")
+    (0.5, 3, 'zero')
+    """
+    if not isinstance(value, np.generic | np.ndarray | jax.Array) or value.ndim or not is_concrete(value):
+        return value
+    plain = jax.numpy.issubdtype(value.dtype, np.number) or value.dtype == bool
+    return value.item() if plain else value
+
+
 def is_concrete(array: Any) -> bool:
     """Whether the values of `array`, or the number itself, are known now: not traced by `jit` or `vmap`."""
     return not isinstance(array, jax.core.Tracer)

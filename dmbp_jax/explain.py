@@ -22,7 +22,15 @@ from dmbp_jax.batching.chunks import replicate, take_chunk, walk
 from dmbp_jax.batching.explicit import automatic, on_automatic_axes
 from dmbp_jax.batching.processes import divide, is_shared, spans_processes, take_own
 from dmbp_jax.batching.trial import check_network, try_network
-from dmbp_jax.checks import InputError, check_first, check_images, check_targets, is_concrete, refuse_pair
+from dmbp_jax.checks import (
+    InputError,
+    as_number,
+    check_first,
+    check_images,
+    check_targets,
+    is_concrete,
+    refuse_pair,
+)
 from dmbp_jax.methods import get_method
 from dmbp_jax.result import Attribution, Method
 from dmbp_jax.typing import Apply, Keys, OnStep, Params, is_traced
@@ -108,7 +116,7 @@ def run_call(
 ) -> Attribution:
     """What `explain` does with its arguments once they are checked."""
     count, stepwise = len(call.inputs[0]), on_step is not None
-    if not all(is_concrete(leaf) for leaf in jax.tree.leaves((call.params, call.inputs))):
+    if not all(is_concrete(leaf) for leaf in jax.tree.leaves((call.params, call.arrays, call.inputs))):
         if mesh is not None:
             raise InputError("mesh= does nothing inside jit, vmap and grad: shard the images that go in")
         if stepwise:
@@ -183,6 +191,7 @@ def check_call(
     """The arguments of `explain`, checked; raises `InputError`."""
     check_network(apply, params)
     method = get_method(method)
+    options = {name: as_number(value) for name, value in options.items()}
     check_options(method, options)
     check_key(key)
     arguments = (params, key, as_array(images, "images"), as_array(targets, "targets"))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jaxtyping
+import numpy as np
 from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray, Shaped
 
 Image: TypeAlias = Float[Array, "*shape"]
@@ -15,6 +16,8 @@ Image: TypeAlias = Float[Array, "*shape"]
 Images: TypeAlias = Float[Array, "n h w c"]
 Logits: TypeAlias = Float[Array, "n k"]
 Target: TypeAlias = Int[Array, ""] | Float[Array, "k"]
+Numbers: TypeAlias = float | int | np.generic | np.ndarray | Array | Sequence[Any]
+"""What NumPy makes an array of: a number, an array, or a list, of lists or numbers."""
 Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
 Keys: TypeAlias = Key | jaxtyping.Key[Array, "n"] | Shaped[Array, "n 2"]
 """One random key, or one for each image."""

@@ -285,3 +285,42 @@ def test_a_site_without_a_map_is_named(network, method):
 
     with pytest.raises(InputError, match="no activation whose output is a map"):
         dmbp_jax.explain(flat, params, images, [1, 2, 3], method)
+
+
+# Numbers as users give them.
+
+
+@pytest.mark.parametrize("number", [np.float32, jnp.float32, np.asarray, jnp.asarray])
+def test_options_may_be_numbers_of_any_library(network, number):
+    apply, params, images = network
+    key = jax.random.key(0)
+    for method, options, more in (
+        ("dmbp", {"strength": 0.5}, {"preset": "fast"}),
+        ("smoothgrad", {"noise_level": 0.5}, {"n_samples": 2, "key": key}),
+        ("integrated_gradients", {"baseline": 0.5}, {"n_steps": 2}),
+    ):
+        given = {name: number(value) for name, value in options.items()}
+        found, expected = (
+            dmbp_jax.explain(apply, params, images, [1, 2, 3], method, **one, **more)
+            for one in (given, options)
+        )
+        np.testing.assert_array_equal(found.values, expected.values)
+
+
+def test_a_baseline_may_be_a_number_and_traced_beside_a_batch_size(network):
+    apply, params, images = network
+    options = {"n_steps": 2, "batch_size": 2}
+
+    def explain(baseline):
+        return dmbp_jax.explain(
+            apply, params, images, [1, 2, 3], "integrated_gradients", baseline=baseline, **options
+        )
+
+    zero = explain("zero")
+    assert_same(explain(0), zero)
+    half = explain(jnp.full(images.shape[1:], 0.5))
+    assert_same(explain(0.5), half)
+    assert_same(jax.jit(explain)(jnp.full(images.shape[1:], 0.5)), half)
+    assert_same(jax.jit(explain)(0.5), half)
+    with pytest.raises(InputError, match="one number will do"):
+        explain(np.ones(3, np.float32))

@@ -318,6 +318,29 @@ def test_the_embedded_network_sees_the_blurred_image_first_and_the_image_last():
     np.testing.assert_allclose(deleted[jnp.asarray([0, -1])], [last[target], nothing[target]], rtol=1e-3)
 
 
+# Numbers as users give them.
+
+
+def test_targets_maps_and_substrates_may_be_plain_numbers_and_lists(predict):
+    image, heatmap = picture()
+    expected = all_metrics(predict, image, heatmap)
+    for target in (3, np.int64(3), np.asarray(3), jnp.asarray(3)):
+        curve = deletion(predict, image, heatmap.tolist(), target, substrate=0)
+        np.testing.assert_array_equal(curve.probabilities, expected["deletion"].probabilities)
+    others = np.asarray(OTHERS).astype(int).tolist()
+    curve = complementary_insertion(predict, image, heatmap, others)
+    np.testing.assert_allclose(curve.auc, expected["complementary"].auc, rtol=1e-6)
+    for number in (0.5, np.float32(0.5), jnp.asarray(0.5)):
+        np.testing.assert_array_equal(make_substrate(image, number), jnp.full(image.shape, 0.5))
+    levels = jnp.round(heatmap).astype(int).tolist()
+    whole = insertion(predict, image, levels, np.eye(CLASSES)[3].tolist())
+    ranked = insertion(predict, image, jnp.round(heatmap), TARGET)
+    np.testing.assert_allclose(whole.probabilities, ranked.probabilities, rtol=1e-6)
+    for target in (2.5, True, np.ones((1, 1)), [True] * 10, [0, 0, 0, 1]):
+        with pytest.raises(InputError, match="target must be the index of a class"):
+            insertion(predict, image, heatmap, target)
+
+
 # How it runs.
 
 

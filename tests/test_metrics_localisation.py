@@ -308,3 +308,14 @@ def test_bad_regions_are_one_clear_error(accuracy):
         accuracy(np.ones(DISC.shape), DISC.T)
     with pytest.raises(InputError, match=r"ignored must have the map's shape \(12, 15\), got \(3, 3\)"):
         accuracy(np.ones(DISC.shape), DISC, ignored=np.ones((3, 3), bool))
+
+
+def test_maps_may_be_lists_and_boxes_of_any_numbers():
+    rows = [[0.0, 3.0], [1, -2]]
+    region = np.asarray([[False, True], [False, False]])
+    for box in ((1, 0, 2, 1), np.asarray([1, 0, 2, 1]), [np.int64(1), 0, np.float32(2), 1.0]):
+        assert pointing_game(rows, [box], tolerance=np.float32(0))
+    assert grid_pointing_game(rows, 2, 1) == pytest.approx(0.75)
+    assert float(relevance_mass_accuracy(rows, region)) == pytest.approx(0.75)
+    assert float(relevance_rank_accuracy(rows, region)) == 1
+    assert to_photograph(rows, (0, 0, 2, 2), (2, 2)).tolist() == rows

@@ -3,26 +3,24 @@
 from typing import Literal
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
-from dmbp_jax.checks import InputError, check_choice
-from dmbp_jax.ops import gaussian_blur
-from dmbp_jax.typing import Image
+from dmbp_jax.checks import check_choice
+from dmbp_jax.ops import filled, gaussian_blur
+from dmbp_jax.typing import Image, Numbers
 
-Baseline = Literal["zero", "blur", "mean"] | Float[Array, "..."]
+Baseline = Literal["zero", "blur", "mean"] | Numbers
 BLUR_SIGMA = 10.0
 
 
 def make_baseline(image: Image, baseline: Baseline) -> Image:
     """`"zero"` of the normalised image (its mean colour over the training set, as a rule), `"blur"` (a
-    Gaussian of 10 pixels), `"mean"` (the image's own mean colour), or an array of the image's shape.
+    Gaussian of 10 pixels), `"mean"` (the image's own mean colour), a number that every input then is, or an
+    array of the image's shape.
 
     Raises `InputError` for another name or shape.
     """
     if not isinstance(baseline, str):
-        if baseline.shape != image.shape:
-            raise InputError(f"the baseline must have the image's shape {image.shape}, got {baseline.shape}")
-        return baseline
+        return filled(image, baseline, "baseline")
     check_choice("baseline", baseline, ("zero", "blur", "mean"))
     if baseline == "blur":
         return gaussian_blur(image, BLUR_SIGMA, max_sigma=BLUR_SIGMA)

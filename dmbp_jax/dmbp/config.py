@@ -5,7 +5,7 @@ import math
 import numbers
 from typing import Any, Literal, get_args
 
-from dmbp_jax.checks import InputError, check_choice
+from dmbp_jax.checks import InputError, as_number, check_choice
 
 MaskSites = Literal["filter", "relu", "filter_and_shortcut"]
 Objective = Literal["all", "posneg", "positive"]
@@ -94,6 +94,7 @@ class SweepConfig:
 
 def _is(kind: type, value: object) -> bool:
     """Whether `value` is a finite number of that kind; flags are none."""
+    value = as_number(value)
     return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)  # type: ignore[arg-type]
 
 

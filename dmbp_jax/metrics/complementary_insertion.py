@@ -9,13 +9,14 @@ from jaxtyping import Array, Bool, Float
 from dmbp_jax.checks import InputError
 from dmbp_jax.metrics.curve import N_STEPS, Curve, Predict, curve_along
 from dmbp_jax.metrics.substrate import Substrate, make_substrate
+from dmbp_jax.typing import Numbers
 
 
 def complementary_insertion(
     predict: Predict,
     image: Float[Array | np.ndarray, "h w c"],
-    heatmap: Float[Array | np.ndarray, "rows columns"],
-    others: Float[Array, "k"] | Bool[Array, "k"],
+    heatmap: Float[Array | np.ndarray, "rows columns"] | Numbers,
+    others: Float[Array, "k"] | Bool[Array, "k"] | Numbers,
     *,
     n_steps: int = N_STEPS,
     substrate: Substrate = "rise",
@@ -40,9 +41,10 @@ def complementary_insertion(
     >>> complementary_insertion(seen, jnp.ones((2, 2, 3)), heatmap, others, **options).probabilities.tolist()
     [0.0, 1.0, 1.0, 1.0, 1.0]
     """
+    others = jnp.asarray(others)
     if others.ndim != 1:
         raise InputError(f"others must be a vector with one number per class, got shape {others.shape}")
-    weights = others.astype(np.promote_types(image.dtype, np.float32))
+    weights = others.astype(np.promote_types(jnp.asarray(image).dtype, np.float32))
     count = weights.sum()
     mean = jnp.where(count > 0, weights / jnp.where(count > 0, count, 1), jnp.nan)
     return curve_along(

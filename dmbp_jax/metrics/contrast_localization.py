@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dmbp_jax.checks import InputError
+from dmbp_jax.typing import Numbers
 
 
 class ContrastLocalization(NamedTuple):
@@ -23,7 +24,7 @@ class ContrastLocalization(NamedTuple):
 
 
 def contrast_localization(
-    heatmap: Float[Array | np.ndarray, "h w"],
+    heatmap: Float[Array | np.ndarray, "h w"] | Numbers,
     target_region: Bool[Array | np.ndarray, "rows columns"],
     other_region: Bool[Array | np.ndarray, "rows2 columns2"],
 ) -> ContrastLocalization:
@@ -48,15 +49,15 @@ def contrast_localization(
     >>> contrast_localization(np.asarray([[3.0, 1.0]]), left, ~left)
     ContrastLocalization(red=0.75, blue=nan)
     """
+    values = np.asarray(heatmap, np.float64)
     target, other = np.asarray(target_region, bool), np.asarray(other_region, bool)
     for name, region in (("target_region", target), ("other_region", other)):
-        if region.shape != heatmap.shape:
-            raise InputError(f"{name} must have the map's shape {heatmap.shape}, got {region.shape}")
+        if region.shape != values.shape:
+            raise InputError(f"{name} must have the map's shape {values.shape}, got {region.shape}")
         if not region.any():
             raise InputError(f"{name} is empty: no pixel is True")
     if (target & other).any():
         raise InputError(f"the regions must not overlap, and {(target & other).sum()} pixels are in both")
-    values = np.asarray(heatmap, np.float64)
     if not np.isfinite(values).all():
         return ContrastLocalization(float("nan"), float("nan"))
     return ContrastLocalization(_share(np.maximum(values, 0), target), _share(np.maximum(-values, 0), other))

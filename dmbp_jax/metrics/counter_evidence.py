@@ -15,9 +15,9 @@ from jaxtyping import Array, Float
 from dmbp_jax.checks import InputError
 from dmbp_jax.metrics.curve import pixel_ranks
 from dmbp_jax.metrics.substrate import Substrate, make_substrate
-from dmbp_jax.metrics.variants import check_heatmap, class_outputs, target_scores
+from dmbp_jax.metrics.variants import as_map, as_target, check_heatmap, class_outputs, target_scores
 from dmbp_jax.ops import log_probabilities
-from dmbp_jax.typing import Images, Target
+from dmbp_jax.typing import Images, Numbers, Target
 
 SHARES = (0.01, 0.02, 0.05, 0.1)
 """Of the pixels."""
@@ -37,8 +37,8 @@ class CounterEvidence(NamedTuple):
 def counter_evidence(
     logits: Callable[[Images], Float[Array, "n k"]],
     image: Float[Array | np.ndarray, "h w c"],
-    heatmap: Float[Array | np.ndarray, "rows columns"],
-    target: Target,
+    heatmap: Float[Array | np.ndarray, "rows columns"] | Numbers,
+    target: Target | Numbers,
     *,
     shares: Sequence[float] = SHARES,
     log_probability: Callable[[Array], Array] = log_probabilities,
@@ -75,7 +75,7 @@ def counter_evidence(
     """
     if not shares or not all(0 < share <= 1 for share in shares):
         raise InputError(f"shares must be numbers above 0 and at most 1, got {tuple(shares)}")
-    image, heatmap = jnp.asarray(image), jnp.asarray(heatmap)
+    image, heatmap, target = jnp.asarray(image), as_map(heatmap), as_target(target)
     check_heatmap(image, heatmap)
     ranks = pixel_ranks(heatmap, decreasing=False)
     wanted = np.ceil(np.asarray(shares) * ranks.size).astype(np.int32)

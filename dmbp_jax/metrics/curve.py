@@ -16,8 +16,15 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dmbp_jax.checks import InputError
-from dmbp_jax.metrics.variants import check_heatmap, class_outputs, in_chunks, target_scores
-from dmbp_jax.typing import Images, Target
+from dmbp_jax.metrics.variants import (
+    as_map,
+    as_target,
+    check_heatmap,
+    class_outputs,
+    in_chunks,
+    target_scores,
+)
+from dmbp_jax.typing import Images, Numbers, Target
 
 Predict = Callable[[Images], Float[Array, "n k"]]
 """Probabilities `(n, k)` of normalised images `(n, h, w, c)`."""
@@ -102,8 +109,8 @@ def curve_along(
     predict: Predict,
     start: Float[Array | np.ndarray, "h w c"],
     finish: Float[Array | np.ndarray, "h w c"],
-    heatmap: Float[Array | np.ndarray, "rows columns"],
-    target: Target,
+    heatmap: Float[Array | np.ndarray, "rows columns"] | Numbers,
+    target: Target | Numbers,
     *,
     decreasing: bool,
     n_steps: int,
@@ -124,7 +131,8 @@ def curve_along(
     """
     if n_steps < 1:
         raise InputError(f"n_steps must be at least 1, got {n_steps}")
-    start, finish = jnp.asarray(start), jnp.asarray(finish)
+    start, finish, heatmap = jnp.asarray(start), jnp.asarray(finish), as_map(heatmap)
+    target = as_target(target)
     check_heatmap(start, heatmap)
 
     step = math.ceil(heatmap.size / n_steps)
@@ -137,5 +145,5 @@ def curve_along(
 
     scores = in_chunks(score, math.ceil(heatmap.size / step) + 1, chunk_size=chunk_size)
     # A heat map that is not a number somewhere orders nothing.
-    scores = jnp.where(jnp.isnan(jnp.asarray(heatmap)).any(), jnp.nan, scores)
+    scores = jnp.where(jnp.isnan(heatmap).any(), jnp.nan, scores)
     return Curve(auc=area_under_curve(scores), probabilities=scores)

@@ -7,14 +7,14 @@ from jaxtyping import Array, Float
 
 from dmbp_jax.metrics.curve import N_STEPS, Curve, Predict, curve_along
 from dmbp_jax.metrics.substrate import Substrate, make_substrate
-from dmbp_jax.typing import Target
+from dmbp_jax.typing import Numbers, Target
 
 
 def deletion(
     predict: Predict,
     image: Float[Array | np.ndarray, "h w c"],
-    heatmap: Float[Array | np.ndarray, "rows columns"],
-    target: Target,
+    heatmap: Float[Array | np.ndarray, "rows columns"] | Numbers,
+    target: Target | Numbers,
     *,
     n_steps: int = N_STEPS,
     substrate: Substrate = "zero",

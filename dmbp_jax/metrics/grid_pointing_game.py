@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dmbp_jax.checks import InputError
+from dmbp_jax.typing import Numbers
 
 
-def grid_pointing_game(heatmap: Float[Array | np.ndarray, "h w"], grid: int, cell: int) -> float:
+def grid_pointing_game(heatmap: Float[Array | np.ndarray, "h w"] | Numbers, grid: int, cell: int) -> float:
     """The share of the positive attribution that lies in the target's cell of a composite.
 
     `L = sum_{p in cell} max(A_p, 0) / sum_p max(A_p, 0)` over the pixels `p` of a photograph made of
@@ -30,6 +31,7 @@ def grid_pointing_game(heatmap: Float[Array | np.ndarray, "h w"], grid: int, cel
     >>> grid_pointing_game(np.asarray([[3.0, 1.0], [-5.0, 0.0]]), grid=2, cell=0)
     0.75
     """
+    heatmap = np.asarray(heatmap, np.float64)
     height, width = heatmap.shape
     if not 1 <= grid <= min(height, width):
         raise InputError(
@@ -37,7 +39,7 @@ def grid_pointing_game(heatmap: Float[Array | np.ndarray, "h w"], grid: int, cel
         )
     if not 0 <= cell < grid * grid:
         raise InputError(f"cell must be from 0 to {grid * grid - 1} in a grid of {grid} x {grid}, got {cell}")
-    positive = np.maximum(np.asarray(heatmap, np.float64), 0)
+    positive = np.maximum(heatmap, 0)
     total = positive.sum()
     if not 0 < total < np.inf:
         return float("nan")

@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Int
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.metrics.perturbation import Perturb, remove_square
-from dmbp_jax.metrics.variants import class_outputs, in_chunks, target_scores
-from dmbp_jax.typing import Images, Key, Target
+from dmbp_jax.metrics.variants import as_map, as_target, class_outputs, in_chunks, target_scores
+from dmbp_jax.typing import Images, Key, Numbers, Target
 
 
 class Infidelity(NamedTuple):
@@ -29,8 +29,8 @@ class Infidelity(NamedTuple):
 def infidelity(
     logits: Callable[[Images], Float[Array, "n k"]],
     image: Float[Array | np.ndarray, "h w c"],
-    values: Float[Array | np.ndarray, "..."],
-    target: Target,
+    values: Float[Array | np.ndarray, "..."] | Numbers,
+    target: Target | Numbers,
     *,
     key: Key,
     perturb: Perturb = remove_square,
@@ -78,7 +78,7 @@ def infidelity(
     """
     if n_samples < 1:
         raise InputError(f"n_samples must be at least 1, got {n_samples}")
-    image, values = jnp.asarray(image), jnp.asarray(values)
+    image, values, target = jnp.asarray(image), as_map(values), as_target(target)
     if values.shape not in (image.shape, image.shape[:2]):
         raise InputError(f"values must have the shape {image.shape} or {image.shape[:2]}, got {values.shape}")
 

@@ -6,10 +6,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dmbp_jax.checks import InputError
+from dmbp_jax.typing import Numbers
 
 
 def to_photograph(
-    heatmap: Float[Array | np.ndarray, "h w"],
+    heatmap: Float[Array | np.ndarray, "h w"] | Numbers,
     region: Sequence[float | int],
     size: tuple[int, int],
 ) -> Float[np.ndarray, "hh ww"]:
@@ -38,13 +39,14 @@ def to_photograph(
     if len(region) != 4 or not np.isfinite(region).all():
         raise InputError(f"region must be four finite numbers (left, top, right, bottom), got {region}")
     left, top, right, bottom = region
+    heatmap = np.asarray(heatmap, np.float64)
     if left >= right or top >= bottom:
         raise InputError(f"region (left, top, right, bottom) is empty: {tuple(region)}")
     if len(size) != 2 or min(size) < 1:
         raise InputError(f"size must be positive rows and columns, got {size}")
     rows, in_rows = _places(size[0], top, bottom, heatmap.shape[0])
     columns, in_columns = _places(size[1], left, right, heatmap.shape[1])
-    by_rows = _between(np.asarray(heatmap, np.float64), rows)
+    by_rows = _between(heatmap, rows)
     values = _between(by_rows.T, columns).T
     return np.where(in_rows[:, None] & in_columns[None, :], values, -np.inf)
 

@@ -3,19 +3,21 @@ Backprop", IJCV 2018.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.metrics.curve import tie_ranks
+from dmbp_jax.typing import Numbers
 
 
 def pointing_game(
-    heatmap: Float[Array | np.ndarray, "h w"],
-    boxes: Sequence[Sequence[float | int]],
+    heatmap: Float[Array | np.ndarray, "h w"] | Numbers,
+    boxes: Sequence[Sequence[Any] | np.ndarray] | np.ndarray,
     *,
-    tolerance: float | int = 15,
+    tolerance: float | int | np.number = 15,
 ) -> bool:
     """Whether the heat map's maximum lies in a box of the target's class, or within `tolerance` of one.
 
@@ -49,7 +51,7 @@ def pointing_game(
     for box in boxes:
         if len(box) != 4 or not (box[0] <= box[2] and box[1] <= box[3]):
             raise InputError(f"a box must be (left, top, right, bottom), got {tuple(box)}")
-    values = np.asarray(heatmap)
+    values = np.asarray(heatmap, np.float64)
     if np.isnan(values).any() or values.max() == -np.inf:
         return False
     row, column = np.unravel_index(_maximum(values), values.shape)

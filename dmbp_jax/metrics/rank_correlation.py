@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dmbp_jax.checks import InputError
+from dmbp_jax.typing import Numbers
 
 
 class RankCorrelation(NamedTuple):
@@ -20,7 +21,7 @@ class RankCorrelation(NamedTuple):
 
 
 def rank_correlation(
-    a: Float[Array | np.ndarray, "..."], b: Float[Array | np.ndarray, "..."]
+    a: Float[Array | np.ndarray, "..."] | Numbers, b: Float[Array | np.ndarray, "..."] | Numbers
 ) -> RankCorrelation:
     """Spearman's rank correlation of `a` and `b`, pixel by pixel, with and without the sign of the values.
 
@@ -31,9 +32,10 @@ def rank_correlation(
     >>> rank_correlation(np.asarray([[-2.0, 1.0, 3.0]]), np.asarray([[-9.0, 0.0, 0.1]]))
     RankCorrelation(signed=1.0, absolute=0.5)
     """
-    if a.shape != b.shape:
-        raise InputError(f"the heat maps must have the same shape, got {a.shape} and {b.shape}")
-    first, second = (np.asarray(heatmap, np.float64).ravel() for heatmap in (a, b))
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if first.shape != second.shape:
+        raise InputError(f"the heat maps must have the same shape, got {first.shape} and {second.shape}")
+    first, second = first.ravel(), second.ravel()
     return RankCorrelation(_spearman(first, second), _spearman(np.abs(first), np.abs(second)))
 
 

@@ -7,10 +7,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dmbp_jax.metrics.region import check_region
+from dmbp_jax.metrics.variants import as_map
+from dmbp_jax.typing import Numbers
 
 
 def relevance_mass_accuracy(
-    heatmap: Float[Array | np.ndarray, "h w"],
+    heatmap: Float[Array | np.ndarray, "h w"] | Numbers,
     region: Bool[Array | np.ndarray, "rows columns"],
     *,
     ignored: Bool[Array | np.ndarray, "rows2 columns2"] | None = None,
@@ -42,8 +44,9 @@ def relevance_mass_accuracy(
     >>> relevance_mass_accuracy(jnp.asarray([[3.0, 1.0, -5.0]]), left).item()
     0.75
     """
-    inside, counts = check_region(heatmap, region, ignored)
-    mass = jnp.where(counts, jnp.maximum(jnp.asarray(heatmap), 0), 0)
+    values = as_map(heatmap)
+    inside, counts = check_region(values, region, ignored)
+    mass = jnp.where(counts, jnp.maximum(values, 0), 0)
     # Relative to the largest, no sum overflows.
     mass = mass / mass.max()
     return jnp.where(inside.any(), jnp.where(inside, mass, 0).sum() / mass.sum(), jnp.nan)

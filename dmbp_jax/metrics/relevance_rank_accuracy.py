@@ -8,10 +8,12 @@ from jaxtyping import Array, Bool, Float
 
 from dmbp_jax.metrics.curve import pixel_order
 from dmbp_jax.metrics.region import check_region
+from dmbp_jax.metrics.variants import as_map
+from dmbp_jax.typing import Numbers
 
 
 def relevance_rank_accuracy(
-    heatmap: Float[Array | np.ndarray, "h w"],
+    heatmap: Float[Array | np.ndarray, "h w"] | Numbers,
     region: Bool[Array | np.ndarray, "rows columns"],
     *,
     ignored: Bool[Array | np.ndarray, "rows2 columns2"] | None = None,
@@ -41,8 +43,8 @@ def relevance_rank_accuracy(
     >>> relevance_rank_accuracy(jnp.asarray([[3.0, -5.0, 1.0]]), left).item()
     0.5
     """
-    inside, counts = check_region(heatmap, region, ignored)
-    values = jnp.asarray(heatmap)
+    values = as_map(heatmap)
+    inside, counts = check_region(values, region, ignored)
     size = inside.sum()
     order = pixel_order(values, decreasing=True)
     counted = counts.ravel()[order]

@@ -13,8 +13,15 @@ from jaxtyping import Array, Float, Int
 from dmbp_jax.checks import InputError
 from dmbp_jax.metrics.curve import Predict, pixel_ranks
 from dmbp_jax.metrics.imputation import NOISE_LEVEL, noisy_linear_imputation
-from dmbp_jax.metrics.variants import check_heatmap, class_outputs, in_chunks, target_scores
-from dmbp_jax.typing import Key
+from dmbp_jax.metrics.variants import (
+    as_map,
+    as_target,
+    check_heatmap,
+    class_outputs,
+    in_chunks,
+    target_scores,
+)
+from dmbp_jax.typing import Key, Numbers
 
 REMOVED_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Of the pixels."""
@@ -42,8 +49,8 @@ class Road(NamedTuple):
 def road(
     predict: Predict,
     image: Float[Array | np.ndarray, "h w c"],
-    heatmap: Float[Array | np.ndarray, "rows columns"],
-    target: Int[Array, ""],
+    heatmap: Float[Array | np.ndarray, "rows columns"] | Numbers,
+    target: Int[Array, ""] | int | np.integer,
     *,
     key: Key,
     shares: Sequence[float] = REMOVED_SHARES,
@@ -83,7 +90,7 @@ def road(
     >>> bool(found.morf.probabilities[0] < 0.1), bool(found.lerf.probabilities[0] > 0.9)
     (True, True)
     """
-    image, heatmap = jnp.asarray(image), jnp.asarray(heatmap)
+    image, heatmap, target = jnp.asarray(image), as_map(heatmap), as_target(target)
     check_heatmap(image, heatmap)
     if not shares or not all(0 < share < 1 for share in shares):
         raise InputError(f"shares must be numbers above 0 and below 1, got {tuple(shares)}")

@@ -12,8 +12,15 @@ from jaxtyping import Array, Float, Int
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.metrics.substrate import Substrate, make_substrate
-from dmbp_jax.metrics.variants import check_heatmap, class_outputs, in_chunks, target_scores
-from dmbp_jax.typing import Images, Key, Target
+from dmbp_jax.metrics.variants import (
+    as_map,
+    as_target,
+    check_heatmap,
+    class_outputs,
+    in_chunks,
+    target_scores,
+)
+from dmbp_jax.typing import Images, Key, Numbers, Target
 
 LARGEST_SHARE = 0.8
 """Of the pixels: where the paper's curves end, about."""
@@ -32,8 +39,8 @@ class SensitivityN(NamedTuple):
 def sensitivity_n(
     logits: Callable[[Images], Float[Array, "n k"]],
     image: Float[Array | np.ndarray, "h w c"],
-    heatmap: Float[Array | np.ndarray, "rows columns"],
-    target: Target,
+    heatmap: Float[Array | np.ndarray, "rows columns"] | Numbers,
+    target: Target | Numbers,
     *,
     key: Key,
     sizes: Sequence[int] | None = None,
@@ -76,7 +83,7 @@ def sensitivity_n(
     >>> sensitivity_n(seen, image, image[..., 0], jnp.asarray(0), **options).correlation.round(5).tolist()
     [1.0, 1.0]
     """
-    image, heatmap = jnp.asarray(image), jnp.asarray(heatmap)
+    image, heatmap, target = jnp.asarray(image), as_map(heatmap), as_target(target)
     check_heatmap(image, heatmap)
     pixels = heatmap.size
     if sizes is None:

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dmbp_jax.checks import InputError, check_choice
-from dmbp_jax.ops import folded_gaussian_blur, gaussian_blur
-from dmbp_jax.typing import Image
+from dmbp_jax.checks import check_choice
+from dmbp_jax.ops import filled, folded_gaussian_blur, gaussian_blur
+from dmbp_jax.typing import Image, Numbers
 
-Substrate = Literal["rise", "gaussian", "zero"] | Float[Array | np.ndarray, "..."]
+Substrate = Literal["rise", "gaussian", "zero"] | Numbers
 BLUR_SIZE = 11
 BLUR_SIGMA = 5.0
 
@@ -22,7 +22,7 @@ def make_substrate(image: Float[Array | np.ndarray, "h w c"], substrate: Substra
       github.com/eclique/RISE: a Gaussian of 5 pixels folded into the window, hence nearly a plain average);
     - `"gaussian"`: a whole Gaussian of the same 5 pixels, borders repeated;
     - `"zero"`: 0 of the normalised image;
-    - an array of the image's shape.
+    - a number, which every pixel has, or an array of the image's shape.
 
     Raises `InputError` for another name or shape.
 
@@ -31,11 +31,7 @@ def make_substrate(image: Float[Array | np.ndarray, "h w c"], substrate: Substra
     """
     image = jnp.asarray(image)
     if not isinstance(substrate, str):
-        if substrate.shape != image.shape:
-            raise InputError(
-                f"the substrate must have the image's shape {image.shape}, got {substrate.shape}"
-            )
-        return jnp.asarray(substrate)
+        return filled(image, substrate, "substrate")
     check_choice("substrate", substrate, ("rise", "gaussian", "zero"))
     if substrate == "rise":
         return folded_gaussian_blur(image, size=BLUR_SIZE, sigma=BLUR_SIGMA)

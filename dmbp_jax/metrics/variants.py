@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.ops import target_score
-from dmbp_jax.typing import Images, Target
+from dmbp_jax.typing import Images, Numbers, Target
 
 Found = TypeVar("Found")
 
@@ -73,6 +73,35 @@ def target_scores(outputs: Float[Array, "n classes"], target: Target) -> Float[A
     # A sum of a few numbers is no place to save digits, as GPUs do by default.
     with jax.default_matmul_precision("highest"):
         return jax.vmap(lambda one: target_score(one, target))(outputs)
+
+
+def as_target(target: Numbers) -> Target:
+    """A class index or one weight per class, given as a number, a list or an array.
+
+    Raises `InputError` for anything else.
+
+    >>> as_target(2).item(), as_target([0.5, -0.5]).tolist()
+    (2, [0.5, -0.5])
+    """
+    array = jnp.asarray(target)
+    if array.ndim == 1 and jnp.issubdtype(array.dtype, jnp.floating):
+        return array
+    if array.ndim or not jnp.issubdtype(array.dtype, jnp.integer):
+        raise InputError(
+            "target must be the index of a class, a whole number, or one floating weight per class, got "
+            f"{array.dtype} of shape {array.shape}"
+        )
+    return array
+
+
+def as_map(values: Numbers) -> Float[Array, "..."]:
+    """A map that is given as an array or a list, of floats.
+
+    >>> as_map([[0, 1], [2, 3]]).tolist()
+    [[0.0, 1.0], [2.0, 3.0]]
+    """
+    array = jnp.asarray(values)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.float32)
 
 
 def check_heatmap(

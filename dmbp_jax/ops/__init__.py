@@ -4,6 +4,7 @@ from dmbp_jax.ops.affine import BatchNorm as BatchNorm
 from dmbp_jax.ops.affine import conv2d as conv2d
 from dmbp_jax.ops.affine import fold_batch_norm as fold_batch_norm
 from dmbp_jax.ops.affine import linear as linear
+from dmbp_jax.ops.along import filled as filled
 from dmbp_jax.ops.along import full_along as full_along
 from dmbp_jax.ops.blur import folded_gaussian_blur as folded_gaussian_blur
 from dmbp_jax.ops.blur import gaussian_blur as gaussian_blur
