@@ -280,7 +280,7 @@ def test_another_network_is_another_run(network, samples, tmp_path):
         ((twice(3), params), {}, "another network than there"),
         ((apply, params), {}, "another network than there"),
         ((twice(2), swapped), {}, "other weights than there"),
-        ((twice(2), params), {"output": "sigmoid"}, 'output: there "softmax", now "sigmoid"'),
+        ((twice(2), params), {"output": "sigmoid"}, 'output: there null, now "sigmoid"'),
         ((twice(2), params), {"classes": "abcdefghij"}, "other names of the classes"),
     ):
         with pytest.raises(InputError, match=said):
