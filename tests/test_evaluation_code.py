@@ -1,13 +1,17 @@
 """What a function is: everything that its results depend on, as far as it can be told."""
 
+import collections
 import functools
+import importlib
 import os
+import random
 import subprocess
 import sys
 import textwrap
 import threading
 import types
 from pathlib import Path
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -106,6 +110,66 @@ class Slotted:
         return x
 
 
+def with_attribute(value):
+    def metric(predict, image, heatmap, target):
+        return metric.scale
+
+    metric.scale = value
+    return metric
+
+
+def of_class(**members):
+    """An object of a class of the user's own, which has such members and reads them when it is called."""
+
+    class Kind:
+        def __call__(self, x):
+            return self.member
+
+    for name, member in members.items():
+        setattr(Kind, name, member)
+    return Kind()
+
+
+class Descriptor:
+    def __init__(self, value):
+        self.value = value
+
+    def __get__(self, instance, kind):
+        return self.value
+
+
+def cached(value):
+    found = functools.cached_property(lambda self: value)
+    found.__set_name__(None, "member")
+    return found
+
+
+def decorated(value):
+    @functools.wraps(Scaled.__call__)
+    def outer(self, *args):
+        return value
+
+    return outer
+
+
+def named_tuple(value):
+    class Pair(NamedTuple):
+        first: int
+
+        def __call__(self, x):
+            return value
+
+    return Pair(1)
+
+
+def dictionary(value):
+    class Table(dict):
+        def __call__(self, x):
+            return value
+
+    return Table()
+
+
 class Equinox(eqx.Module):
     scale: jax.Array
 
@@ -142,6 +206,18 @@ MAKERS = {
     "bound method": lambda value: Scaled(value).measure,
     "object": Scaled,
     "slots": Slotted,
+    "attribute": with_attribute,
+    "class: an array": lambda value: of_class(member=np.full(2, value)),
+    "class: a list": lambda value: of_class(member=[value]),
+    "class: an object": lambda value: of_class(member=types.SimpleNamespace(a=value)),
+    "class: a class": lambda value: of_class(member=type(of_class(inner=value))),
+    "class: partialmethod": lambda value: of_class(member=functools.partialmethod(Scaled.measure, value)),
+    "class: cached_property": lambda value: of_class(member=cached(value)),
+    "class: a descriptor": lambda value: of_class(member=Descriptor(value)),
+    "class: a decorator": lambda value: of_class(member=decorated(value)),
+    "named tuple": named_tuple,
+    "dictionary": dictionary,
+    "defaultdict": lambda value: closing_over(collections.defaultdict(lambda: value)),
     "equinox": lambda value: Equinox(jnp.asarray(value)),
     "equinox, gated": lambda value: dmbp_jax.gated(closing_over_network(value)).apply,
     "linen": Linen,
@@ -240,6 +316,46 @@ def test_global_variables_and_the_functions_that_are_called_are_part_of_it(tmp_p
     assert found == [[first.fingerprint, "None"]] * 2
 
 
+IMPORTING = """
+import package.within
+from package import within as held
+class Holding:
+    def __init__(self):
+        self.module = held
+    def __call__(self, *args):
+        return self.module.MORE
+def imports(*args):
+    import package.within
+    return package.within.MORE
+def takes(*args):
+    from package import within
+    return within.MORE
+def global_module(*args):
+    return package.within.MORE
+def make(module):
+    return lambda *args: module.MORE
+closed = make(held)
+holding = Holding()
+"""
+
+
+@pytest.mark.parametrize("name", ["imports", "takes", "global_module", "closed", "holding"])
+def test_modules_that_a_function_looks_into_are_part_of_it(name, tmp_path, monkeypatch):
+    found = []
+    for number, more in enumerate((1, 1, 2)):
+        folder = tmp_path / str(number)
+        (folder / "package").mkdir(parents=True)
+        (folder / "package" / "__init__.py").touch()
+        (folder / "package" / "within.py").write_text(f"MORE = {more}\n")
+        (folder / "importing.py").write_text(IMPORTING)
+        monkeypatch.syspath_prepend(str(folder))
+        for module in ("package", "package.within", "importing"):
+            sys.modules.pop(module, None)
+        found.append(code_of(getattr(importlib.import_module("importing"), name)))
+    assert found[0] == found[1] != found[2]
+    assert {one.untold for one in found} == {None}
+
+
 def test_what_cannot_be_told_is_named():
     def numbers():
         yield 1
@@ -248,6 +364,7 @@ def test_what_cannot_be_told_is_named():
     for thing, said in (
         (closing_over(numbers()), "'value', a generator"),
         (closing_over({"rng": drawn}), "'rng', a Generator"),
+        (closing_over(random.Random(0)), "'value', a Random"),
         (functools.partial(closing_over(0), drawn), "a Generator"),
         (Scaled(threading.Lock()).measure, "'scale', a lock"),
     ):

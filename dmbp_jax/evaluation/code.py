@@ -1,20 +1,24 @@
 """What a function is: a run goes on only with the methods, the metrics and the network that it began with."""
 
+import contextlib
 import dataclasses
 import dis
 import enum
 import functools
 import hashlib
+import importlib
+import importlib.util
 import inspect
 import logging
 import re
+import struct
 import sys
 import types
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +46,8 @@ def code_of(function: Callable[..., Any]) -> Code:
     """A fingerprint of a function, a `functools.partial`, a bound method or an object that can be called.
 
     In it are the source, what it closes over, its defaults, the arguments of a partial, what
-    `functools.wraps` hides, the object that a method is of, the global variables that it reads, and all of
+    `functools.wraps` hides, the object that a method is of, what is set on a class or on the function
+    itself, the global variables that it reads, the modules of the user's own that it imports, and all of
     these of the functions and classes of the user's own that it uses so. Arrays count by their content, and
     what an installed library defines by its name alone. Not in it are what is looked up by a name that is
     computed (`getattr`, `importlib`), files, the environment, and methods of objects that are passed in.
@@ -121,6 +126,7 @@ class _Reader:
             yield array.tobytes()
 
     def sequence(self, thing: Any, where: str) -> Iterator[bytes]:
+        yield from self._of_kind(thing, where)
         for one in thing:
             yield self.digest(one, where)
 
@@ -128,10 +134,18 @@ class _Reader:
         yield from sorted(self.digest(one, where) for one in thing)
 
     def mapping(self, thing: Mapping[Any, Any], where: str) -> Iterator[bytes]:
+        yield from self._of_kind(thing, where)
+        yield self.digest(getattr(thing, "default_factory", None), where)
         yield from sorted(
             self.digest(key, where) + self.digest(value, key if isinstance(key, str) else where)
             for key, value in thing.items()
         )
+
+    def _of_kind(self, thing: Any, where: str) -> Iterator[bytes]:
+        """What a container of the user's own has beside its items."""
+        if type(thing).__flags__ & _HEAP_TYPE:
+            yield self.digest(type(thing), where)
+            yield self.digest(getattr(thing, "__dict__", None), where)
 
     def by_name(self, thing: Any, _: str) -> Iterator[str]:
         yield f"{getattr(thing, '__module__', '')}.{_qualified(thing)}"
@@ -159,6 +173,11 @@ class _Reader:
         yield self.digest(thing.__func__, where)
         yield self.digest(thing.__self__, where)
 
+    def of_class(self, thing: Any, where: str) -> Iterator[bytes]:
+        """A `staticmethod`, a `classmethod`, a `property`, a `functools.cached_property`."""
+        for name in ("__func__", "fget", "func"):
+            yield self.digest(getattr(thing, name, None), where)
+
     def wrapper(self, thing: Any, where: str) -> Iterator[bytes]:
         yield self.digest(thing.__wrapped__, where)
 
@@ -167,6 +186,7 @@ class _Reader:
         if is_own(code.co_filename):
             yield from self._source(thing)
             yield from self._globals(thing)
+            yield from self._attributes(thing)
         else:
             yield f"{thing.__module__}.{code.co_qualname}"
         for name, cell in zip(code.co_freevars, thing.__closure__ or (), strict=True):
@@ -176,7 +196,7 @@ class _Reader:
                 # It is defined later.
                 continue
             yield name
-            yield self.digest(value, name)
+            yield from self._used(value, name, thing.__code__)
         yield self.digest(thing.__defaults__, where)
         yield self.digest(thing.__kwdefaults__, where)
         yield self.digest(getattr(thing, "__wrapped__", None), where)
@@ -192,15 +212,37 @@ class _Reader:
             yield from _instructions(thing.__code__)
 
     def _globals(self, thing: Any) -> Iterator[str | bytes]:
-        attributes = sorted({name for code in _codes(thing.__code__) for name in code.co_names})
-        for name in sorted(_names_read(thing.__code__) & thing.__globals__.keys()):
-            value = thing.__globals__[name]
+        # The modules that it imports itself are looked up as global ones are.
+        imported = {module.__name__: module for module in _imported(thing)}
+        read = _names_read(thing.__code__) & thing.__globals__.keys()
+        for name, value in sorted((imported | {name: thing.__globals__[name] for name in read}).items()):
             yield name
-            yield self.digest(value, name)
-            if isinstance(value, types.ModuleType) and _is_own_module(value):
-                for attribute in attributes:
-                    if hasattr(value, attribute):
-                        yield self.digest(getattr(value, attribute), f"{name}.{attribute}")
+            yield from self._used(value, name, thing.__code__)
+
+    def _used(self, value: Any, where: str, code: types.CodeType) -> Iterator[str | bytes]:
+        """What code knows under a name; of a module of the user's own, what it may look up there."""
+        if _is_module_of_user(value):
+            names = sorted({name for inner in _codes(code) for name in inner.co_names})
+            yield from self._within(value, where, names, {value.__name__})
+        else:
+            yield self.digest(value, where)
+
+    def _within(self, module: Any, where: str, names: list[str], seen: set[str]) -> Iterator[str | bytes]:
+        yield module.__name__
+        for name in names:
+            value = getattr(module, name, None)
+            if not _is_module_of_user(value):
+                yield self.digest(value, f"{where}.{name}")
+            elif value.__name__ not in seen:
+                seen.add(value.__name__)
+                yield from self._within(value, f"{where}.{name}", names, seen)
+
+    def module(self, thing: Any, _: str) -> Iterator[str]:
+        """One that is held by an object: nothing tells what is looked up in it."""
+        yield thing.__name__
+        if _is_module_of_user(thing) and thing.__name__ != "__main__":
+            with contextlib.suppress(OSError, TypeError):
+                yield inspect.getsource(thing)
 
     def kind(self, thing: type, where: str) -> Iterator[str | bytes]:
         yield thing.__qualname__
@@ -209,13 +251,15 @@ class _Reader:
             return
         for base in thing.__bases__:
             yield self.digest(base, where)
+        yield from self._attributes(thing)
+
+    def _attributes(self, thing: Any) -> Iterator[str | bytes]:
+        """What is set on a class or a function, without what Python adds, which tells where it stands."""
         for name, value in sorted(vars(thing).items()):
-            inner = inspect.unwrap(getattr(value, "__func__", getattr(value, "fget", value)))
-            is_function = type(inner) is types.FunctionType and inner.__code__.co_filename != "<string>"
-            # A dataclass' functions are made of its fields; what Python adds tells where the class stands.
-            if is_function or (type(inner) in _PLAIN and not name.startswith("__")):
+            is_special = name.startswith("__") or name == "_abc_impl"
+            if not is_special or (name != "__wrapped__" and (callable(value) or hasattr(value, "__get__"))):
                 yield name
-                yield self.digest(inner, name)
+                yield self.digest(value, name)
 
     def fields(self, thing: Any, where: str) -> Iterator[bytes]:
         yield self.digest(type(thing), where)
@@ -245,9 +289,10 @@ _READERS: tuple[tuple[tuple[type, ...], Callable[..., Iterator[str | bytes]] | N
     ((jax.Array, np.ndarray, np.generic), _Reader.array),
     ((type,), _Reader.kind),
     ((enum.Enum, PurePath, re.Pattern, range, slice, np.dtype, logging.Logger), _Reader.by_text),
-    ((types.ModuleType,), lambda _, thing, __: iter([thing.__name__])),
+    ((types.ModuleType,), _Reader.module),
     ((types.CodeType,), lambda _, thing, __: _instructions(thing)),
-    ((functools.partial,), _Reader.partial),
+    ((functools.partial, functools.partialmethod), _Reader.partial),
+    ((staticmethod, classmethod, property, functools.cached_property), _Reader.of_class),
     ((types.SimpleNamespace,), _Reader.state),
     ((weakref.ReferenceType,), lambda self, thing, where: iter([self.digest(thing(), where)])),
     ((types.MethodType,), _Reader.method),
@@ -255,6 +300,8 @@ _READERS: tuple[tuple[tuple[type, ...], Callable[..., Iterator[str | bytes]] | N
     ((np.ufunc,), _Reader.by_name),
     ((types.BuiltinFunctionType, types.MethodWrapperType), _Reader.builtin),
     ((types.MethodDescriptorType, types.WrapperDescriptorType), _Reader.by_name),
+    ((types.GetSetDescriptorType, types.MemberDescriptorType), _Reader.by_name),
+    ((type(Code.__dict__["untold"]),), _Reader.by_text),
     ((jax.tree_util.PyTreeDef,), _Reader.structure),
 )
 
@@ -288,9 +335,18 @@ def _reader_of_object(thing: Any) -> Callable[..., Iterator[str | bytes]] | None
     if isinstance(thing, types.GenericAlias | types.UnionType) or type(thing).__module__ == "typing":
         return _Reader.by_text
     # What is not written in Python may hold more than it shows; a mere `object()` holds nothing.
-    is_python = all(kind.__flags__ & _HEAP_TYPE for kind in type(thing).__mro__[:-1])
+    is_python = all(map(_is_python, type(thing).__mro__[:-1]))
     shows = hasattr(thing, "__dict__") or hasattr(thing, "__slots__") or type(thing) is object
     return _Reader.state if is_python and shows else None
+
+
+def _is_python(kind: type) -> bool:
+    """Whether a class is written in Python: its objects have room for slots, `__dict__` and weak references
+    alone."""
+    slots = vars(kind).get("__slots__", ())
+    count = 2 + (1 if isinstance(slots, str) else len(slots))
+    room = kind.__basicsize__ - (kind.__base__ or object).__basicsize__
+    return bool(kind.__flags__ & _HEAP_TYPE) and room <= count * struct.calcsize("P")
 
 
 def _kinds_within(structure: Any) -> Iterator[type]:
@@ -327,6 +383,33 @@ def _is_own_module(module: Any) -> bool:
         return True
     file = getattr(module, "__file__", None)
     return file is not None and is_own(file)
+
+
+def _is_module_of_user(thing: Any) -> TypeGuard[types.ModuleType]:
+    return isinstance(thing, types.ModuleType) and _is_own_module(thing)
+
+
+def _imported(function: types.FunctionType) -> Iterator[types.ModuleType]:
+    """The user's modules that a function imports when it runs, also those that it takes from a package."""
+    package = function.__globals__.get("__package__")
+    for code in _codes(function.__code__):
+        level = 0
+        taken: tuple[Any, ...] = ()
+        for one in dis.get_instructions(code):
+            if one.opname == "IMPORT_NAME":
+                name = "." * level + one.argval
+                within = f"{name}." if one.argval else name
+                for module in (name, *(within + part for part in taken)):
+                    # What is no module, or fails here, fails where the function runs.
+                    with contextlib.suppress(Exception):
+                        known = importlib.util.resolve_name(module, package)
+                        spec = importlib.util.find_spec(known.partition(".")[0])
+                        if spec is not None and (spec.origin is None or is_own(spec.origin)):
+                            yield importlib.import_module(known)
+            elif isinstance(one.argval, int):
+                level = one.argval
+            else:
+                taken = one.argval if isinstance(one.argval, tuple) else ()
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
