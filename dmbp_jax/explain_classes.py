@@ -105,7 +105,7 @@ def _for_each_image(classes: jax.Array | np.ndarray, count: int, known: int) -> 
     if classes.ndim == row:
         numpy: Any = np if isinstance(classes, np.ndarray) else jnp
         classes = numpy.broadcast_to(classes[None], (count, *classes.shape))
-    if classes.ndim != row + 1 or classes.shape[0] != count or not classes.shape[1]:
+    if classes.ndim != row + 1 or classes.shape[0] != count or 0 in classes.shape:
         raise InputError(
             f"classes must be indices (k,) or ({count}, k), or weights (k, {known}) or "
             f"({count}, k, {known}) that are floating, got shape {classes.shape} of {classes.dtype}"

@@ -261,6 +261,16 @@ MISTAKES: dict[str, Mistake] = {
     "one-hot": M(lambda: call(targets=np.eye(CLASSES, dtype=int)[:3]), "one-hot ones, give targets.astype"),
     "one-hot, booleans": M(lambda: call(targets=np.eye(CLASSES)[:3] > 0), "of bool ... astype(float)"),
     "flags": M(lambda: call(targets=[True, False, True]), "whole numbers ... got shape (3,) of bool"),
+    "beyond 32 bits": M(
+        lambda: call(targets=[2**32 + 1, 0, 0]),
+        "targets hold the number 4294967297, which is out of the range",
+    ),
+    "classes beyond 32 bits": M(
+        lambda: explain_classes(APPLY, PARAMS, IMAGES, [1, -(2**32)]), "classes hold the number -4294967296"
+    ),
+    "no class": M(
+        lambda: explain_classes(APPLY, PARAMS, IMAGES, [[]]), "classes must be ... shape (3, 1, 0)"
+    ),
     "objects": M(lambda: call(targets=np.asarray([1, 2, None])), "targets must be an array of numbers"),
     "complex": M(lambda: call(targets=np.ones((3, CLASSES), complex)), "which are floating"),
     "a class twice": M(
@@ -289,6 +299,10 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "evaluate: one-hot": M(
         lambda: evaluate(np.eye(CLASSES, dtype=int)[:3]), "class 0 twice ... give targets.argmax(axis=1)"
+    ),
+    "evaluate: one-hot rows of two classes": M(
+        lambda: evaluate(np.eye(2, dtype=int)[[0, 1, 0]], network=gated((function, jnp.ones((3, 2))))),
+        "may be a one-hot row: of such rows give targets.argmax(axis=1), and for both classes ... 'class 1')",
     ),
     "evaluate: two names of a class": M(
         lambda: evaluate([(1, "class 1"), 1, 2]), "the image '0' has the class 1 twice"

@@ -20,8 +20,10 @@ from dmbp_jax.metrics import (
     deletion,
     insertion,
     make_substrate,
+    relevance_rank_accuracy,
 )
 from dmbp_jax.metrics.curve import pixel_order, pixel_ranks
+from dmbp_jax.metrics.variants import as_map, as_order
 from dmbp_jax.ops.blur import folded_gaussian_kernel
 
 CLASSES = 10
@@ -268,6 +270,22 @@ def test_only_the_order_of_the_values_matters(predict):
             np.testing.assert_array_equal(curve.probabilities, after[name].probabilities)
 
 
+def test_maps_of_double_precision_and_of_long_numbers_keep_their_order(predict):
+    """Which JAX would round to single precision and cut to 32 bits."""
+    image, _ = picture()
+    places = np.random.default_rng(0).permutation(221).reshape(ODD)
+    half = places >= 110
+    expected = all_metrics(predict, image, places)
+    share = relevance_rank_accuracy(places, half[::-1])
+    for heatmap in (places * 1e-60, places * 1e60, 1 + places * 1e-12, places * 2**40, places - 2**60):
+        for name, curve in all_metrics(predict, image, heatmap).items():
+            np.testing.assert_array_equal(curve.probabilities, expected[name].probabilities)
+        assert relevance_rank_accuracy(heatmap, half[::-1]) == share
+    np.testing.assert_array_equal(as_map(places * 2**40), places * np.float32(2**40))
+    broken = np.where(places == 7, np.nan, places.astype(float))
+    np.testing.assert_array_equal(np.isnan(as_order(broken)), np.isnan(broken))
+
+
 def test_the_coldest_first_is_the_warmest_first_of_the_negated_map(predict):
     image, heatmap = picture()
     one = complementary_insertion(predict, image, heatmap, jnp.eye(CLASSES)[3])
@@ -336,7 +354,7 @@ def test_targets_maps_and_substrates_may_be_plain_numbers_and_lists(predict):
     whole = insertion(predict, image, levels, np.eye(CLASSES)[3].tolist())
     ranked = insertion(predict, image, jnp.round(heatmap), TARGET)
     np.testing.assert_allclose(whole.probabilities, ranked.probabilities, rtol=1e-6)
-    for target in (2.5, True, np.ones((1, 1)), [True] * 10, [0, 0, 0, 1]):
+    for target in (2.5, True, "3", 2**40, np.int64(2**32 + 3), np.ones((1, 1)), [True] * 10, [0, 0, 1]):
         with pytest.raises(InputError, match="target must be the index of a class"):
             insertion(predict, image, heatmap, target)
 

@@ -48,7 +48,12 @@ def as_array(values: npt.ArrayLike | jax.Array, what: str) -> jax.Array | np.nda
         raise InputError(_NAMES[what])
     if array.dtype.kind == "O":
         raise InputError(f"{what} must be an array of numbers, got {kind_of(values)}")
-    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+    kept = jax.dtypes.canonicalize_dtype(array.dtype)
+    if array.dtype.kind in "iu" and array.size:
+        beyond = max((int(array.min()), int(array.max())), key=abs)
+        if not np.iinfo(kept).min <= beyond <= np.iinfo(kept).max:
+            raise InputError(f"{what} hold the number {beyond}, which is out of the range of {kept}")
+    return array.astype(kept, copy=False)
 
 
 def _why(values: Any, what: str) -> str:

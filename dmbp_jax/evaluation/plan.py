@@ -183,6 +183,7 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
     dataset = take(dataset, limit=evaluation.limit, per_class=per_class, seed=evaluation.seed)
     for sample in dataset.samples:
         label_indices(sample, model.spec)
+    _check_no_rows(dataset, model.spec)
     several = any(len(sample.labels) > 1 for sample in dataset.samples)
     metrics = choose_metrics(evaluation.metrics or (("im", "cim") if several else ("im",)))
     check_metrics(
@@ -261,6 +262,22 @@ def _with_classes_of(model: Model, dataset: Dataset) -> Model:
                 "give a name for each"
             )
     return model
+
+
+def _check_no_rows(dataset: Dataset, spec: ModelSpec) -> None:
+    """Raise `InputError` where the targets of images may be one-hot rows of a network of two classes, which
+    are whole numbers, as the indices of both classes are."""
+    arrays = dataset.arrays
+    if arrays is None or len(spec.classes) != 2:
+        return
+    if all(
+        set(one.labels) == {"0", "1"} and len(one.labels) == 2 and arrays[one.name].masks is None
+        for one in dataset.samples
+    ):
+        raise InputError(
+            "each image has the targets 0 and 1, which may be a one-hot row: of such rows give "
+            f"targets.argmax(axis=1), and for both classes of each image their names, {spec.classes!r}"
+        )
 
 
 def _check_maps(contestants: Sequence[Contestant], dataset: Dataset, spec: ModelSpec, target: str) -> None:

@@ -15,7 +15,14 @@ from jaxtyping import Array, Float
 from dmbp_jax.checks import InputError
 from dmbp_jax.metrics.curve import pixel_ranks
 from dmbp_jax.metrics.substrate import Substrate, make_substrate
-from dmbp_jax.metrics.variants import as_map, as_target, check_heatmap, class_outputs, target_scores
+from dmbp_jax.metrics.variants import (
+    as_map,
+    as_order,
+    as_target,
+    check_heatmap,
+    class_outputs,
+    target_scores,
+)
 from dmbp_jax.ops import log_probabilities
 from dmbp_jax.typing import Images, Numbers, Target
 
@@ -75,9 +82,10 @@ def counter_evidence(
     """
     if not shares or not all(0 < share <= 1 for share in shares):
         raise InputError(f"shares must be numbers above 0 and at most 1, got {tuple(shares)}")
-    image, heatmap, target = jnp.asarray(image), as_map(heatmap), as_target(target)
+    image, order = jnp.asarray(image), as_order(heatmap)
+    heatmap, target = as_map(heatmap), as_target(target)
     check_heatmap(image, heatmap)
-    ranks = pixel_ranks(heatmap, decreasing=False)
+    ranks = pixel_ranks(order, decreasing=False)
     wanted = np.ceil(np.asarray(shares) * ranks.size).astype(np.int32)
     blurred = (ranks[None] < wanted[:, None, None]) & (heatmap[None] < 0)
     shown = jnp.where(blurred[..., None], make_substrate(image, substrate)[None], image[None])

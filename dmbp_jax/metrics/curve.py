@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.metrics.variants import (
-    as_map,
+    as_order,
     as_target,
     check_heatmap,
     class_outputs,
@@ -131,7 +131,7 @@ def curve_along(
     """
     if n_steps < 1:
         raise InputError(f"n_steps must be at least 1, got {n_steps}")
-    start, finish, heatmap = jnp.asarray(start), jnp.asarray(finish), as_map(heatmap)
+    start, finish, heatmap = jnp.asarray(start), jnp.asarray(finish), as_order(heatmap)
     target = as_target(target)
     check_heatmap(start, heatmap)
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from dmbp_jax.metrics.curve import pixel_order
 from dmbp_jax.metrics.region import check_region
-from dmbp_jax.metrics.variants import as_map
+from dmbp_jax.metrics.variants import as_order
 from dmbp_jax.typing import Numbers
 
 
@@ -43,7 +43,7 @@ def relevance_rank_accuracy(
     >>> relevance_rank_accuracy(jnp.asarray([[3.0, -5.0, 1.0]]), left).item()
     0.5
     """
-    values = as_map(heatmap)
+    values = as_order(heatmap)
     inside, counts = check_region(values, region, ignored)
     size = inside.sum()
     order = pixel_order(values, decreasing=True)

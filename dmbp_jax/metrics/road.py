@@ -14,7 +14,7 @@ from dmbp_jax.checks import InputError
 from dmbp_jax.metrics.curve import Predict, pixel_ranks
 from dmbp_jax.metrics.imputation import NOISE_LEVEL, noisy_linear_imputation
 from dmbp_jax.metrics.variants import (
-    as_map,
+    as_order,
     as_target,
     check_heatmap,
     class_outputs,
@@ -90,7 +90,7 @@ def road(
     >>> bool(found.morf.probabilities[0] < 0.1), bool(found.lerf.probabilities[0] > 0.9)
     (True, True)
     """
-    image, heatmap, target = jnp.asarray(image), as_map(heatmap), as_target(target)
+    image, heatmap, target = jnp.asarray(image), as_order(heatmap), as_target(target)
     check_heatmap(image, heatmap)
     if not shares or not all(0 < share < 1 for share in shares):
         raise InputError(f"shares must be numbers above 0 and below 1, got {tuple(shares)}")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, as_number, shorten
 from dmbp_jax.ops import target_score
 from dmbp_jax.typing import Images, Numbers, Target
 
@@ -83,7 +83,13 @@ def as_target(target: Numbers) -> Target:
     >>> as_target(2).item(), as_target([0.5, -0.5]).tolist()
     (2, [0.5, -0.5])
     """
-    array = jnp.asarray(target)
+    try:
+        array = jnp.asarray(as_number(target))
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(
+            "target must be the index of a class or one floating weight per class, got "
+            f"{shorten(repr(target))}"
+        ) from None
     if array.ndim == 1 and jnp.issubdtype(array.dtype, jnp.floating):
         return array
     if array.ndim or not jnp.issubdtype(array.dtype, jnp.integer):
@@ -100,8 +106,25 @@ def as_map(values: Numbers) -> Float[Array, "..."]:
     >>> as_map([[0, 1], [2, 3]]).tolist()
     [[0.0, 1.0], [2.0, 3.0]]
     """
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
+        # Not by way of JAX's whole numbers, which have 32 bits.
+        return jnp.asarray(values.astype(np.float32))
     array = jnp.asarray(values)
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.float32)
+
+
+def as_order(values: Numbers) -> Float[Array, "..."]:
+    """A map of which only the order of the values counts: its values, or their ranks where JAX would round
+    them, and with that make some equal, zero or infinite.
+
+    >>> as_order(np.asarray([1 + 2e-9, 1 + 1e-9, 1.0])).tolist(), as_order(jnp.asarray([0.5])).tolist()
+    ([2.0, 1.0, 0.0], [0.5])
+    """
+    if not (isinstance(values, np.ndarray) and values.dtype.itemsize > 4):
+        return as_map(values)
+    _, ranks = np.unique(values, return_inverse=True)
+    ordered = ranks.reshape(values.shape).astype(np.float32)
+    return jnp.asarray(np.where(np.isnan(values), np.float32(np.nan), ordered))
 
 
 def check_heatmap(
