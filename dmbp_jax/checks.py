@@ -1,17 +1,20 @@
 """Static checks with clear messages: ranks, shapes, names and ranges that are known before anything runs."""
 
+import dataclasses
 import difflib
 import functools
+import math
 import numbers
 import re
 import types
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeAlias, TypeVar, get_args, get_origin
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -138,6 +141,68 @@ def check_whole(name: str, value: Any, *, least: int) -> None:
         raise InputError(f"{name} must be at least {least}, got {value}")
     if int(value) >= 2**63:
         raise InputError(f"{name} must be below 2 ** 63, got {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The finite numbers that an option may be, beside its type: `Annotated[Number, Range(...)]`.
+
+    An option with a range is a number of the arithmetic, which decides no shape: `explain` hands it to the
+    compiled program as an array without axes, so that its values share one.
+    """
+
+    text: str
+    """As it follows "must be" in a message."""
+    holds: Callable[[float], bool]
+
+
+FINITE = Range("finite", math.isfinite)
+Number: TypeAlias = float | Float[Array, ""]
+"""A number, which may be traced."""
+Finite: TypeAlias = Annotated[Number, FINITE]
+Positive: TypeAlias = Annotated[Number, Range("above 0", lambda value: value > 0)]
+NonNegative: TypeAlias = Annotated[Number, Range("finite and at least 0", lambda value: value >= 0)]
+Share: TypeAlias = Annotated[Number, Range("in (0, 1]", lambda value: 0 < value <= 1)]
+Decay: TypeAlias = Annotated[Number, Range("in [0, 1)", lambda value: 0 <= value < 1)]
+Percentile: TypeAlias = Annotated[Number, Range("in (0, 100]", lambda value: 0 < value <= 100)]
+
+
+def range_of(annotation: Any) -> Range | None:
+    """The range in an annotation, or in one of a union's parts.
+
+    >>> range_of(Positive).text, range_of(str | Positive).text, range_of(float)
+    ('above 0', 'above 0', None)
+    """
+    if get_origin(annotation) is Annotated:
+        return next((one for one in annotation.__metadata__ if isinstance(one, Range)), None)
+    return next(filter(None, map(range_of, get_args(annotation))), None)
+
+
+def check_range(name: str, value: Any, annotation: Any) -> None:
+    """Raise `InputError` unless `value` is a finite number in the range of the annotation, or traced.
+
+    >>> check_range("noise_level", -0.1, NonNegative)
+    Traceback (most recent call last):
+    dmbp_jax.checks.InputError: noise_level must be finite and at least 0, got -0.1
+    """
+    allowed = range_of(annotation)
+    shape = getattr(value, "shape", ())
+    if shape:
+        raise InputError(f"{name} must be one number, got an array of shape {shape}")
+    if allowed is None or not is_concrete(value):
+        return
+    value = as_number(value)
+    if not is_number(value) or not math.isfinite(value) or not allowed.holds(value):
+        raise InputError(f"{name} must be {allowed.text}, got {shorten(repr(value))}")
+
+
+def is_number(value: object, kind: type = numbers.Real) -> bool:
+    """Whether it is a number of that kind; flags are none.
+
+    >>> is_number(1.5), is_number(True), is_number(1.5, numbers.Integral)
+    (True, False, False)
+    """
+    return isinstance(value, kind) and not isinstance(value, bool | np.bool)
 
 
 def advise_on_dtype(params: Any, dtype: Any) -> str:

@@ -5,16 +5,15 @@ from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import numpy.typing as npt
 from jax.sharding import Mesh
 
 from dmbp_jax.batching.arguments import (
     as_array,
-    as_options,
     check_division,
     check_key,
     check_options,
+    divide_options,
     key_of_each,
 )
 from dmbp_jax.batching.call import Call, Settings, automatic_chunk, make_program
@@ -56,7 +55,9 @@ def explain(
     """Explain what a network sees in each of `images`.
 
     Images are independent: a batch gives the same maps as its images one by one. Works inside `jax.jit` and
-    `jax.vmap`; a second call with the same `apply`, shapes and options compiles nothing.
+    `jax.vmap`; a second call with the same `apply`, shapes and options compiles nothing. Options that are
+    numbers of the arithmetic, such as `noise_level` and `learning_rate`, may then have another value, and may
+    be traced; those that decide shapes, such as `steps`, and words and flags may not.
 
     Args:
         apply: `apply(params, images, *, rule) -> logits`, as in `dmbp_jax.models` or from `dmbp_jax.gated`.
@@ -193,6 +194,7 @@ def check_call(
     method = get_method(method)
     options = {name: as_number(value) for name, value in options.items()}
     check_options(method, options)
+    arrays, static = divide_options(method, options)
     check_key(key)
     arguments = (params, key, as_array(images, "images"), as_array(targets, "targets"))
     params, key, images, targets = automatic(arguments)
@@ -200,8 +202,6 @@ def check_call(
     count = images.shape[0]
     logits = try_network(apply, params, images)
     check_targets(targets, count, logits.shape[1])
-    arrays = {k: jnp.asarray(v) for k, v in options.items() if isinstance(v, jax.Array | np.ndarray)}
-    static = as_options({k: v for k, v in options.items() if k not in arrays})
     keys = key_of_each(key, count)
     settings = Settings(apply, method, logits.shape[1], static)
     # What each process does with a mesh of several is known once the images are divided.

@@ -15,6 +15,7 @@ from tiny_evaluation import tiny_model
 import dmbp_jax
 from dmbp_jax import metrics
 from dmbp_jax.checks import InputError
+from dmbp_jax.compile_time import count_compile_time
 from dmbp_jax.data import ArraySample, Box
 from dmbp_jax.pretrained import Model, ModelSpec
 from dmbp_jax.pretrained.load import as_model
@@ -84,6 +85,26 @@ def test_rows_are_what_explain_and_the_metrics_give(network, images, targets):
             expected = curve.auc
             np.testing.assert_allclose(row.curve, curve.probabilities, rtol=1e-4)
         np.testing.assert_allclose(row.value, expected, rtol=1e-4)
+
+
+def test_two_values_of_a_number_share_a_program(network, images, targets):
+    smoothgrad = dmbp_jax.METHODS["smoothgrad"]
+    values = []
+
+    def magnitude(predict, image, heatmap, target):
+        return float(np.abs(heatmap).sum())
+
+    with forgetting():
+        for level in (0.5, 2.0):
+            name = f"noise_{level}"
+            dmbp_jax.register_method(smoothgrad, name=name, n_samples=2, noise_level=level)
+            with count_compile_time() as compiled:
+                run = dmbp_jax.evaluate(
+                    network, (images[:2], targets[:2]), methods=[name], metrics=[magnitude], **QUIET
+                )
+            values.append([row.value for row in run.rows()])
+    assert compiled.programs == []
+    assert values[0] != values[1]
 
 
 def test_what_is_drawn_belongs_to_an_image_a_target_and_a_method(network, images, targets):

@@ -175,3 +175,19 @@ def test_bad_input_is_refused(network, classes, options, message):
     apply, params, images = network
     with pytest.raises(InputError, match=message):
         dmbp_jax.explain_classes(apply, params, images, classes, **options)
+
+
+def test_numbers_share_a_program(network):
+    apply, params, images = network
+
+    def explain(level):
+        options = {"key": jax.random.key(7), "n_samples": 2, "noise_level": level}
+        return dmbp_jax.explain_classes(apply, params, images, NAMED, "smoothgrad", **options)
+
+    explain(0.1)
+    with count_compile_time() as compiled:
+        found = explain(0.3)
+    assert compiled.programs == []
+    assert_same(jax.jit(explain)(0.3), found)
+    options = {"key": jax.random.key(7), "n_samples": 2, "noise_level": 0.3}
+    assert_same(found, one_by_one(network, [NAMED] * 3, "smoothgrad", **options))

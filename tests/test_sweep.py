@@ -101,6 +101,8 @@ def test_great_strength_takes_paths_of_one_sign():
     def apply(params, x, *, rule=PLAIN):
         return rule.relu("relu", x @ hidden) @ out
 
+    # Its input is a vector, which only a traced network may take.
+    apply.traced = True
     x = jnp.asarray(RNG.normal(size=6).astype(np.float32))
     sites = find_sites(apply, {}, x)
     found = sweep(apply, {}, x, jnp.asarray(0), sites, strength=1e4)
@@ -113,11 +115,11 @@ def test_great_strength_takes_paths_of_one_sign():
 def test_theta_does_not_depend_on_units(unit):
     """One closed gate, contributions far apart, and a row of another size."""
     rows = np.asarray([[4.0, -1.0, 0.0, 1e-6]] * 3) * np.asarray([[1.0], [3.0], [0.0]])
-    choice = Choice(strength=2.0, plain_weight=8.0, scale=2.0)
-    theta = choose_theta(jnp.asarray(unit * rows, jnp.float32), choice)
+    choice = Choice(plain_weight=8.0, scale=2.0)
+    theta = choose_theta(jnp.asarray(unit * rows, jnp.float32), choice, strength=2.0)
     s = np.sign(rows[0]) * np.sqrt(np.abs(rows[0]))
     np.testing.assert_allclose(theta, 2 * s / np.sqrt((s**2).sum() / 3), rtol=1e-5)
-    np.testing.assert_array_equal(choose_theta(jnp.zeros((3, 4)), choice), np.zeros(4))
+    np.testing.assert_array_equal(choose_theta(jnp.zeros((3, 4)), choice, strength=2.0), np.zeros(4))
 
 
 @pytest.mark.parametrize("depth", [121, pytest.param(400, marks=pytest.mark.long)])

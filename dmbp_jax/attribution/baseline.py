@@ -1,14 +1,14 @@
 """The image that stands for "nothing there", from which a path or a difference starts."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax.numpy as jnp
 
-from dmbp_jax.checks import check_choice
+from dmbp_jax.checks import FINITE, check_choice
 from dmbp_jax.ops import filled, gaussian_blur
 from dmbp_jax.typing import Image, Numbers
 
-Baseline = Literal["zero", "blur", "mean"] | Numbers
+Baseline = Literal["zero", "blur", "mean"] | Annotated[Numbers, FINITE]
 BLUR_SIGMA = 10.0
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Array, Int
 
 from dmbp_jax.attribution.gradient import target_gradient
 from dmbp_jax.attribution.result import attribution
-from dmbp_jax.checks import InputError, check_choice, check_is_image
+from dmbp_jax.checks import InputError, Positive, check_choice, check_is_image, check_range
 from dmbp_jax.ops import Loop, gaussian_blur, iterative, target_score
 from dmbp_jax.ops.blur import Padding
 from dmbp_jax.result import Attribution
@@ -22,7 +22,7 @@ def blur_integrated_gradients(
     key: Key | None = None,
     n_steps: int = 100,
     max_sigma: float = 50.0,
-    power: float = 3.0,
+    power: Positive = 3.0,
     grad_step: float | None = None,
     padding: Padding = "edge",
 ) -> Loop:
@@ -51,8 +51,11 @@ def blur_integrated_gradients(
     ((1, 8, 1), True)
     """
     check_is_image(image.shape, "blur_integrated_gradients")
-    if n_steps < 1 or max_sigma <= 0 or power <= 0 or (grad_step is not None and grad_step <= 0):
-        raise InputError("n_steps must be at least 1, max_sigma, power and grad_step above 0")
+    if n_steps < 1:
+        raise InputError(f"n_steps must be at least 1, got {n_steps}")
+    for name, value in (("max_sigma", max_sigma), ("power", power), ("grad_step", grad_step)):
+        if value is not None:
+            check_range(name, value, Positive)
     check_choice("padding", padding, ("edge", "zero"))
 
     def sigma(number: Array) -> Array:

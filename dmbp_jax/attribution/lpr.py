@@ -17,7 +17,15 @@ from jaxtyping import Array, Float, Int
 
 from dmbp_jax.attribution.baseline import Baseline, make_baseline
 from dmbp_jax.attribution.gradient import target_gradient
-from dmbp_jax.checks import InputError, check_choice, check_is_image
+from dmbp_jax.checks import (
+    Finite,
+    InputError,
+    Percentile,
+    Positive,
+    check_choice,
+    check_is_image,
+    check_range,
+)
 from dmbp_jax.ops import (
     Loop,
     check_output,
@@ -46,14 +54,14 @@ def lpr(
     *,
     key: Key | None = None,
     n_steps: int = 50,
-    learning_rate: float = 0.1,
-    eps: float = 1e-8,
-    start: float = 3.0,
-    percentile: float = 99.0,
+    learning_rate: Positive = 0.1,
+    eps: Positive = 1e-8,
+    start: Finite = 3.0,
+    percentile: Percentile = 99.0,
     reduction: Reduction = "max",
     outside: Baseline = "zero",
-    area_weight: float = 1.0,
-    total_variation_weight: float = 1.0,
+    area_weight: Finite = 1.0,
+    total_variation_weight: Finite = 1.0,
     output: OutputActivation | None = None,
 ) -> Loop:
     """The mask that a learned backward pass makes of the image, such that the target is still recognised.
@@ -107,7 +115,14 @@ def lpr(
     ((4, 5, 1), True)
     """
     check_is_image(image.shape, "lpr")
-    _check_options(n_steps, learning_rate, eps, start, percentile)
+    if n_steps < 0:
+        raise InputError(f"n_steps must be at least 0, got {n_steps}")
+    check_range("learning_rate", learning_rate, Positive)
+    check_range("eps", eps, Positive)
+    check_range("start", start, Finite)
+    check_range("percentile", percentile, Percentile)
+    check_range("area_weight", area_weight, Finite)
+    check_range("total_variation_weight", total_variation_weight, Finite)
     check_choice("reduction", reduction, get_args(Reduction))
     check_output(output)
     loop = learn_rules(
@@ -145,9 +160,9 @@ def learn_rules(
     target: Target,
     *,
     n_steps: int,
-    learning_rate: float,
-    eps: float,
-    start: float,
+    learning_rate: Positive,
+    eps: Positive,
+    start: Finite,
     **options: Any,
 ) -> Loop:
     """Minimise `lpr_loss` with Adam from `start`.
@@ -184,11 +199,11 @@ def lpr_loss(
     target: Target,
     thetas: Thetas,
     *,
-    percentile: float = 99.0,
+    percentile: Percentile = 99.0,
     reduction: Reduction = "max",
     outside: Baseline = "zero",
-    area_weight: float = 1.0,
-    total_variation_weight: float = 1.0,
+    area_weight: Finite = 1.0,
+    total_variation_weight: Finite = 1.0,
     output: OutputActivation | None = None,
     scale: Float[Array, ""] | None = None,
 ) -> Float[Array, ""]:
@@ -223,7 +238,7 @@ def learned_saliency(
     return reduced.astype(np.promote_types(image.dtype, np.float32))
 
 
-def mask_scale(saliency: Float[Array, "h w"], percentile: float) -> Float[Array, ""]:
+def mask_scale(saliency: Float[Array, "h w"], percentile: Percentile) -> Float[Array, ""]:
     """The percentile of the saliency; where that is 0 the maximum, and 1 where that is 0 too.
 
     >>> mask_scale(jnp.asarray([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]), 100.0).round(3).item()
@@ -250,15 +265,3 @@ def total_variation(mask: Float[Array, "h w"]) -> Float[Array, ""]:
     """
     down, right = jnp.diff(mask, axis=0), jnp.diff(mask, axis=1)
     return (jnp.abs(down).sum() + jnp.abs(right).sum()) / mask.size
-
-
-def _check_options(n_steps: int, learning_rate: float, eps: float, start: float, percentile: float) -> None:
-    for name, value, holds, range_ in (
-        ("n_steps", n_steps, n_steps >= 0, "at least 0"),
-        ("learning_rate", learning_rate, learning_rate > 0, "above 0"),
-        ("eps", eps, eps > 0, "above 0"),
-        ("start", start, abs(start) < float("inf"), "finite"),
-        ("percentile", percentile, 0 < percentile <= 100, "in (0, 100]"),
-    ):
-        if not holds:
-            raise InputError(f"{name} must be {range_}, got {value}")

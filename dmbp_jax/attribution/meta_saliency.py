@@ -2,20 +2,19 @@
 2020, the part on meta-saliency."""
 
 import functools
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dmbp_jax.checks import InputError, called
+from dmbp_jax.checks import InputError, NonNegative, Number, called, check_range
 from dmbp_jax.ops import iterative, log_probabilities, loop_of, target_score
 from dmbp_jax.result import Method
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 
-def meta_saliency(method: Method, *, epsilon: float = 1e-4, sign: int = 1) -> Method:
+def meta_saliency(method: Method, *, epsilon: NonNegative = 1e-4, sign: int = 1) -> Method:
     """`method` at parameters that have taken one step of gradient descent on the explained image.
 
     `method(params')` with `params' = params - sign * epsilon * d(loss)/d(params)` and `loss` the
@@ -48,8 +47,7 @@ def meta_saliency(method: Method, *, epsilon: float = 1e-4, sign: int = 1) -> Me
     >>> meta_saliency(gradient, epsilon=0.5)(linear, params, image, jnp.asarray(0)).values.tolist()
     [[[0.25, 0.25, 0.25]]]
     """
-    if not (math.isfinite(epsilon) and epsilon >= 0):
-        raise InputError(f"epsilon must be finite and at least 0, got {epsilon}")
+    check_range("epsilon", epsilon, NonNegative)
     if sign not in (1, -1):
         raise InputError(f"sign must be 1 or -1, got {sign}")
 
@@ -67,7 +65,7 @@ def meta_saliency(method: Method, *, epsilon: float = 1e-4, sign: int = 1) -> Me
     return after_step if loop is None else iterative(after_step)
 
 
-def descend(apply: Apply, params: Params, image: Image, target: Target, *, step: float) -> Params:
+def descend(apply: Apply, params: Params, image: Image, target: Target, *, step: Number) -> Params:
     """`params - step * d(loss)/d(params)` of the cross-entropy of `target` at one image.
 
     `loss = -log softmax(logits)[target]`, or `-<weights, log softmax(logits)>` where the target is weights:

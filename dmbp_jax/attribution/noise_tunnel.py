@@ -6,7 +6,6 @@ to Parameter Values", 2018.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from dmbp_jax.checks import InputError, called, check_choice
+from dmbp_jax.checks import InputError, NonNegative, called, check_choice, check_range
 from dmbp_jax.ops import Loop, full_along, iterative, largest
 from dmbp_jax.result import Attribution, Method
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
@@ -23,7 +22,7 @@ STATISTICS = ("smoothgrad", "smoothgrad_sq", "vargrad")
 
 
 def noise_tunnel(
-    method: Method, *, n_samples: int = 50, noise_level: float = 0.15, statistic: str = "smoothgrad"
+    method: Method, *, n_samples: int = 50, noise_level: NonNegative = 0.15, statistic: str = "smoothgrad"
 ) -> Method:
     """`method` at `n_samples` noisy copies of the image, and a statistic of its values.
 
@@ -81,7 +80,7 @@ def noisy_loop(
     *,
     key: Key | None,
     n_samples: int,
-    noise_level: float,
+    noise_level: NonNegative,
     statistic: str,
     name: str,
 ) -> Loop:
@@ -133,9 +132,8 @@ def _add(statistic: str, sums: tuple[Array, ...], values: Array, number: Int[Arr
     return (sums[0] + (values if statistic == "smoothgrad" else values**2),)
 
 
-def _check(n_samples: int, noise_level: float, statistic: str) -> None:
+def _check(n_samples: int, noise_level: NonNegative, statistic: str) -> None:
     check_choice("statistic", statistic, STATISTICS)
     if n_samples < 1:
         raise InputError(f"n_samples must be at least 1, got {n_samples}")
-    if not (math.isfinite(noise_level) and noise_level >= 0):
-        raise InputError(f"noise_level must be finite and at least 0, got {noise_level}")
+    check_range("noise_level", noise_level, NonNegative)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dmbp_jax.attribution.result import attribution
-from dmbp_jax.checks import InputError, check_is_image
+from dmbp_jax.checks import InputError, Share, check_is_image, check_range
 from dmbp_jax.ops import Loop, check_output, full_along, iterative, probabilities, target_score
 from dmbp_jax.result import Attribution
 from dmbp_jax.typing import Apply, Image, Key, OutputActivation, Params, Target
@@ -24,7 +24,7 @@ def rise(
     key: Key | None = None,
     n_masks: int = 4000,
     cells: int = 7,
-    probability: float = 0.5,
+    probability: Share = 0.5,
     chunk_size: int = 32,
     output: OutputActivation | None = None,
 ) -> Loop:
@@ -71,8 +71,7 @@ def rise(
     for name, value in (("n_masks", n_masks), ("cells", cells), ("chunk_size", chunk_size)):
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
-    if not 0 < probability <= 1:
-        raise InputError(f"probability must be in (0, 1], got {probability}")
+    check_range("probability", probability, Share)
 
     size = (image.shape[0], image.shape[1])
     dtype = np.promote_types(image.dtype, np.float32)
@@ -98,7 +97,7 @@ def rise(
 
 
 def draw_grid(
-    key: Key, size: tuple[int, int], cells: int, probability: float
+    key: Key, size: tuple[int, int], cells: int, probability: Share
 ) -> tuple[Float[Array, "s s"], Int[Array, "2"]]:
     """The random part of one mask: a grid of zeros and ones, and a shift of up to a cell, in pixels."""
     of_grid, of_shift = jax.random.split(key)

@@ -5,6 +5,7 @@ import functools
 from dmbp_jax.attribution.gradient import gradient
 from dmbp_jax.attribution.noise_tunnel import noisy_loop
 from dmbp_jax.attribution.result import attribution
+from dmbp_jax.checks import NonNegative
 from dmbp_jax.ops import Loop, iterative
 from dmbp_jax.result import Attribution
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
@@ -19,7 +20,7 @@ def smoothgrad(
     *,
     key: Key | None = None,
     n_samples: int = 50,
-    noise_level: float = 0.15,
+    noise_level: NonNegative = 0.15,
     multiply_by_inputs: bool = False,
 ) -> Loop:
     """The mean gradient at `n_samples` noisy copies of the image.

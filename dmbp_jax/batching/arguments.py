@@ -1,9 +1,10 @@
 """What a caller gives to `explain`: as arrays and plain values, or one sentence about what is wrong."""
 
+import dataclasses
 import inspect
 import numbers
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any, get_origin
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,16 @@ import numpy.typing as npt
 from jax.sharding import Mesh
 
 from dmbp_jax.batching.call import Options
-from dmbp_jax.checks import InputError, called, check_choice, check_whole, kind_of
+from dmbp_jax.checks import (
+    InputError,
+    called,
+    check_choice,
+    check_range,
+    check_whole,
+    is_number,
+    kind_of,
+    range_of,
+)
 from dmbp_jax.result import Method
 
 _NAMES = {
@@ -90,22 +100,54 @@ def check_options(method: Method, options: dict[str, Any]) -> None:
         annotation, default = known[name].annotation, known[name].default
         if value is None and default not in (None, inspect.Parameter.empty):
             raise InputError(f"{name} cannot be None: leave it out for its default, {default!r}")
-        if annotation is int and not _is(numbers.Integral, value):
+        if annotation is int and not is_number(value, numbers.Integral):
             raise InputError(f"{name} must be a whole number, got {value!r}")
-        if annotation is float and not _is(numbers.Real, value):
+        is_real = annotation is float or (get_origin(annotation) is Annotated and range_of(annotation))
+        if is_real and not is_number(value):
             raise InputError(f"{name} must be a number, got {value!r}")
 
 
-def as_options(options: dict[str, Any]) -> Options:
-    """Options that are no arrays, as a program is compiled for them; `InputError` for one without a hash."""
-    for name, value in options.items():
-        try:
-            hash(value)
-        except TypeError:
-            raise InputError(
-                f"option {name} must be a plain number, string, flag or an array, got {kind_of(value)}"
-            ) from None
-    return tuple((name, type(value), value) for name, value in sorted(options.items()))
+def divide_options(method: Method, options: dict[str, Any]) -> tuple[dict[str, jax.Array], Options]:
+    """Options that a program takes: arrays, and numbers that have a range; and all others, for which it is
+    compiled.
+
+    Raises `InputError` for a number out of its range, and for an option of the others without a hash.
+    """
+    arrays: dict[str, jax.Array] = {}
+    static: list[tuple[str, type, Any]] = []
+    annotations = _annotations(method)
+    for name, value in sorted(options.items()):
+        is_array = isinstance(value, jax.Array | np.ndarray)
+        annotation = annotations.get(name)
+        # A baseline may be an image too; a number may not.
+        is_one = value.ndim == 0 or get_origin(annotation) is Annotated if is_array else is_number(value)
+        if range_of(annotation) and is_one:
+            check_range(name, value, annotation)
+            # Of a weak type, as Python's numbers are: it leaves the dtype of an image as it is.
+            arrays[name] = jax.lax.full_like(jnp.asarray(0.0), value if is_array else float(value))
+        elif is_array:
+            arrays[name] = jnp.asarray(value)
+        else:
+            try:
+                hash(value)
+            except TypeError:
+                raise InputError(
+                    f"option {name} must be a plain number, string, flag or an array, got {kind_of(value)}"
+                ) from None
+            static.append((name, type(value), value))
+    return arrays, tuple(static)
+
+
+def _annotations(method: Method) -> dict[str, Any]:
+    """Of a method's options: those that it names, and the fields of dataclasses in the annotation of others,
+    `**options: Annotated[Any, Fields]`."""
+    found: dict[str, Any] = {}
+    for parameter in inspect.signature(method).parameters.values():
+        found[parameter.name] = parameter.annotation
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            for kind in filter(dataclasses.is_dataclass, getattr(parameter.annotation, "__metadata__", ())):
+                found |= {field.name: field.type for field in dataclasses.fields(kind)}
+    return found
 
 
 def check_key(key: Any) -> None:
@@ -155,8 +197,3 @@ def check_division(batch_size: Any, mesh: Mesh | None, on_step: Callable[..., No
         raise InputError(f"mesh must be a jax.sharding.Mesh or None, got {kind_of(mesh)}")
     if on_step is not None and not callable(on_step):
         raise InputError(f"on_step must be a function on_step(done, total) or None, got {kind_of(on_step)}")
-
-
-def _is(kind: type, value: object) -> bool:
-    """Whether it is a number of that kind; flags are none."""
-    return isinstance(value, kind) and not isinstance(value, bool | np.bool)

@@ -37,7 +37,7 @@ class Call(NamedTuple):
     inputs: Inputs
     params: Params
     arrays: dict[str, jax.Array]
-    """Options that are arrays."""
+    """Options that are arrays, and numbers whose values share a program."""
     settings: Settings
 
 
@@ -60,7 +60,10 @@ def make_program(call: Call, chunk: int, mesh: Mesh | None, *, stepwise: bool = 
     make = loop_of(call.settings.method) if stepwise else None
     if make is not None:
         leaves, structure = jax.tree.flatten((fixed, shapes))
-        kinds = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+        kinds = tuple(
+            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=getattr(leaf, "weak_type", False))
+            for leaf in leaves
+        )
         slices = _slices(make, structure, kinds, call.settings)
         # A loop of no steps has no slice.
         if slices.length:

@@ -1,11 +1,20 @@
 """The options of DMBP and its presets."""
 
 import dataclasses
-import math
 import numbers
 from typing import Any, Literal, get_args
 
-from dmbp_jax.checks import InputError, as_number, check_choice
+from dmbp_jax.checks import (
+    Decay,
+    Finite,
+    InputError,
+    Positive,
+    as_number,
+    check_choice,
+    check_range,
+    is_number,
+    range_of,
+)
 
 MaskSites = Literal["filter", "relu", "filter_and_shortcut"]
 Objective = Literal["all", "posneg", "positive"]
@@ -24,10 +33,10 @@ class DMBPConfig:
 
     steps: int = 200
     """Steps of RMSProp; 0 leaves the masks at their start."""
-    learning_rate: float = 0.01
-    decay: float = 0.99
+    learning_rate: Positive = 0.01
+    decay: Decay = 0.99
     """The decay of RMSProp's running mean of squares (PyTorch's `alpha`), in [0, 1)."""
-    eps: float = 1e-8
+    eps: Positive = 1e-8
     """Added to RMSProp's root mean square, above 0.
 
     In deep networks the gradients of early masks fall below 1e-8; then `eps`, not the gradient, decides how
@@ -35,7 +44,7 @@ class DMBPConfig:
     gives a different map. In float32 the square of a gradient below about 1e-18 is lost, so that an `eps`
     below 1e-17 no longer bounds the step of such a mask.
     """
-    start: float = 0.0
+    start: Finite = 0.0
     """The initial `theta` of every mask `sigmoid(theta)`; the paper leaves it open. 0: both masks are 1/2."""
     parts_apart: bool = False
     """Whether the parts of the map are kept apart, ours: of the positive branch what is above zero, of the
@@ -56,15 +65,9 @@ class DMBPConfig:
         check_choice("objective", self.objective, get_args(Objective))
         if self.compute_dtype is not None:
             check_choice("compute_dtype", self.compute_dtype, get_args(ComputeDtype))
-        for name, holds, range_ in (
-            ("steps", _is(numbers.Integral, self.steps) and self.steps >= 0, "a whole number, at least 0"),
-            ("learning_rate", _is(numbers.Real, self.learning_rate) and self.learning_rate > 0, "above 0"),
-            ("decay", _is(numbers.Real, self.decay) and 0 <= self.decay < 1, "in [0, 1)"),
-            ("eps", _is(numbers.Real, self.eps) and self.eps > 0, "above 0"),
-            ("start", _is(numbers.Real, self.start), "finite"),
-        ):
-            if not holds:
-                raise InputError(f"{name} must be {range_}, got {getattr(self, name)!r}")
+        if not is_number(as_number(self.steps), numbers.Integral) or self.steps < 0:
+            raise InputError(f"steps must be a whole number, at least 0, got {self.steps!r}")
+        _check_ranges(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,7 @@ class SweepConfig:
     1.5
     """
 
-    strength: float = 1.5
+    strength: Positive = 1.5
     """How far masks open and close: the root mean square of a site's `theta`, above 0."""
     mask_sites: MaskSites = "relu"
     """As in `DMBPConfig`."""
@@ -88,14 +91,13 @@ class SweepConfig:
         check_choice("mask_sites", self.mask_sites, get_args(MaskSites))
         if self.compute_dtype is not None:
             check_choice("compute_dtype", self.compute_dtype, get_args(ComputeDtype))
-        if not (_is(numbers.Real, self.strength) and self.strength > 0):
-            raise InputError(f"strength must be above 0, got {self.strength!r}")
+        _check_ranges(self)
 
 
-def _is(kind: type, value: object) -> bool:
-    """Whether `value` is a finite number of that kind; flags are none."""
-    value = as_number(value)
-    return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)  # type: ignore[arg-type]
+def _check_ranges(config: DMBPConfig | SweepConfig) -> None:
+    for field in dataclasses.fields(config):
+        if range_of(field.type) is not None:
+            check_range(field.name, getattr(config, field.name), field.type)
 
 
 PRESETS: dict[str, DMBPConfig | SweepConfig] = {"paper": DMBPConfig(), "fast": SweepConfig()}

@@ -1,7 +1,7 @@
 """DMBP for one image: Ruiz, Agudo, Moreno-Noguer, "Generating Attribution Maps with Disentangled Masked
 Backpropagation", ICCV 2021."""
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def dmbp(
     preset: str = "paper",
     return_masks: bool = False,
     return_history: bool = False,
-    **options: Any,
+    **options: Annotated[Any, DMBPConfig, SweepConfig],
 ) -> Loop:
     """Split the linear map of a ReLU network at `image` into a positive, a negative and a nuisance part.
 

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact
 
+from dmbp_jax.checks import Positive
 from dmbp_jax.dmbp.config import SweepConfig
 from dmbp_jax.dmbp.objective import Sites
 from dmbp_jax.ops import full_along, target_score
@@ -60,7 +61,7 @@ def sweep(
     target: Target,
     masked: Sequence[Site],
     *,
-    strength: float = SweepConfig.strength,
+    strength: Positive = SweepConfig.strength,
 ) -> SweptGradients:
     """Choose the masks at `masked` from the logit down, `m+ = scale sigmoid(theta)` and `m- = scale - m+`.
 
@@ -76,7 +77,7 @@ def sweep(
     ([1.0, -1.0], [True, False])
     """
     mask_dtype = np.promote_types(image.dtype, np.float32)
-    rule = functools.partial(Swept, choices=_choices(masked, strength, image.dtype))
+    rule = functools.partial(Swept, choices=_choices(masked, image.dtype), strength=strength)
     slots = {site.name: full_along(image, site.shape, 0, mask_dtype) for site in masked}
     logits, backward = jax.vjp(
         lambda x, slots: apply(params, x, rule=rule(slots)), jnp.stack([image] * 3), slots
@@ -86,13 +87,13 @@ def sweep(
     return SweptGradients(logits[0], plain, positive, negative, masks)
 
 
-def _choices(masked: Sequence[Site], strength: float, dtype: np.dtype) -> dict[str, Choice]:
+def _choices(masked: Sequence[Site], dtype: np.dtype) -> dict[str, Choice]:
     """How the masks of each site are chosen; the sites are in the order of the forward pass."""
     most = ROOM * jnp.finfo(dtype).maxexp
     scale = min(2.0, 2.0 ** (most / len(masked)))
     maps = [site.name for site in masked if len(site.shape) == 3]
     above = np.arange(len(masked))[::-1] / max(len(masked) - 1, 1)
     return {
-        site.name: Choice(strength, PLAIN_WEIGHT * float(share), scale, by_location=site.name in maps[-1:])
+        site.name: Choice(PLAIN_WEIGHT * float(share), scale, by_location=site.name in maps[-1:])
         for site, share in zip(masked, above, strict=True)
     }

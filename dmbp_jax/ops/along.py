@@ -4,12 +4,12 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Inexact
 
-from dmbp_jax.checks import InputError
+from dmbp_jax.checks import InputError, Number
 from dmbp_jax.typing import Numbers
 
 
 def full_along(
-    image: Inexact[Array, "..."], shape: tuple[int, ...], value: float | int, dtype: DTypeLike
+    image: Inexact[Array, "..."], shape: tuple[int, ...], value: Number | int, dtype: DTypeLike
 ) -> Float[Array, "..."]:
     """`jnp.full(shape, value, dtype)`, one for each device over which `image` is divided.
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
+from dmbp_jax.checks import Number
 from dmbp_jax.ops import square_root
 from dmbp_jax.rules.plain import Behind
 
@@ -22,8 +23,6 @@ from dmbp_jax.rules.plain import Behind
 class Choice(NamedTuple):
     """How the masks of one site are chosen."""
 
-    strength: float
-    """At least 0; at 0 every mask is the same, and at infinity it opens or closes."""
     plain_weight: float
     """The plain network's beside the weight of one branch."""
     scale: float
@@ -32,7 +31,9 @@ class Choice(NamedTuple):
     """Whether a location decides as a whole, by the sum over channels, the last axis."""
 
 
-def choose_theta(contributions: Float[Array, "3 *shape"], choice: Choice) -> Float[Array, "*shape"]:
+def choose_theta(
+    contributions: Float[Array, "3 *shape"], choice: Choice, strength: Number
+) -> Float[Array, "*shape"]:
     """`theta = strength * s / rms(s)`, `s = sign(c) sqrt(|c|)` (Powerball; Yuan et al., 2016), the root mean
     square taken over the entries that are not zero.
 
@@ -41,10 +42,11 @@ def choose_theta(contributions: Float[Array, "3 *shape"], choice: Choice) -> Flo
 
     Args:
         contributions: of the plain network, the positive and the negative branch, in any unit.
-        choice: `strength`, `plain_weight` and `by_location`; `scale` plays no part.
+        choice: `plain_weight` and `by_location`; `scale` plays no part.
+        strength: at least 0; at 0 every mask is the same, and at infinity it opens or closes.
 
     >>> rows = jnp.asarray([[1.0, -1.0, 0.0]] * 3)
-    >>> choose_theta(rows, Choice(strength=2.0, plain_weight=1.0, scale=2.0)).tolist()
+    >>> choose_theta(rows, Choice(plain_weight=1.0, scale=2.0), strength=2.0).tolist()
     [2.0, -2.0, 0.0]
     """
     sizes = jnp.abs(contributions)
@@ -62,29 +64,29 @@ def choose_theta(contributions: Float[Array, "3 *shape"], choice: Choice) -> Flo
     biggest = jax.lax.stop_gradient(size.max())
     root = square_root(size / jnp.where(biggest > 0, biggest, 1))
     square = (root**2).sum() / jnp.maximum((size > 0).astype(size.dtype).sum(), 1)
-    return choice.strength * jnp.sign(c) * root / jnp.sqrt(jnp.where(square > 0, square, 1))
+    return strength * jnp.sign(c) * root / jnp.sqrt(jnp.where(square > 0, square, 1))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def sweep_masks(
-    choice: Choice, a: Inexact[Array, "3 *shape"], slot: Float[Array, "*shape"]
+    choice: Choice, a: Inexact[Array, "3 *shape"], slot: Float[Array, "*shape"], strength: Float[Array, ""]
 ) -> Inexact[Array, "3 *shape"]:
     """`a`; backward the second row is multiplied by `m+ = scale sigmoid(theta)`, the third by
     `m- = scale sigmoid(-theta)`, see `choose_theta`. `slot` is not used, and its gradient is `m+`."""
     return a
 
 
-def _forward(choice: Choice, a: Array, slot: Array) -> tuple[Array, tuple[Array, Array]]:
-    return a, (a, slot)
+def _forward(choice: Choice, a: Array, slot: Array, strength: Array) -> tuple[Array, tuple[Array, ...]]:
+    return a, (a, slot, strength)
 
 
-def _backward(choice: Choice, residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    a, slot = residuals
+def _backward(choice: Choice, residuals: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
+    a, slot, strength = residuals
     contributions = a.astype(slot.dtype) * cotangent.astype(slot.dtype)
-    theta = choose_theta(contributions, choice)
+    theta = choose_theta(contributions, choice, strength)
     positive, negative = choice.scale * jax.nn.sigmoid(theta), choice.scale * jax.nn.sigmoid(-theta)
     masks = jnp.stack([jnp.ones_like(positive), positive, negative])
-    return masks.astype(cotangent.dtype) * cotangent, positive
+    return masks.astype(cotangent.dtype) * cotangent, positive, jnp.zeros_like(strength)
 
 
 sweep_masks.defvjp(_forward, _backward)
@@ -101,7 +103,11 @@ class Swept(Behind):
     slots: dict[str, Float[Array, "..."]]
     choices: Mapping[str, Choice]
     """How the masks are chosen, for each site that has a slot."""
+    strength: Number
+    """How far the masks of every site open and close; see `choose_theta`."""
 
     def behind(self, site: str, a: Inexact[Array, "3 *shape"]) -> Inexact[Array, "3 *shape"]:
         """`a`, and its masks on the way back."""
-        return sweep_masks(self.choices[site], a, self.slots[site]) if site in self.slots else a
+        if site not in self.slots:
+            return a
+        return sweep_masks(self.choices[site], a, self.slots[site], jnp.asarray(self.strength))
