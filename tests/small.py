@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from dmbp_jax.models import ARCHITECTURES, LayerShape, init_layout
 from dmbp_jax.models.layers import Layers
@@ -11,6 +12,18 @@ from dmbp_jax.typing import Window
 
 CLASSES = 10
 SIZE = 64
+MECHANISMS = ("gradient_x_input", "integrated_gradients", "deeplift", "grad_cam", "fullgrad", "dmbp", "fast")
+"""A method for each way in which methods use a network: its gradient once and often, another rule at the
+nonlinearities, an activation, the biases, masks that are optimised, and masks that are swept."""
+
+
+def long_but(some, values):
+    """The values as parameters, those that are not among `some` in the long tests."""
+    names = [getattr(value, "name", value) for value in values]
+    return [
+        pytest.param(value, id=name, marks=() if name in some else pytest.mark.long)
+        for name, value in zip(names, values, strict=True)
+    ]
 
 
 def small_layout(name: str) -> tuple[LayerShape, ...]:

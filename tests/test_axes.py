@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from small import MECHANISMS, long_but
 from zoo import user_settings
 
 import dmbp_jax
@@ -24,7 +25,7 @@ SHORT = {
     "rise": {"n_masks": 6, "chunk_size": 4},
     "lpr": {"n_steps": 2},
 }
-EVERY = pytest.mark.parametrize("method", [*METHODS, "fast"])
+EVERY = pytest.mark.parametrize("method", long_but((*MECHANISMS, "rise"), [*METHODS, "fast"]))
 
 
 def draw_params(seed=0):
@@ -174,7 +175,7 @@ def several_network(count, arrangement):
 
 
 @pytest.mark.parametrize("arrangement", ["before", "behind each other", "within"])
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in BY_SITE])
+@pytest.mark.parametrize("method", long_but(MECHANISMS, [name for name in METHODS if name not in BY_SITE]))
 @pytest.mark.usefixtures("x64")
 def test_an_axis_of_length_2_is_not_taken_for_the_images(method, arrangement):
     """Two images, or an image and its baseline, and an axis of their number before the images'."""
@@ -372,8 +373,9 @@ APART = {
 }
 
 
-@pytest.mark.parametrize("loop", APART)
-@pytest.mark.parametrize("method", ["gradient", "grad_cam", "fast"])
+@pytest.mark.parametrize(
+    ("method", "loop"), [*(("gradient", loop) for loop in APART), ("grad_cam", "scan"), ("fast", "lax.map")]
+)
 @pytest.mark.usefixtures("x64")
 def test_a_loop_over_the_images_is_the_network_itself(method, loop):
     params = draw_params()

@@ -10,7 +10,7 @@ import pytest
 from jax.experimental import pallas
 from references import pooling
 from references.masked_backprop import eq14_at_sites
-from small import small_network
+from small import MECHANISMS, long_but, small_network
 from zoo import CASES, REFUSED, user_settings
 from zoo.case import CLASSES
 
@@ -24,15 +24,6 @@ from dmbp_jax.rules import Masked, biases_at, find_sites, linearize
 # One network of each library, and one for each way of writing an activation; the others are larger.
 KINDS = ("nnx resnet", "linen prelu", "equinox cnn", "equinox mlp", "plain channels first", "plain where")
 KINDS += ("plain reshape and max", "plain maxout", "plain abs, hard tanh, clip", "plain tabular mlp")
-
-
-def long_but(some, values):
-    """The values as parameters, those that are not among `some` in the long tests."""
-    names = [getattr(value, "name", value) for value in values]
-    return [
-        pytest.param(value, id=name, marks=() if name in some else pytest.mark.long)
-        for name, value in zip(names, values, strict=True)
-    ]
 
 
 EVERY = pytest.mark.parametrize("case", long_but(KINDS, CASES))
@@ -199,7 +190,7 @@ def test_a_gated_network_has_the_same_map_and_no_more_arithmetic():
     assert flops[1] == pytest.approx(flops[0], rel=0.01)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", long_but(MECHANISMS, METHODS))
 @pytest.mark.parametrize("name", long_but(("equinox cnn",), ("equinox cnn", "plain maxout")))
 def test_every_method_takes_gated_networks(name, method):
     with user_settings():
@@ -221,7 +212,7 @@ def test_every_method_takes_gated_networks(name, method):
     assert np.abs(a.values).max() > 0
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", long_but((*MECHANISMS, "rise"), METHODS))
 def test_inputs_of_any_rank_or_one_message(method):
     for name in ("plain tabular mlp", "plain signal"):
         with user_settings():

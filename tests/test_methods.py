@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import CLASSES, small_network, tiny_network
+from small import CLASSES, MECHANISMS, long_but, small_network, tiny_network
 
 import dmbp_jax
 from dmbp_jax import InputError
@@ -82,14 +82,8 @@ def test_jit_equals_eager_and_vmap_equals_loop(network, name):
     assert_same(alone, jax.tree.map(lambda leaf: leaf[1], batch))
 
 
-@EVERY
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "resnet18",
-        *(pytest.param(name, marks=pytest.mark.long) for name in ("vgg11", "squeezenet1_1", "alexnet")),
-    ],
-)
+@pytest.mark.parametrize("name", long_but((*MECHANISMS, "rise", "norm_grad"), METHODS))
+@pytest.mark.parametrize("kind", long_but(("resnet18",), ("resnet18", "vgg11", "squeezenet1_1", "alexnet")))
 def test_works_on_every_kind_of_network_and_odd_sizes(name, kind):
     apply, params, _ = small_network(kind)
     images = jax.random.normal(jax.random.key(4), (1, 67, 71, 3))
