@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from references.masked_backprop import eq14
-from small import CLASSES, SIZE, small_layout, small_network
+from small import CLASSES, SIZE, long_but, small_layout, small_network
 
 import dmbp_jax
 from dmbp_jax.compile_time import count_compile_time
@@ -21,14 +21,12 @@ pytestmark = pytest.mark.usefixtures("x64")
 EVERY = pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 BLOCKS = ("alexnet", "resnet18", "resnet50", "squeezenet1_1", "vgg11")
 """One network for each kind of source code; the others repeat its operations at other depths and widths."""
-# With its batch-norms folded, a VGG is the one without (which is a test).
+# With its batch-norms folded, a VGG is the one without (which is a test). Shortcuts, concatenations, and neither.
 GRAPHS = pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=() if name in BLOCKS else pytest.mark.long)
-        for name in sorted(ARCHITECTURES)
-        if not name.endswith("_bn")
-    ],
+    long_but(
+        ("resnet18", "squeezenet1_1", "vgg11"), [name for name in sorted(ARCHITECTURES) if name[-3:] != "_bn"]
+    ),
 )
 MASK_SITES = ("filter", "relu", "filter_and_shortcut")
 # A negligible eps, at which the result does not depend on the scale of the logits.
@@ -144,9 +142,7 @@ def test_scores_add_up_images_are_independent_and_logits_may_be_scaled(name):
         close(result.values[1], 1024 * result.values[0])
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "alexnet" else pytest.mark.long) for name in BLOCKS]
-)
+@pytest.mark.parametrize("name", long_but(("alexnet",), BLOCKS))
 def test_one_image_outside_jit_and_vmap_gives_the_same(name):
     """Every operation by itself, but for the passes and the loop over the steps."""
     apply, params, images = small_network(name, jnp.float64)
@@ -174,9 +170,7 @@ def test_readings_of_mask_sites_differ_only_with_shortcuts(name):
         assert count["filter"] == relus
 
 
-@pytest.mark.parametrize(
-    "name", ["alexnet", *(pytest.param(name, marks=pytest.mark.long) for name in ("squeezenet1_0", "vgg11"))]
-)
+@pytest.mark.parametrize("name", long_but(("alexnet",), ("alexnet", "squeezenet1_0", "vgg11")))
 def test_without_shortcuts_all_mask_sites_give_the_same_map(name):
     apply, params, images = small_network(name, jnp.float64)
     maps = [

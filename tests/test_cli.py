@@ -410,6 +410,7 @@ def test_another_method_has_one_map_and_no_scores(tmp_path):
     assert a.positive is None
 
 
+@pytest.mark.long
 def test_an_ablation_is_a_method_of_the_command(tmp_path):
     run = run_here(tmp_path, "explain", "--example", "--method", "dmbp_posneg", "--save", "why.safetensors")
     assert run.code == 0, run.err

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import CLASSES, small_network, tiny_network
+from small import CLASSES, MECHANISMS, long_but, small_network, tiny_network
 from test_methods import SHORT
 
 import dmbp_jax
@@ -16,8 +16,6 @@ from dmbp_jax.methods import METHODS
 
 NAMED = [1, 4, 7]
 FAST = ("dmbp", {"preset": "fast"})
-EVERY = [(name, SHORT.get(name, {})) for name in METHODS] + [FAST]
-IDS = [*METHODS, "dmbp-fast"]
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +41,10 @@ def one_by_one(network, classes, method, **options):
     return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *columns)
 
 
-@pytest.mark.parametrize(("method", "options"), EVERY, ids=IDS)
-@pytest.mark.parametrize("classes_at_once", [None, 2])
-def test_equal_to_the_loop_over_classes(network, method, options, classes_at_once):
+@pytest.mark.parametrize("name", long_but((*MECHANISMS, "rise", "norm_grad"), [*METHODS, "fast"]))
+@pytest.mark.parametrize("classes_at_once", long_but((None,), (None, 2)))
+def test_equal_to_the_loop_over_classes(network, name, classes_at_once):
+    method, options = FAST if name == "fast" else (name, SHORT.get(name, {}))
     options = {"key": jax.random.key(7), **options}
     apply, params, images = network
     a = dmbp_jax.explain_classes(
