@@ -21,7 +21,7 @@ def long_but(some, values):
     """The values as parameters, those that are not among `some` in the long tests."""
     names = [getattr(value, "name", value) for value in values]
     return [
-        pytest.param(value, id=name, marks=() if name in some else pytest.mark.long)
+        pytest.param(value, id=str(name), marks=() if name in some else pytest.mark.long)
         for name, value in zip(names, values, strict=True)
     ]
 

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.usefixtures("x64")
 EVERY = pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 BLOCKS = ("alexnet", "resnet18", "resnet50", "squeezenet1_1", "vgg11")
 """One network for each kind of source code; the others repeat its operations at other depths and widths."""
-# With its batch-norms folded, a VGG is the one without (which is a test). Shortcuts, concatenations, and neither.
+# With its batch-norms folded, a VGG is the one without (which is a test). The short tests have shortcuts,
+# concatenations, and neither.
 GRAPHS = pytest.mark.parametrize(
     "name",
     long_but(
