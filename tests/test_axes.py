@@ -349,6 +349,19 @@ MIXED = {
     "images as rows": lambda h: lax.conv_general_dilated(
         h[None, :, :], jnp.ones((3, 4, 4)), (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
     )[0],
+    "summed by a matrix": lambda h: jnp.tri(len(h)) @ h,
+    "frequencies": lambda h: jnp.fft.fft(h, axis=0).real,
+    "transposed and laid out": lambda h: h.T.reshape(h.shape),
+    "laid out by columns": lambda h: jnp.ravel(h, order="F").reshape(h.shape),
+    "twice, cut between": lambda h: jnp.concatenate([h, -h])[1 : len(h) + 1],
+    "twice, every other one": lambda h: jnp.concatenate([h, -h])[::2],
+    "twice, cut where a run tells": lambda h: lax.dynamic_slice(jnp.concatenate([h, h]), (1, 0), h.shape),
+    "twice, halved elsewhere": lambda h: jnp.tile(h, (2, 1)).reshape(len(h), 2, -1).sum(axis=1),
+    "twice, in two orders": lambda h: (jnp.tile(h, (2, 1)) + jnp.repeat(h, 2, axis=0))[: len(h)],
+    "each twice, cut": lambda h: jnp.stack([h, h], axis=1).reshape(-1, 4)[: len(h)],
+    "pushed along by a row": lambda h: jnp.pad(h, ((1, 0), (0, 0)))[: len(h)],
+    "a row in front": lambda h: jnp.concatenate([jnp.zeros((1, 4)), h])[: len(h)],
+    "sum behind padding": lambda h: h + jnp.pad(h, ((0, 1), (0, 0))).sum(),
     "within lax.map": lambda h: lax.map(lambda one: one - h.mean(axis=0), h),
     "carried": lambda h: lax.scan(lambda c, one: (c + one, c + one), jnp.zeros(4), h)[1],
 }
@@ -363,6 +376,27 @@ def test_images_that_are_mixed_are_refused(name, count):
         with pytest.raises(InputError, match="each is explained on its own") as caught:
             jax.eval_shape(apply, params, jnp.ones((count, 3)))
     assert "\n" not in str(caught.value)
+
+
+TOGETHER = {
+    "twice": lambda h: jnp.concatenate([h, -h])[: len(h)] + jnp.concatenate([h, -h])[len(h) :],
+    "halves": lambda h: sum(jnp.split(jnp.concatenate([h, -2 * h]), 2)),
+    "each twice": lambda h: jnp.repeat(h, 2, axis=0)[1::2] + jnp.repeat(h, 2, axis=0).reshape(-1, 2, 4)[:, 0],
+    "by columns": lambda h: jnp.reshape(jnp.ravel(h, order="F"), h.shape, order="F"),
+    "side by side": lambda h: (h.reshape(-1) * 2).reshape(h.shape),
+}
+"""What puts images beside each other, and mixes none."""
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+@pytest.mark.parametrize("count", [1, 2])
+def test_images_beside_each_other_are_not_mixed(name, count):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((count, 3)), jnp.float32)
+    with user_settings():
+        network = mixing(TOGETHER[name])
+        apply, params = dmbp_jax.gated((network, jnp.ones((3, 4))))
+        ours, theirs = (jax.grad(lambda x, f=f: f(params, x).sum())(x) for f in (apply, network))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
 APART = {

@@ -205,7 +205,34 @@ def axes_along(name: str, params: Mapping[str, Any]) -> tuple[int, ...]:
         return tuple(int(axis) for axis in params["dimensions"])
     if name.startswith("reduce_window"):
         return tuple(axis for axis, size in enumerate(params["window_dimensions"]) if size > 1)
+    if name == "fft":
+        return tuple(range(-len(params["fft_lengths"]), 0))
     return ()
+
+
+def order_of_reshape(params: Mapping[str, Any], rank: int) -> tuple[int, ...]:
+    """The order in which a `reshape` takes the axes of its operand."""
+    order = params["dimensions"]
+    return tuple(range(rank)) if order is None else tuple(int(axis) for axis in order)
+
+
+def slices_of(name: str, params: Mapping[str, Any], shape: Sequence[int]) -> Iterator[list[slice]]:
+    """For each result of a `slice` or a `split`, which elements it takes along each axis; of a
+    `dynamic_slice`, which only runs tell, those in the middle."""
+    rank = len(shape)
+    if name == "dynamic_slice" and len(params["slice_sizes"]) == rank:
+        sizes = params["slice_sizes"]
+        yield [slice(a != b, a + (a != b)) for a, b in zip(sizes, shape, strict=True)]
+    elif name == "slice":
+        steps = params["strides"] or [1] * rank
+        yield list(map(slice, params["start_indices"], params["limit_indices"], steps))
+    elif name == "split":
+        start = 0
+        for size in params["sizes"]:
+            taken = [slice(None)] * rank
+            taken[params["axis"]] = slice(start, start + size)
+            yield taken
+            start += size
 
 
 def stacked_axis(params: Mapping[str, Any]) -> int:

@@ -14,6 +14,7 @@ from jaxtyping import Array
 from dmbp_jax.checks import InputError
 from dmbp_jax.ops import equations
 from dmbp_jax.tracing.flatten import Flat, Op, Value
+from dmbp_jax.tracing.kinds import ELEMENTWISE
 from dmbp_jax.tracing.moves import moves_of, product_moves, reshape_groups
 
 
@@ -49,19 +50,25 @@ def follow_axes(flat: Flat, others: Flat | None, layers: Set[Value]) -> dict[Val
     shape = flat.kinds[flat.images].shape
     count = shape[0]
     found = {flat.images: Axes(Images(0), frozenset({len(shape) - 1}) - {0})}
+    lost_at: dict[Value, Op] = {}
+    """The operation behind which the images are not to be told apart."""
     nowhere: set[Value] = set()
     """Of one image, what has no axis of length 1 left that could be its own."""
-    for op in flat.ops:
+    # The program for more images: of one, whatever is a part is the whole.
+    for op, other in zip(flat.ops, (flat if others is None else others).ops, strict=True):
         if not any(v in found for v in op.inputs):
             continue
         if others is not None:
-            _refuse_mixing(op, flat, found)
+            _refuse_mixing(other, others, found)
         elif count > 1:
             _refuse_walking(op, found)
+        lost_before = next((lost_at[v] for v in op.inputs if v in lost_at), None)
         for v in op.outputs:
-            images = _images(op, v, flat, others, found)
-            if images is None and others is not None and _loses_images(op, found):
-                raise _mixes(op)
+            images = _images(op, v, flat, others, found) if lost_before is None else None
+            if images is None and others is not None:
+                if lost_before is None and op.name not in _REARRANGING:
+                    raise _mixes(op)
+                lost_at[v] = lost_before or op
             lost = images is None or not nowhere.isdisjoint(op.inputs)
             if lost and others is None and count == 1:
                 images = _only_one(op, v, flat)
@@ -69,11 +76,14 @@ def follow_axes(flat: Flat, others: Flat | None, layers: Set[Value]) -> dict[Val
                     nowhere.add(v)
             channels = _free_axes(op, flat, found) if v in layers else _channels(op, v, flat, found)
             found[v] = Axes(images, channels - ({images.axis} if images is not None else set()))
+    for v in flat.outputs:
+        if v in lost_at:
+            raise _mixes(lost_at[v])
     return found
 
 
 _REARRANGING = frozenset({"reshape", "pad", "concatenate"})
-"""Where these lose the axis of the images, nothing is mixed yet."""
+"""Where these lose the axis of the images, nothing is mixed yet; but behind them they are not told apart."""
 
 
 def _mixes(op: Op) -> InputError:
@@ -81,11 +91,6 @@ def _mixes(op: Op) -> InputError:
         f"the network mixes images, as batch-norm in training mode does: {op.name}, at {op.place}; it must "
         "treat images independently of each other, since each is explained on its own"
     )
-
-
-def _loses_images(op: Op, found: AxesOf) -> bool:
-    """Whether an operation whose results have no axis of the images mixes these."""
-    return op.name not in _REARRANGING and any(found[v].images is not None for v in op.inputs if v in found)
 
 
 def _refuse_walking(op: Op, found: AxesOf) -> None:
@@ -106,16 +111,35 @@ def _refuse_walking(op: Op, found: AxesOf) -> None:
 def _refuse_mixing(op: Op, flat: Flat, found: AxesOf) -> None:
     """Raise `InputError` for an operation along the axis of the images that leaves its length as it is."""
     along = equations.axes_along(op.name, op.params)
+    places = set()
     for position, v in enumerate(op.inputs):
         images = found[v].images if v in found else None
         if images is None:
             continue
-        if images.axis in [axis % len(flat.kinds[v].shape) for axis in along]:
+        places.add(images)
+        shape = flat.kinds[v].shape
+        if images.axis in [axis % len(shape) for axis in along]:
             raise _mixes(op)
         if op.name == "conv_general_dilated" and position == 0:
             kind = equations.convolution_of(op.params)
             if kind.axes.lhs_spec[0] != images.axis:
                 raise _mixes(op)
+        if op.name == "dot_general" and images.axis in equations.product_axes(op.params)[position][0]:
+            raise _mixes(op)
+        length = shape[images.axis]
+        for taken in equations.slices_of(op.name, op.params, shape):
+            if not _takes_each(taken[images.axis], images, length):
+                raise _mixes(op)
+    if op.name in ELEMENTWISE and len(places) > 1:
+        raise _mixes(op)
+
+
+def _takes_each(taken: slice, images: Images, length: int) -> bool:
+    """Whether a slice along the axis of the images takes the same of each, and leaves their order."""
+    start, stop, step = taken.indices(length)
+    period = length // images.before
+    whole = step == 1 and start % period == 0 and stop % period == 0
+    return whole or (images.before == 1 and step == images.after and start < step)
 
 
 def present(array: Array, axes: Axes, count: int, site: str) -> Array:
@@ -170,6 +194,10 @@ def _images(op: Op, value: Value, flat: Flat, others: Flat | None, found: AxesOf
     moved = [axis for axis, (a, b) in enumerate(zip(here, there, strict=True)) if a != b]
     if len(moved) != 1 or here[moved[0]] * other != there[moved[0]] * count:
         return None
+    if op.name == "reshape":
+        # Of one image, axes of length 1 would be taken for its own.
+        images = _followed(op, value, others, found)
+        return images if images is not None and images.axis == moved[0] else None
     return Images(moved[0]) if here[moved[0]] == count else _followed(op, value, flat, found)
 
 
@@ -194,15 +222,20 @@ def _followed(op: Op, value: Value, flat: Flat, found: AxesOf) -> Images | None:
         if images is None:
             continue
         if op.name == "reshape":
-            return _reshaped(flat.kinds[v].shape, shape, images, count)
+            before = flat.kinds[v].shape
+            order = equations.order_of_reshape(op.params, len(before))
+            return _reshaped(
+                [before[axis] for axis in order], shape, images._replace(axis=order.index(images.axis)), count
+            )
         to = moves_of(op, position, value, flat)[images.axis]
         if len(to) == 1:
             length, now = flat.kinds[v].shape[images.axis], shape[to[0]]
             if now == length:
                 return images._replace(axis=to[0])
             # Several batches, one behind the other, or one of them again.
-            if op.name in ("concatenate", "slice", "split", "tile") and now % count == 0:
-                return Images(to[0], now // count)
+            each = count * images.after
+            if op.name in ("concatenate", "slice", "split", "tile") and now % each == 0:
+                return Images(to[0], now // each, images.after)
     return None
 
 
