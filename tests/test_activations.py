@@ -16,9 +16,10 @@ import dmbp_jax
 from dmbp_jax import ExplanationWarning
 from dmbp_jax.attribution import full_gradients
 from dmbp_jax.methods import METHODS
-from dmbp_jax.rules import OPENED, find_sites, tap
+from dmbp_jax.rules import find_sites, tap
 from dmbp_jax.rules.deconvnet import DeconvNet
 from dmbp_jax.rules.guided import Guided
+from dmbp_jax.rules.plain import OPENED
 
 RELUS = {
     "half of x + |x|": lambda x: (x + jnp.abs(x)) / 2,

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 import jax.numpy as jnp
 
 from dmbp_jax.checks import FINITE, check_choice
-from dmbp_jax.ops import filled, gaussian_blur
+from dmbp_jax.ops import gaussian_blur
+from dmbp_jax.ops.along import filled
 from dmbp_jax.typing import Image, Numbers
 
 Baseline = Literal["zero", "blur", "mean"] | Annotated[Numbers, FINITE]

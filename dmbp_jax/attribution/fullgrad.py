@@ -11,7 +11,8 @@ from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError, check_is_image
 from dmbp_jax.ops import min_max, upsample
 from dmbp_jax.result import Attribution
-from dmbp_jax.rules import OPENED, biases_at, find_sites, tap
+from dmbp_jax.rules import biases_at, find_sites, tap
+from dmbp_jax.rules.plain import OPENED
 from dmbp_jax.typing import Apply, Image, Key, Params, Target, is_traced
 
 

@@ -28,7 +28,6 @@ from dmbp_jax.checks import (
 )
 from dmbp_jax.ops import (
     Loop,
-    check_output,
     full_along,
     held,
     iterative,
@@ -36,6 +35,7 @@ from dmbp_jax.ops import (
     log_probabilities,
     target_score,
 )
+from dmbp_jax.ops.target import check_output
 from dmbp_jax.result import Attribution
 from dmbp_jax.rules import ACTIVATIONS, PLAIN, find_sites
 from dmbp_jax.rules.learned import Learned

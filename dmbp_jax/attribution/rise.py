@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Int
 
 from dmbp_jax.attribution.result import attribution
 from dmbp_jax.checks import InputError, Share, check_is_image, check_range
-from dmbp_jax.ops import Loop, check_output, full_along, iterative, probabilities, target_score
+from dmbp_jax.ops import Loop, full_along, iterative, probabilities, target_score
+from dmbp_jax.ops.target import check_output
 from dmbp_jax.result import Attribution
 from dmbp_jax.typing import Apply, Image, Key, OutputActivation, Params, Target
 

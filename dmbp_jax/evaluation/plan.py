@@ -32,7 +32,7 @@ from dmbp_jax.evaluation.own_metric import MetricFunction
 from dmbp_jax.evaluation.recognized import choose_recognized
 from dmbp_jax.evaluation.record import about_of, config_of
 from dmbp_jax.evaluation.registry import check_metrics, choose_metrics
-from dmbp_jax.ops import check_output
+from dmbp_jax.ops.target import check_output
 from dmbp_jax.pretrained import Model, ModelSpec, load_model
 from dmbp_jax.pretrained.load import count_classes
 from dmbp_jax.result import Method

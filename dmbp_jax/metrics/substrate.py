@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dmbp_jax.checks import check_choice
-from dmbp_jax.ops import filled, folded_gaussian_blur, gaussian_blur
+from dmbp_jax.ops import folded_gaussian_blur, gaussian_blur
+from dmbp_jax.ops.along import filled
 from dmbp_jax.typing import Image, Numbers
 
 Substrate = Literal["rise", "gaussian", "zero"] | Numbers

@@ -4,7 +4,6 @@ from dmbp_jax.ops.affine import BatchNorm as BatchNorm
 from dmbp_jax.ops.affine import conv2d as conv2d
 from dmbp_jax.ops.affine import fold_batch_norm as fold_batch_norm
 from dmbp_jax.ops.affine import linear as linear
-from dmbp_jax.ops.along import filled as filled
 from dmbp_jax.ops.along import full_along as full_along
 from dmbp_jax.ops.blur import folded_gaussian_blur as folded_gaussian_blur
 from dmbp_jax.ops.blur import gaussian_blur as gaussian_blur
@@ -20,15 +19,12 @@ from dmbp_jax.ops.loop import loop_of as loop_of
 from dmbp_jax.ops.loop import run_loop as run_loop
 from dmbp_jax.ops.maps import min_max as min_max
 from dmbp_jax.ops.maps import upsample as upsample
-from dmbp_jax.ops.pool import UNROLLED as UNROLLED
 from dmbp_jax.ops.pool import adaptive_avg_pool as adaptive_avg_pool
 from dmbp_jax.ops.pool import max_pool as max_pool
 from dmbp_jax.ops.pool import pick as pick
 from dmbp_jax.ops.pool import pool_selected as pool_selected
 from dmbp_jax.ops.pool import pool_windows as pool_windows
 from dmbp_jax.ops.pool import select_max as select_max
-from dmbp_jax.ops.pool import window_element as window_element
-from dmbp_jax.ops.target import check_output as check_output
 from dmbp_jax.ops.target import log_probabilities as log_probabilities
 from dmbp_jax.ops.target import probabilities as probabilities
 from dmbp_jax.ops.target import target_score as target_score

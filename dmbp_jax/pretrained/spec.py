@@ -9,7 +9,8 @@ from jaxtyping import Array, Float
 
 from dmbp_jax.checks import InputError
 from dmbp_jax.data import Preprocess
-from dmbp_jax.ops import check_output, log_probabilities, probabilities
+from dmbp_jax.ops import log_probabilities, probabilities
+from dmbp_jax.ops.target import check_output
 from dmbp_jax.typing import OutputActivation
 
 _probabilities = jax.jit(probabilities, static_argnums=1)

@@ -3,7 +3,6 @@
 from dmbp_jax.rules.biases import biases_at as biases_at
 from dmbp_jax.rules.masked import Masked as Masked
 from dmbp_jax.rules.masked import masked_gate as masked_gate
-from dmbp_jax.rules.plain import OPENED as OPENED
 from dmbp_jax.rules.plain import PLAIN as PLAIN
 from dmbp_jax.rules.plain import Plain as Plain
 from dmbp_jax.rules.record import ACTIVATIONS as ACTIVATIONS

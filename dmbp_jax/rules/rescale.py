@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from dmbp_jax import ops
+from dmbp_jax.ops.pool import UNROLLED, window_element
 from dmbp_jax.rules.plain import Opened
 from dmbp_jax.typing import Window
 
@@ -84,9 +85,9 @@ class Rescale(Opened):
     ) -> Inexact[Array, "n hh ww c"]:
         """The maximum of each window, as a chain of maxima of two, row by row."""
         lowest = float("-inf")
-        if window.size**2 <= ops.UNROLLED:
+        if window.size**2 <= UNROLLED:
             return functools.reduce(rescale_maximum, ops.pool_windows(h, window, fill=lowest))
-        element = ops.window_element(h, window, fill=lowest)
+        element = window_element(h, window, fill=lowest)
         largest, _ = jax.lax.scan(
             lambda so_far, number: (rescale_maximum(so_far, element(number)), None),
             element(jnp.asarray(0)),

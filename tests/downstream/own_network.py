@@ -4,6 +4,7 @@ Uses every public name of `dmbp_jax`, `.attribution`, `.dmbp`, `.ops`, `.result`
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping
 from typing import assert_type
 
@@ -250,7 +251,7 @@ def choose_options(scores: Scores) -> tuple[int, float]:
     except dmbp.InputError as error:
         assert "paper" in str(error)  # noqa: PT017
     loss: jax.Array = objective(scores, config.objective)
-    return config.steps, quicker.learning_rate + float(loss)
+    return config.steps, float(quicker.learning_rate + loss)
 
 
 def use_operations(image: Image) -> jax.Array:
@@ -272,6 +273,9 @@ def use_operations(image: Image) -> jax.Array:
     power = ops.kept_jit(lambda x, *, exponent: x**exponent)
     assert ops.KEPT > 1
     assert power(jnp.asarray(3.0), exponent=2) == 9
+    logit = jnp.asarray([0.5])
+    chance: jax.Array = ops.probabilities(logit)  # of one logit a sigmoid
+    assert bool(jnp.allclose(jnp.log(chance), ops.log_probabilities(logit)))
     highest: jax.Array = ops.largest(ops.square_root(jnp.abs(image)))
     assert bool(ops.held(highest) == jnp.sqrt(jnp.abs(image)).max())
     return ops.upsample(ops.min_max(pooled[0]), (8, 8)) + ops.target_score(jnp.arange(3.0), weights)
@@ -313,7 +317,8 @@ def list_all_methods() -> int:
 
 
 def main() -> None:
-    """Run everything."""
+    """Run everything; a map that is not what its method's name says is an error."""
+    warnings.simplefilter("error", dmbp.ExplanationWarning)
     key: Key = jax.random.key(0)
     params = draw_params(key)
     images: Images = jax.random.normal(key, (2, 8, 8, 3))

@@ -5,6 +5,7 @@ Uses every public name of `dmbp_jax.data`, `.metrics`, `.models`, `.pretrained` 
 
 import dataclasses
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Literal, assert_type
 
@@ -366,6 +367,7 @@ def evaluate_all(model: Model, read: LoadedSample, folder: Path) -> dmbp.Evaluat
 def main() -> None:
     """Run everything."""
     assert dmbp.example_photo() == example_photo()
+    warnings.simplefilter("error", dmbp.InputWarning)
     with tempfile.TemporaryDirectory() as name:
         model = know_weights(Path(name))
         photographs = Path(name, "photographs")
