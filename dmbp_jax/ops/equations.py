@@ -4,6 +4,7 @@ These names are JAX's own affair and change with its versions. What is here hold
 the rest of the package asks these functions.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,8 @@ import jax
 from jax.extend import core
 from jax.extend.core import Jaxpr, JaxprEqn
 
-_JAX = str(Path(jax.__file__).parent)
+_LIBRARIES = tuple(f"{Path(file).parent}{os.sep}" for file in (jax.__file__, Path(__file__).parent))
+"""The folders of JAX and of this package."""
 
 CALLS = frozenset(
     {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
@@ -104,7 +106,8 @@ def own_derivative_of(eqn: JaxprEqn) -> str | None:
     """What defines a derivative of its own, a `custom_jvp` or `custom_vjp`: `name at file:line`, or what it
     is called if it has none of its own.
 
-    None for an equation that has its operations' derivatives, and for the functions of JAX itself.
+    None for an equation that has its operations' derivatives, and for the functions of JAX and of this
+    package, whose derivatives are those of what they compute.
     """
     if not eqn.primitive.name.startswith("custom_"):
         return None
@@ -116,7 +119,7 @@ def own_derivative_of(eqn: JaxprEqn) -> str | None:
     # `jax.custom_gradient` wraps the user's function in one of its own.
     if not info or "custom_derivatives.py" in file:
         return "a function with a custom gradient"
-    return None if file.startswith(_JAX) else info
+    return None if file.startswith(_LIBRARIES) else info
 
 
 def called_name(eqn: JaxprEqn) -> str:
