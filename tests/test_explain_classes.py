@@ -116,7 +116,7 @@ def test_a_step_on_the_parameters_shares_nothing(network):
 
 def test_classes_of_each_image_and_weights(network):
     apply, params, images = network
-    own = [[0, 1], [5, 2], [9, 9]]
+    own = [[0, 1], [5, 2], [9, 8]]
     a = dmbp_jax.explain_classes(apply, params, images, own, "gradient_x_input")
     assert_same(a, one_by_one(network, own, "gradient_x_input"))
     weights = np.random.default_rng(0).normal(size=(4, CLASSES)).astype(np.float32)

@@ -43,7 +43,7 @@ def work(network, number):
         explain(*network, images, targets, preset="fast", batch_size=1, progress=False).values,
         explain(*network, images, targets, steps=2, on_step=lambda *step: None).values,
         explain(*network, images, targets, "smoothgrad", key=key, n_samples=2).values,
-        dmbp_jax.explain_classes(*network, images, targets, "gradient").values,
+        dmbp_jax.explain_classes(*network, images, [number, 9], "gradient").values,
         layer_activation(*network, images, site),
     ]
 

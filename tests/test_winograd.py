@@ -56,7 +56,10 @@ def test_it_rounds_at_most_twice_as_much_as_a_plain_convolution():
     def error(output):
         return np.sqrt(np.mean((np.asarray(output, np.float64) - exact) ** 2) / np.mean(exact**2))
 
-    assert error(winograd(x, transform_kernel(kernel), SAME)) < 2 * error(_plain(x, kernel, SAME)) < 1e-6
+    plain = error(_plain(x, kernel, SAME))
+    assert error(winograd(x, transform_kernel(kernel), SAME)) < 2 * plain
+    # Of a sum of n products, one after the other, roundings make a random walk of n steps at most.
+    assert plain < np.sqrt(kernel.size / kernel.shape[-1]) * np.finfo(np.float32).eps
 
 
 def test_it_pays_for_much_work_of_3_x_3_in_float32():

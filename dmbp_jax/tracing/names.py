@@ -9,6 +9,7 @@ from dmbp_jax.tracing.steps import Activation, Choice, FrozenStep, Maximum, Pool
 _LAYERS = {"conv_general_dilated": "conv", "dot_general": "dense"}
 _KINDS = {
     "max": "max",
+    "relu": "max",  # one that is no activation: the guard of a normalisation
     "select_n": "where",
     "clamp": "clip",
     "reduce_window_max": "max_pool",
