@@ -184,6 +184,7 @@ def test_without_shortcuts_all_mask_sites_give_the_same_map(name):
     close(maps[2], maps[0])
 
 
+@pytest.mark.long
 def test_with_shortcuts_the_mask_sites_give_different_maps():
     apply, params, images = small_network("resnet18", jnp.float64)
     maps = [

@@ -88,9 +88,8 @@ def curve_of_one(predict, image, heatmap, target):
     "use",
     [
         explain,
-        activation,
-        curve,
         own,
+        *(pytest.param(use, marks=pytest.mark.long) for use in (activation, curve)),
         *(pytest.param(use, marks=pytest.mark.long) for use in (explain_stepwise, several_classes)),
         *(pytest.param(use, marks=pytest.mark.long) for use in (counter_evidence, road)),
     ],
@@ -119,8 +118,11 @@ def resident() -> float:
 @pytest.mark.skipif(not STATM.exists(), reason="asks Linux for the memory of a process")
 @pytest.mark.parametrize(
     ("method", "options"),
-    [("gradient", {}), ("gradient", {"batch_size": 1}), ("gradient", {"on_step": lambda *step: None})],
-    ids=["whole", "chunks", "steps"],
+    [
+        pytest.param("gradient", {"batch_size": 1}, id="chunks"),
+        pytest.param("gradient", {}, id="whole", marks=pytest.mark.long),
+        pytest.param("gradient", {"on_step": lambda *step: None}, id="steps", marks=pytest.mark.long),
+    ],
 )
 def test_after_200_calls_with_new_images_memory_is_what_it_was_after_20(method, options):
     """Images and maps of 3 MB: one array left behind by each call would be 500 MB."""

@@ -122,7 +122,9 @@ def test_theta_does_not_depend_on_units(unit):
     np.testing.assert_array_equal(choose_theta(jnp.zeros((3, 4)), choice, strength=2.0), np.zeros(4))
 
 
-@pytest.mark.parametrize("depth", [121, pytest.param(400, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "depth", [50, *(pytest.param(depth, marks=pytest.mark.long) for depth in (121, 400))]
+)
 def test_no_depth_is_refused(depth):
     kernels = RNG.normal(size=(depth, 8, 8)).astype(np.float32) * np.sqrt(2 / 8).astype(np.float32)
 
