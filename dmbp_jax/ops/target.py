@@ -67,6 +67,6 @@ def _is_softmax(logits: Array, output: OutputActivation | None) -> bool:
     check_output(output)
     if output == "softmax" and logits.shape[-1] == 1:
         raise InputError(
-            "the softmax of one logit is 1 whatever the network says: leave output out, or take 'sigmoid'"
+            "the softmax of one logit is 1 whatever the network says: take 'sigmoid', the default there"
         )
     return output == "softmax" or (output is None and logits.shape[-1] > 1)
