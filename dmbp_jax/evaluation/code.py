@@ -207,8 +207,9 @@ class _Reader:
         except (OSError, TypeError, IndexError, SyntaxError):
             # Typed at a prompt, or made by `exec`.
             yield from _instructions(thing.__code__)
-        if thing.__name__ == "<lambda>":
-            # Of which a line may hold several.
+        if thing.__name__ == "<lambda>" or thing.__code__.co_filename.startswith("<"):
+            # A line may hold several, and Python 3.13 gives the program of `python -c` as the source of
+            # whatever `exec` makes.
             yield from _instructions(thing.__code__)
 
     def _globals(self, thing: Any) -> Iterator[str | bytes]:
