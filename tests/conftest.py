@@ -1,5 +1,6 @@
-"""Settings for all tests: array annotations are checked at run time, silent promotions are errors."""
+"""Settings for all tests: silent promotions are errors, annotations are checked where asked for."""
 
+import gc
 import os
 import sys
 import tempfile
@@ -15,7 +16,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 # Imported by the tests that use them, some of which have PyTorch or Equinox and some of which have not.
 collect_ignore = ["references", "zoo"]
 
-jaxtyping.install_import_hook("dmbp_jax", "beartype.beartype")
+# Checks every call's arguments and result, which takes a fifth of the time: `.ci/run` does under two Pythons.
+if os.environ.get("DMBP_JAX_TEST_ANNOTATIONS"):
+    jaxtyping.install_import_hook("dmbp_jax", "beartype.beartype")
+
+# Tracing makes many objects that live as long as a program: looking through them all so often takes a tenth.
+gc.set_threshold(100_000, 50, 50)
 
 # A compilation cache for this session alone: workers and the commands that tests start inherit it, and fetch
 # what another has compiled. Nothing is left in the user's own. `.ci/run` has one for all of its sessions.
@@ -68,3 +74,4 @@ def forget_compilations():
     """Free a module's compiled programs behind it: a process that keeps thousands runs out of room."""
     yield
     jax.clear_caches()
+    gc.collect()

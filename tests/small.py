@@ -12,9 +12,6 @@ from dmbp_jax.typing import Window
 
 CLASSES = 10
 SIZE = 64
-MECHANISMS = ("gradient_x_input", "integrated_gradients", "deeplift", "grad_cam", "fullgrad", "dmbp", "fast")
-"""A method for each way in which methods use a network: its gradient once and often, another rule at the
-nonlinearities, an activation, the biases, masks that are optimised, and masks that are swept."""
 
 
 def long_but(some, values):

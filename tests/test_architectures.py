@@ -18,16 +18,16 @@ from dmbp_jax.rules import Masked, find_sites, linearize
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-EVERY = pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+EVERY = pytest.mark.parametrize(
+    "name", long_but(("resnet50", "squeezenet1_1", "vgg11_bn"), sorted(ARCHITECTURES))
+)
 BLOCKS = ("alexnet", "resnet18", "resnet50", "squeezenet1_1", "vgg11")
 """One network for each kind of source code; the others repeat its operations at other depths and widths."""
-# With its batch-norms folded, a VGG is the one without (which is a test). The short tests have shortcuts,
-# concatenations, and neither.
+# With its batch-norms folded, a VGG is the one without (which is a test). The short tests have
+# the one with shortcuts.
 GRAPHS = pytest.mark.parametrize(
     "name",
-    long_but(
-        ("resnet18", "squeezenet1_1", "vgg11"), [name for name in sorted(ARCHITECTURES) if name[-3:] != "_bn"]
-    ),
+    long_but(("resnet18",), [name for name in sorted(ARCHITECTURES) if name[-3:] != "_bn"]),
 )
 MASK_SITES = ("filter", "relu", "filter_and_shortcut")
 # A negligible eps, at which the result does not depend on the scale of the logits.
@@ -143,7 +143,8 @@ def test_scores_add_up_images_are_independent_and_logits_may_be_scaled(name):
         close(result.values[1], 1024 * result.values[0])
 
 
-@pytest.mark.parametrize("name", long_but(("alexnet",), BLOCKS))
+@pytest.mark.long
+@pytest.mark.parametrize("name", BLOCKS)
 def test_one_image_outside_jit_and_vmap_gives_the_same(name):
     """Every operation by itself, but for the passes and the loop over the steps."""
     apply, params, images = small_network(name, jnp.float64)
@@ -171,7 +172,8 @@ def test_readings_of_mask_sites_differ_only_with_shortcuts(name):
         assert count["filter"] == relus
 
 
-@pytest.mark.parametrize("name", long_but(("alexnet",), ("alexnet", "squeezenet1_0", "vgg11")))
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["alexnet", "squeezenet1_0", "vgg11"])
 def test_without_shortcuts_all_mask_sites_give_the_same_map(name):
     apply, params, images = small_network(name, jnp.float64)
     maps = [

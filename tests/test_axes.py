@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from small import MECHANISMS, long_but
+from small import long_but
 from zoo import user_settings
 
 import dmbp_jax
@@ -25,7 +25,7 @@ SHORT = {
     "rise": {"n_masks": 6, "chunk_size": 4},
     "lpr": {"n_steps": 2},
 }
-EVERY = pytest.mark.parametrize("method", long_but((*MECHANISMS, "rise"), [*METHODS, "fast"]))
+EVERY = pytest.mark.parametrize("method", long_but(("gradient_x_input", "rise", "fast"), [*METHODS, "fast"]))
 
 
 def draw_params(seed=0):
@@ -175,15 +175,17 @@ def several_network(count, arrangement):
 
 
 @pytest.mark.parametrize("arrangement", ["before", "behind each other", "within"])
-@pytest.mark.parametrize("method", long_but(MECHANISMS, [name for name in METHODS if name not in BY_SITE]))
+@pytest.mark.parametrize(
+    "method", long_but(("gradient_x_input",), [name for name in METHODS if name not in BY_SITE])
+)
 @pytest.mark.usefixtures("x64")
 def test_an_axis_of_length_2_is_not_taken_for_the_images(method, arrangement):
     """Two images, or an image and its baseline, and an axis of their number before the images'."""
     same_maps(several_network(2, "apart"), several_network(2, arrangement), method, draw_params())
 
 
-@pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("method", ["fullgrad", "lpr", "dmbp", "fast"])
+@pytest.mark.parametrize("count", long_but((2,), (2, 3)))
+@pytest.mark.parametrize("method", long_but(("fullgrad", "fast"), ("fullgrad", "lpr", "dmbp", "fast")))
 @pytest.mark.usefixtures("x64")
 def test_nor_by_methods_that_look_at_sites(method, count):
     """An image has its own map, whichever image is beside it. `fast` runs three rows."""
@@ -408,7 +410,14 @@ APART = {
 
 
 @pytest.mark.parametrize(
-    ("method", "loop"), [*(("gradient", loop) for loop in APART), ("grad_cam", "scan"), ("fast", "lax.map")]
+    ("method", "loop"),
+    [
+        ("gradient", "map in jit"),
+        ("gradient", "lax.map of several"),
+        ("grad_cam", "scan"),
+        *(pytest.param(method, "lax.map", marks=pytest.mark.long) for method in ("gradient", "fast")),
+        pytest.param("gradient", "scan", marks=pytest.mark.long),
+    ],
 )
 @pytest.mark.usefixtures("x64")
 def test_a_loop_over_the_images_is_the_network_itself(method, loop):

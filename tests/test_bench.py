@@ -44,6 +44,7 @@ def finished(tmp_path_factory):
     return run, json.loads((folder / "bench.json").read_text())
 
 
+@pytest.mark.long
 def test_the_table_has_a_row_for_each_case_and_progress_a_line_for_each_unit(finished):
     run, _ = finished
     rows = re.findall(r"^ (dmbp|fullgrad) +tiny +2 +float32 +(\d) ", run.out, re.MULTILINE)

@@ -24,6 +24,7 @@ from dmbp_jax.explain import automatic_batch_size
 FEW = {"steps": 2, "learning_rate": 0.1}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", [pytest.param("dmbp", marks=pytest.mark.long), "gradient"])
 def test_peak_memory_grows_linearly_in_the_chunk(method):
     apply, params, _ = small_network("squeezenet1_1")

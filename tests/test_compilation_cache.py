@@ -59,6 +59,7 @@ def first(tmp_path_factory):
     return folder, run
 
 
+@pytest.mark.long
 def test_the_second_run_of_a_command_compiles_nothing(first):
     folder, run = first
     assert run.compiled == len(run.programs)
@@ -67,6 +68,7 @@ def test_the_second_run_of_a_command_compiles_nothing(first):
     assert (again.code, again.programs, again.compiled) == (0, run.programs, 0)
 
 
+@pytest.mark.long
 def test_the_cache_is_the_users_alone(first):
     folder, _ = first
     kept = folder / "cache" / "dmbp_jax" / "compiled"
@@ -78,9 +80,11 @@ def test_the_cache_is_the_users_alone(first):
     ("before", "environment", "kept"),
     [
         (["--no-compilation-cache"], {}, None),
-        ([], {"JAX_ENABLE_COMPILATION_CACHE": "false"}, None),
-        (["--no-compilation-cache"], {"JAX_COMPILATION_CACHE_DIR": "other"}, None),
-        ([], {"JAX_COMPILATION_CACHE_DIR": "other"}, "other"),
+        pytest.param([], {"JAX_ENABLE_COMPILATION_CACHE": "false"}, None, marks=pytest.mark.long),
+        pytest.param(
+            ["--no-compilation-cache"], {"JAX_COMPILATION_CACHE_DIR": "other"}, None, marks=pytest.mark.long
+        ),
+        pytest.param([], {"JAX_COMPILATION_CACHE_DIR": "other"}, "other", marks=pytest.mark.long),
         ([], {"DMBP_JAX_CACHE": "own"}, "own/compiled"),
     ],
 )

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import draw_images, tiny_network
+from small import draw_images, long_but, tiny_network
 from test_gradients import CASES
 
 import dmbp_jax
 
-EVERY = pytest.mark.parametrize("case", [case for case in CASES if case != "two sites"])
+EVERY = pytest.mark.parametrize(
+    "case", long_but(("gradient", "rise", "fast"), [case for case in CASES if case != "two sites"])
+)
 ROUNDING = 1e-5
 """Of a map's largest magnitude: what the pages promise."""
 COARSE = {"blur_integrated_gradients": 1e-2}

@@ -56,6 +56,7 @@ def tiny(monkeypatch):
 # Blocks of Python.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -126,6 +127,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", [page for page in PAGES if ours(page)])
 def test_the_commands_of_a_page_run(page, folder):
     """Those that need what is not at hand are only parsed: their options exist, and take such values."""

@@ -68,6 +68,7 @@ def test_every_package_that_hands_on_names_is_among_them():
     assert {package for package in packages if exported(package)} == set(PACKAGES)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.stem)
 def test_users_programs_run(program):
     with forgetting():

@@ -392,7 +392,9 @@ def stop_after(units, evaluation, folder, monkeypatch):
             run(evaluation, folder)
 
 
-@pytest.mark.parametrize("stop_at", [0, 1, 4, 5])
+@pytest.mark.parametrize(
+    "stop_at", [1, 5, *(pytest.param(number, marks=pytest.mark.long) for number in (0, 4))]
+)
 def test_a_run_that_stopped_goes_on_with_the_same_rows(photos, tmp_path, monkeypatch, stop_at):
     evaluation = setting(photos, methods=("random", "dmbp"), metrics=("im", "sanity"))
     undisturbed = run(evaluation, tmp_path / "undisturbed")

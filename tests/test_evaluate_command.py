@@ -114,6 +114,7 @@ def test_killed_once_the_rows_are_those_of_an_undisturbed_run(arguments, undistu
     assert rows_of(tmp_path / "run") == rows_of(undisturbed.folder / "run")
 
 
+@pytest.mark.long
 def test_a_disk_that_is_full_costs_nothing_that_was_finished(arguments, undisturbed, tmp_path):
     """A limit on the size of files stands for the disk: writing beyond it fails in the same place."""
     make_file(tmp_path / "empty", {}, {})

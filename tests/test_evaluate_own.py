@@ -382,7 +382,7 @@ def test_one_logit_is_one_class_against_its_opposite(of_one_logit):
     ("method", "options"),
     [
         ("rise", {"n_masks": 8, "key": jax.random.key(0)}),
-        ("lpr", {"n_steps": 3}),
+        pytest.param("lpr", {"n_steps": 3}, marks=pytest.mark.long),
         (dmbp_jax.attribution.meta_saliency(dmbp_jax.attribution.gradient, epsilon=0.5), {}),
     ],
     ids=["rise", "lpr", "meta_saliency"],

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.usefixtures("fully_optimized")
 SPEC = pretrained.load_model("squeezenet1_1").spec
 
 
+@pytest.mark.long
 def test_the_whole_path_on_a_dataset_in_the_shape_of_imagenet(shared, tmp_path):
     for layout in ("folders", "flat", "kaggle"):
         make_imagenet(tmp_path / layout, shared_photos(shared, 2), layout=layout)
@@ -43,6 +44,7 @@ def test_the_whole_path_on_a_dataset_in_the_shape_of_imagenet(shared, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_the_whole_path_on_a_dataset_in_the_shape_of_voc(shared, tmp_path):
     (first, cock), (second, ostrich) = shared_photos(shared, 2)
     names = [SPEC.classes[SPEC.label_index(wnid)] for wnid in (first, second)]

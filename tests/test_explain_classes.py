@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import CLASSES, MECHANISMS, long_but, small_network, tiny_network
+from small import CLASSES, long_but, small_network, tiny_network
 from test_methods import SHORT
 
 import dmbp_jax
@@ -41,7 +41,7 @@ def one_by_one(network, classes, method, **options):
     return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *columns)
 
 
-@pytest.mark.parametrize("name", long_but((*MECHANISMS, "rise", "norm_grad"), [*METHODS, "fast"]))
+@pytest.mark.parametrize("name", long_but(("grad_cam", "rise", "fast"), [*METHODS, "fast"]))
 @pytest.mark.parametrize("classes_at_once", long_but((None,), (None, 2)))
 def test_equal_to_the_loop_over_classes(network, name, classes_at_once):
     method, options = FAST if name == "fast" else (name, SHORT.get(name, {}))
@@ -72,17 +72,17 @@ def forward_passes(method, options, count, classes_at_once=None):
     ("method", "options", "shared"),
     [
         # One forward pass, and its own gradient of every class.
-        ("gradient_x_input", {}, 1),
-        ("guided_backprop", {}, 1),
+        pytest.param("gradient_x_input", {}, 1, marks=pytest.mark.long),
+        pytest.param("guided_backprop", {}, 1, marks=pytest.mark.long),
         ("grad_cam", {}, 1),
         # The plain pass, and that of three rows.
         ("dmbp", {"preset": "fast"}, 4),
         # The plain pass, and what the loop does not change: most of the first layer and of the last passes.
-        ("dmbp", {"steps": 2}, 1),
+        pytest.param("dmbp", {"steps": 2}, 1, marks=pytest.mark.long),
         # Every node of the path and both ends; every noisy image.
-        ("integrated_gradients", {"n_steps": 3}, 5),
-        ("smoothgrad", {"n_samples": 3}, 3),
-        ("deeplift", {}, 2),
+        pytest.param("integrated_gradients", {"n_steps": 3}, 5, marks=pytest.mark.long),
+        pytest.param("smoothgrad", {"n_samples": 3}, 3, marks=pytest.mark.long),
+        pytest.param("deeplift", {}, 2, marks=pytest.mark.long),
         ("rise", {"n_masks": 6, "chunk_size": 4}, 8),
     ],
 )
@@ -103,6 +103,7 @@ def test_the_forward_pass_is_one_however_the_classes_are_divided():
     assert again == pytest.approx(3 * 3, rel=1e-4)
 
 
+@pytest.mark.long
 def test_a_step_on_the_parameters_shares_nothing(network):
     """The documentation says so: `meta_saliency` goes another way for each class."""
     apply, params, images = network

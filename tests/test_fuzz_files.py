@@ -60,6 +60,7 @@ def table(found: list[dict]) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.long
 def test_some_hundred_spoiled_files(tmp_path):
     check(fuzz(tmp_path, 400), 300)
 

@@ -78,6 +78,7 @@ def test_gated_after_every_epoch_compiles_once_and_keeps_no_network(library):
     assert all(leaf() is None for leaf in leaves)
 
 
+@pytest.mark.long
 def test_of_many_functions_the_last_are_kept():
     functions = []
     for number in range(KEPT + 6):
@@ -191,6 +192,7 @@ for method in sys.argv[1:]:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "methods",
     [

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from jax import lax
 from references.masked_backprop import MaskedBackward
+from small import long_but
 from zoo.case import user_settings
 
 from dmbp_jax.attribution.fullgrad import full_gradients
@@ -398,6 +399,7 @@ def close(actual, expected, scale, rtol=1e-9):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=rtol * max(float(scale), 1e-3))
 
 
+@pytest.mark.long
 @examples(12)
 @given(specs())
 def test_logits_are_the_programs_own_and_images_are_independent(spec):
@@ -414,7 +416,7 @@ def test_logits_are_the_programs_own_and_images_are_independent(spec):
             close(jax.jit(apply)(params, images[i : i + 1])[0], expected[i], scale)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", long_but(("concatenation", "maxout"), KINDS))
 @examples(2)
 @given(data=st.data())
 def test_gradient_completeness_duality_and_mask_gradients(kind, data):

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from zoo.case import draw, draw_inputs, user_settings
 
 import dmbp_jax
@@ -10,6 +11,7 @@ from dmbp_jax.dmbp import masked_sites
 from dmbp_jax.rules import find_sites
 
 
+@pytest.mark.long
 def test_a_resnet_of_jax_resnet():
     from jax_resnet import ResNet, ResNetBlock
 

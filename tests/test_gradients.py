@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import TINY_LAYERS, draw_images, draw_params, tiny_apply, tiny_network
+from small import TINY_LAYERS, draw_images, draw_params, long_but, tiny_apply, tiny_network
 
 import dmbp_jax
 from dmbp_jax import InputError
@@ -33,8 +33,6 @@ CASES = {name: (name, SHORT.get(name, {})) for name in METHODS if name != "dmbp"
 }
 STILL = {"gradient", "smoothgrad", "guided_backprop", "deconvnet"}
 """Of a piecewise linear network their maps are the same for all images between two kinks."""
-DIFFER = ("paper", "fast", "deeplift", "lpr")
-"""What does something of its own at a piece of a gated network."""
 STEP = 1e-6
 
 
@@ -72,8 +70,10 @@ def traced(function):
 
 
 NETWORKS = {"own": own, "pieces": lambda: traced(pieces), "smooth": lambda: traced(smooth)}
+SHORTLY = {("own", "fast"), ("own", "fullgrad"), ("pieces", "fast"), ("smooth", "deeplift")}
+"""What is not left to the long tests."""
 PAIRS = [
-    pytest.param(network, case, marks=[] if network == "own" or case in DIFFER else pytest.mark.long)
+    pytest.param(network, case, marks=[] if (network, case) in SHORTLY else pytest.mark.long)
     for network in NETWORKS
     for case in CASES
     if case != "two sites" or network == "own"
@@ -114,7 +114,7 @@ def test_the_gradient_of_a_map_is_that_of_finite_differences(x64, network, case)
     assert abs(expected[1]) > 1e-3
 
 
-@pytest.mark.parametrize("case", ["paper", "fast", "lpr", "two sites"])
+@pytest.mark.parametrize("case", long_but(("fast",), ("paper", "fast", "lpr", "two sites")))
 def test_where_everything_is_zero_the_gradient_is_finite(case):
     """A black image, dead filters, and a target that nothing speaks for or against, in single precision."""
     apply, params, images = tiny_network()
@@ -123,6 +123,7 @@ def test_where_everything_is_zero_the_gradient_is_finite(case):
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 
 
+@pytest.mark.long
 def test_the_same_gradient_without_jit_in_chunks_and_under_vmap():
     network = tiny_network()
     apply, params, images = network
@@ -150,6 +151,7 @@ def test_the_same_gradient_without_jit_in_chunks_and_under_vmap():
         np.testing.assert_allclose(found, one, rtol=0, atol=1e-4 * jnp.abs(one).max())
 
 
+@pytest.mark.long
 def test_several_classes_at_once_have_the_gradients_of_each():
     apply, params, images = tiny_network()
 

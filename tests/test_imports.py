@@ -36,8 +36,8 @@ def test_the_package_alone():
     ("arguments", "used"),
     [
         (["explain", "--help"], set()),
-        (["--no-compilation-cache", "explain", "--help"], set()),
-        (["weights", "list"], {"huggingface_hub"}),
+        pytest.param(["--no-compilation-cache", "explain", "--help"], set(), marks=pytest.mark.long),
+        pytest.param(["weights", "list"], {"huggingface_hub"}, marks=pytest.mark.long),
         (["report", "--help"], {"dmbp_jax.report.write"}),
     ],
 )

@@ -357,6 +357,7 @@ with resume_store(Path(sys.argv[1]), {}, {}) as store:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("statement", ["INSERT OR IGNORE INTO maps", "INSERT INTO compiling", "COMMIT"])
 def test_a_kill_leaves_no_half_of_the_maps(tmp_path, statement):
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "run"), statement], check=False)

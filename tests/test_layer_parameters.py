@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import tiny_network
+from small import long_but, tiny_network
 from zoo import CASES, user_settings
 
 import dmbp_jax
@@ -26,7 +26,7 @@ def tensors(params):
     }
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=long_but(("equinox cnn", "plain channels first"), NAMES))
 def network(request):
     case = next(case for case in CASES if case.name == request.param)
     with user_settings():

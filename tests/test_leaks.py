@@ -84,6 +84,7 @@ def curve_of_one(predict, image, heatmap, target):
     return Curve(score, score[None])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "use",
     [
@@ -115,6 +116,7 @@ def resident() -> float:
     return int(STATM.read_text().split()[1]) * 4096 / 2**20
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not STATM.exists(), reason="asks Linux for the memory of a process")
 @pytest.mark.parametrize(
     ("method", "options"),

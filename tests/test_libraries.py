@@ -147,6 +147,7 @@ def make_equinox(seed=0):
     return eqx.nn.inference_mode(model), drawn
 
 
+@pytest.mark.long
 def test_an_equinox_module_with_a_state_and_a_key():
     model, state = make_equinox()
 

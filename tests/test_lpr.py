@@ -205,6 +205,7 @@ def test_an_index_and_its_one_hot_weights_give_the_same_mask(network):
     np.testing.assert_allclose(weighted, indexed, atol=1e-4)
 
 
+@pytest.mark.long
 def test_odd_sizes_and_a_blurred_outside(network):
     apply, params, image = network
     a = lpr(apply, params, image[:5, :7], jnp.asarray(3), n_steps=2, outside="blur")
@@ -221,6 +222,7 @@ def test_a_scale_of_zero_falls_back():
     np.testing.assert_array_equal(make_mask(empty, mask_scale(empty, 99.0)), 0)
 
 
+@pytest.mark.long
 def test_half_precision_keeps_its_thetas_in_single(network):
     apply, params, image = network
     params, image = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), (params, image))

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.long
+
 PROGRAM = """
 import json, sys, warnings
 warnings.simplefilter("error")
@@ -95,9 +97,7 @@ def compute(folder, *methods):
         return dict(arrays), json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize(
-    "method", ["dmbp", "grad_cam", *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)]
-)
+@pytest.mark.parametrize("method", ["dmbp", "grad_cam", *OTHERS])
 def test_one_two_and_eight_devices_give_the_same_maps(request, method):
     maps, _ = request.getfixturevalue("others" if method in OTHERS else "eight")
     expected = maps[f"{method} whole 1"]

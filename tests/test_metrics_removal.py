@@ -95,6 +95,7 @@ def test_and_so_is_that_of_its_gradient_under_a_noisy_baseline():
     np.testing.assert_allclose(found, 0, atol=1e-8)
 
 
+@pytest.mark.long
 def test_infidelity_of_nothing_is_the_mean_square_of_the_falls():
     image = picture()
     (unscaled, scaled), shown = spied(infidelity, bent, image, jnp.zeros(SIZE), TARGET, key=KEY, n_samples=20)
@@ -419,6 +420,7 @@ def test_one_compilation_serves_all_images_and_a_batch_is_a_loop(alone):
     same(jax.jit(jax.vmap(measure_all))(*EACH), jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone))
 
 
+@pytest.mark.long
 def test_chunks_do_not_show_and_arrays_of_numpy_will_do(alone):
     image, heatmap = (np.asarray(array[0]) for array in EACH[:2])
     measure = functools.partial(measure_all, image, heatmap, chunk_size=3)

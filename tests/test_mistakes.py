@@ -73,7 +73,7 @@ def test_keys_of_both_kinds_draw_the_same():
     np.testing.assert_array_equal(new.values, old.values)
 
 
-@pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey])
+@pytest.mark.parametrize("make", [jax.random.key, pytest.param(jax.random.PRNGKey, marks=pytest.mark.long)])
 def test_a_key_for_each_image_makes_its_map_its_own(make):
     """Whatever its place in the batch and the chunk, also for several classes."""
 

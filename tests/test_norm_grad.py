@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from references import norm_grad as reference
-from small import CLASSES, small_network, tiny_network
+from small import CLASSES, long_but, small_network, tiny_network
 
 from dmbp_jax import InputError
 from dmbp_jax.attribution.combine import combine_maps, site_weights
@@ -190,7 +190,7 @@ def test_weights_sum_to_one():
     np.testing.assert_allclose(site_weights((2, 0, 6), 3), [0.25, 0, 0.75])
 
 
-@pytest.mark.parametrize("name", ["alexnet", "resnet18", "squeezenet1_1", "vgg11"])
+@pytest.mark.parametrize("name", long_but(("resnet18",), ("alexnet", "resnet18", "squeezenet1_1", "vgg11")))
 @pytest.mark.parametrize("method", [norm_grad, selective_norm_grad])
 def test_the_default_site_knows_the_class_but_where_it_is_averaged(name, method):
     """Also where the class scores are a map, whose gradient is the same number everywhere.
@@ -234,7 +234,7 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", long_but(("norm_grad", "meta gradient"), METHODS))
 def test_jit_equals_eager_and_vmap_a_loop(name):
     apply, params, images = tiny_network()
     targets = jnp.asarray([1, 2, 3])

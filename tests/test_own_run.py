@@ -55,6 +55,7 @@ def test_it_is_short():
     assert len(lines) <= 25
 
 
+@pytest.mark.long
 def test_killed_and_resumed_it_has_the_rows_of_an_undisturbed_run(undisturbed, tmp_path):
     """`kill -9` before the third batch of a method is stored, and before the nineteenth of twenty."""
     for units in (2, 16):

@@ -34,6 +34,7 @@ def model():
     return Model(apply, params, spec)
 
 
+@pytest.mark.long
 def test_all_methods_explain_and_are_drawn_in_order_with_progress(model, tmp_path, capsys):
     rng = np.random.default_rng(0)
     photographs = [

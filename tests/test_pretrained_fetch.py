@@ -155,15 +155,18 @@ def test_an_error_of_the_hub_is_one_message(hub, start, error, tmp_path):
     assert not hub_files(tmp_path)
 
 
+@pytest.mark.long
 def test_a_hub_that_is_down_is_one_message(start):
     assert "cannot be reached" in fail(start(local_hub.closed_url()))
 
 
+@pytest.mark.long
 def test_offline_without_the_file_asks_nobody(hub, start):
     assert "offline mode is on" in fail(start(hub.url, HF_HUB_OFFLINE="1"))
     assert not hub.requests
 
 
+@pytest.mark.long
 def test_two_processes_fetch_one_file_at_once(hub, start, content):
     # Both ask before either is answered, so neither finds what the other fetched.
     hub.let_meet(2)
@@ -193,6 +196,7 @@ def test_an_interrupted_transfer_is_resumed(hub, start, large):
     assert second == f"bytes={10 * 2**20}-"
 
 
+@pytest.mark.long
 def test_half_a_transfer_is_never_read(hub, start, large, tmp_path):
     hub.cuts = [len(large) // 2, *[0] * 20]
     assert f"could not fetch model.safetensors of {REPOSITORY}" in fail(start(hub.url))
@@ -215,6 +219,7 @@ def test_a_hub_that_never_answers_is_given_up_with_the_remedy(hub, start, tmp_pa
     assert not hub_files(tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["silent", "trickle"])
 def test_a_download_that_does_not_come_forward_is_given_up(hub, start, tmp_path, way):
     """Of 1000 bytes, which are allowed a moment more than four times the patience."""
@@ -227,6 +232,7 @@ def test_a_download_that_does_not_come_forward_is_given_up(hub, start, tmp_path,
     assert not hub_files(tmp_path)
 
 
+@pytest.mark.long
 def test_a_larger_timeout_of_the_hub_is_respected(hub, start):
     """One that answers late, and yet sooner than that."""
     hub.silent = frozenset({"HEAD"})
@@ -419,6 +425,7 @@ def test_a_checkpoint_of_another_network_leaves_nothing(checkpoint, tmp_path):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.parity
 def test_two_processes_fetch_one_checkpoint_at_once(hub, checkpoint, start, tmp_path):
     state = random_state("squeezenet1_1")

@@ -214,6 +214,7 @@ for _ in range(20):
 """
 
 
+@pytest.mark.long
 def test_writers_at_once_never_show_a_reader_half_a_file(tmp_path):
     path = tmp_path / "w.safetensors"
     write_safetensors(path, {"x": np.zeros(20_000, np.float32)}, "tiny")

@@ -70,6 +70,7 @@ def undisturbed(photos, tmp_path_factory):
     return rows
 
 
+@pytest.mark.long
 def test_two_processes_share_a_run(photos, undisturbed, tmp_path):
     """Also where an earlier run, which was killed, has left its note."""
     (tmp_path / "run").mkdir()
@@ -133,6 +134,7 @@ def test_bad_input_is_one_message_in_each_and_nobody_waits(photos, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_a_process_with_other_options_stops_all(photos, tmp_path):
     (code, _, err), (other_code, _, other_err) = end(
         *start_both(tmp_path, photos, options=((), ("--seed", "1")))

@@ -111,6 +111,7 @@ class Watch(Plain):
         return super().max_pool(site, h, window)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "run",
     [pytest.param(run, marks=() if run == "all_lr0.1" else pytest.mark.long) for run in RUNS],

@@ -262,6 +262,7 @@ with open_store(Path(sys.argv[1])) as store:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "statement",
     ["INSERT OR IGNORE INTO units", "INSERT INTO rows", "INSERT OR IGNORE INTO pictures", "COMMIT"],

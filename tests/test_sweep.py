@@ -122,6 +122,7 @@ def test_theta_does_not_depend_on_units(unit):
     np.testing.assert_array_equal(choose_theta(jnp.zeros((3, 4)), choice, strength=2.0), np.zeros(4))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "depth", [50, *(pytest.param(depth, marks=pytest.mark.long) for depth in (121, 400))]
 )

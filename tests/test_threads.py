@@ -48,6 +48,7 @@ def work(network, number):
     ]
 
 
+@pytest.mark.long
 def test_eight_threads_and_two_networks_give_what_one_thread_gives():
     """From cold caches, all at the same time: each network is traced, planned and compiled by several."""
     expected = [

@@ -28,8 +28,19 @@ def _wide():
     return _random(1, height, width, inner, dtype=np.float32), _random(3, 3, inner, outer, dtype=np.float32)
 
 
-@pytest.mark.parametrize("size", [(8, 6), (7, 8), (5, 9), (3, 3), (3, 4)])
-@pytest.mark.parametrize("pads", [SAME, ((0, 0), (0, 0)), ((0, 1), (2, 0)), ((2, 2), (2, 2))])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    "size", [(8, 6), (5, 9), *(pytest.param(size, marks=LONG) for size in ((7, 8), (3, 3), (3, 4)))]
+)
+@pytest.mark.parametrize(
+    "pads",
+    [
+        ((0, 1), (2, 0)),
+        *(pytest.param(pads, marks=LONG) for pads in (SAME, ((0, 0), (0, 0)), ((2, 2), (2, 2)))),
+    ],
+)
 def test_it_is_the_convolution(x64, size, pads):
     x, kernel = _random(2, *size, 3), _random(3, 3, 3, 4)
     expected = _plain(x, kernel, pads)
@@ -84,6 +95,7 @@ def test_convolve_has_jaxs_gradients_where_it_pays():
     np.testing.assert_array_equal(convolve(x, kernel, (1, 1), SAME), actual_value)
 
 
+@pytest.mark.long
 def test_batches_and_second_derivatives_are_jaxs():
     """LPR differentiates a gradient once more, and `explain` maps over images."""
     x, kernel = _wide()

@@ -1,6 +1,7 @@
 """The numbers that an image file stores, and what is white: depths, signs, floats, transparency."""
 
 import contextlib
+import numbers
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import PIL.Image
 import PIL.TiffImagePlugin
 from jaxtyping import Num, UInt8, UInt16
 
-from dmbp_jax.checks import InputError, warn_once
+from dmbp_jax.checks import InputError, is_number, warn_once
 
 Reopen = Callable[[], contextlib.AbstractContextManager[PIL.Image.Image]]
 """Opens the same file again: of colours of 16 bits, Pillow gives eight at a time."""
@@ -116,7 +117,7 @@ def check_depth(depth: int | None) -> None:
 
     >>> check_depth(12)
     """
-    whole = isinstance(depth, int) and not isinstance(depth, bool)
+    whole = is_number(depth, numbers.Integral)
     if depth is not None and not (whole and LEAST_DEPTH <= depth <= MOST_DEPTH):
         raise InputError(
             f"depth must be a whole number of bits from {LEAST_DEPTH} to {MOST_DEPTH}, got {depth!r}"
