@@ -10,28 +10,28 @@
 
 from importlib.metadata import version as _version
 
-from dmbp_jax.checks import ExplanationWarning as ExplanationWarning
-from dmbp_jax.checks import InputError as InputError
-from dmbp_jax.checks import InputWarning as InputWarning
-from dmbp_jax.data import example_photo as example_photo
-from dmbp_jax.data import register_dataset as register_dataset
+from dmbp_jax._checks import ExplanationWarning as ExplanationWarning
+from dmbp_jax._checks import InputError as InputError
+from dmbp_jax._checks import InputWarning as InputWarning
+from dmbp_jax._explain import explain as explain
+from dmbp_jax._explain import explain_classes as explain_classes
+from dmbp_jax._gated import gated as gated
+from dmbp_jax._methods import METHODS as METHODS
+from dmbp_jax._methods import list_methods as list_methods
+from dmbp_jax._methods import register_method as register_method
 from dmbp_jax.dmbp import PRESETS as PRESETS
 from dmbp_jax.dmbp import DMBPConfig as DMBPConfig
 from dmbp_jax.dmbp import SweepConfig as SweepConfig
-from dmbp_jax.evaluate import Evaluated as Evaluated
-from dmbp_jax.evaluate import evaluate as evaluate
-from dmbp_jax.evaluation.registry import register_metric as register_metric
-from dmbp_jax.explain import explain as explain
-from dmbp_jax.explain_classes import explain_classes as explain_classes
-from dmbp_jax.methods import METHODS as METHODS
-from dmbp_jax.methods import list_methods as list_methods
-from dmbp_jax.methods import register_method as register_method
-from dmbp_jax.pretrained import Model as Model
-from dmbp_jax.pretrained import load_model as load_model
-from dmbp_jax.pretrained import register_network as register_network
+from dmbp_jax.evaluation._evaluate import Evaluated as Evaluated
+from dmbp_jax.evaluation._evaluate import evaluate as evaluate
+from dmbp_jax.evaluation._registry import register_metric as register_metric
+from dmbp_jax.images import example_photo as example_photo
+from dmbp_jax.images import register_dataset as register_dataset
+from dmbp_jax.models import Model as Model
+from dmbp_jax.models import load_model as load_model
+from dmbp_jax.models import register_network as register_network
 from dmbp_jax.result import Attribution as Attribution
 from dmbp_jax.result import Scores as Scores
 from dmbp_jax.targets import contrast as contrast
-from dmbp_jax.tracing import gated as gated
 
 __version__ = _version("dmbp_jax")

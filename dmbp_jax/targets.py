@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact
 
-from dmbp_jax.checks import InputError, check_choice, check_class, is_here
+from dmbp_jax._checks import InputError, check_choice, check_class, is_here
 
 REDUCTIONS = ("mean", "sum")
 

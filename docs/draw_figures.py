@@ -10,9 +10,9 @@ import numpy as np
 import PIL.Image
 
 import dmbp_jax as dmbp
-from dmbp_jax.methods import choose_method
-from dmbp_jax.viz import blend, color_heatmap
-from dmbp_jax.viz.heatmap import from_minimum
+from dmbp_jax._methods import choose_method
+from dmbp_jax.plot import blend, color_heatmap
+from dmbp_jax.plot._heatmap import from_minimum
 
 FOLDER = Path(__file__).with_name("figures")
 GAP = 8

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import dmbp_jax
-from dmbp_jax.data import Preprocess
-from dmbp_jax.models import get_architecture, nest, vgg
-from dmbp_jax.models.layers import Layers
+from dmbp_jax.images import Preprocess
+from dmbp_jax.models import _vgg as vgg
+from dmbp_jax.models import get_architecture, nest
+from dmbp_jax.models._layers import Layers
 from dmbp_jax.ops import adaptive_avg_pool
 from dmbp_jax.rules import PLAIN
 

@@ -23,7 +23,7 @@ import PIL.Image
 from public_networks import CASES, Built, Case
 
 import dmbp_jax as dmbp
-from dmbp_jax.attribution.fullgrad import full_gradients
+from dmbp_jax.attribution._fullgrad import full_gradients
 from dmbp_jax.rules import find_sites, lay_out, linearize, tap
 
 TABLE = Path(__file__).with_name("public_networks.csv")

@@ -10,11 +10,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from dmbp_jax.data import Problem
-from dmbp_jax.evaluation.registry import METRICS
-from dmbp_jax.evaluation.store import Store, resume_store
-from dmbp_jax.evaluation.stored import Picture, Row
-from dmbp_jax.viz.thumbnail import thumbnail_map, thumbnail_photo
+from dmbp_jax.evaluation._registry import METRICS
+from dmbp_jax.evaluation._store import Picture, Row, Store, resume_store
+from dmbp_jax.images import Problem
+from dmbp_jax.plot._heatmap import thumbnail_map, thumbnail_photo
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 METHODS = (

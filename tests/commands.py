@@ -12,9 +12,8 @@ import pytest
 from tiny_evaluation import tiny_model
 
 from dmbp_jax import cli
-from dmbp_jax.evaluation import plan
-from dmbp_jax.evaluation.store import open_store
-from dmbp_jax.evaluation.stored import Row
+from dmbp_jax.evaluation import _plan as plan
+from dmbp_jax.evaluation._store import Row, open_store
 
 COMMAND = Path(sys.executable).with_name("dmbp-jax")
 TINY = (sys.executable, Path(__file__).with_name("tiny_evaluation.py"))

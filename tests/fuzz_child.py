@@ -129,7 +129,7 @@ def main() -> None:
     from fuzz_images import PHOTO
     from fuzz_kinds import kinds
 
-    from dmbp_jax.checks import InputError, InputWarning
+    from dmbp_jax._checks import InputError, InputWarning
 
     for name in ("outside", "cases", "here"):
         (scratch / name).mkdir()

@@ -37,7 +37,7 @@ from fuzz_tensors import (
 from hypothesis import strategies as st
 from state_dicts import TINY
 
-from dmbp_jax.pretrained.state_dict import check_state_dict, to_params
+from dmbp_jax.models._checkpoints import check_state_dict, to_params
 
 
 class Kind(NamedTuple):

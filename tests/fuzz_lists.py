@@ -6,8 +6,8 @@ from fuzz_images import PHOTO
 from fuzz_mutate import mutate, of_files, programs
 from hypothesis import strategies as st
 
-from dmbp_jax.checks import InputError
-from dmbp_jax.data import decode, open_dataset
+from dmbp_jax._checks import InputError
+from dmbp_jax.images import decode, open_dataset
 
 LABELS = {
     "index.csv": b"file,class_index\na.png,3\nsub/b.png,4\n",

@@ -9,11 +9,10 @@ from fuzz_mutate import mutate
 from fuzz_tensors import KEPT
 from hypothesis import strategies as st
 
-from dmbp_jax.data import Problem
-from dmbp_jax.evaluation.registry import METRICS
-from dmbp_jax.evaluation.store import resume_store
-from dmbp_jax.evaluation.stored import Picture, Row
-from dmbp_jax.report.write import write_report
+from dmbp_jax.evaluation._registry import METRICS
+from dmbp_jax.evaluation._report import write_report
+from dmbp_jax.evaluation._store import Picture, Row, resume_store
+from dmbp_jax.images import Problem
 
 CONFIG = {
     **{

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from state_dicts import TINY, random_state
 
 from dmbp_jax import Attribution
-from dmbp_jax.evaluation.kept_maps import KeptMap, keep_map
-from dmbp_jax.evaluation.map_folder import MapFolder
-from dmbp_jax.pretrained.files import read_checkpoint, read_safetensors
-from dmbp_jax.pretrained.state_dict import check_state_dict, to_params
-from dmbp_jax.result.scores import Scores
+from dmbp_jax.evaluation._methods import MapFolder
+from dmbp_jax.evaluation._store import KeptMap, keep_map
+from dmbp_jax.models._checkpoints import check_state_dict, to_params
+from dmbp_jax.models._port import read_checkpoint, read_safetensors
+from dmbp_jax.result._attribution import Scores
 
 
 def tensors_of(state: dict[str, np.ndarray], **metadata: str) -> bytes:

@@ -19,9 +19,9 @@ from small import CLASSES, tiny_network
 
 import dmbp_jax
 from dmbp_jax import attribution, explain, explain_classes, gated, targets
-from dmbp_jax.checks import InputError
-from dmbp_jax.data import ArraySample, Preprocess
-from dmbp_jax.pretrained import Model
+from dmbp_jax._checks import InputError
+from dmbp_jax.images import ArraySample, Preprocess
+from dmbp_jax.models import Model
 from dmbp_jax.rules import find_sites
 
 APPLY, PARAMS, IMAGES = tiny_network()
@@ -365,7 +365,7 @@ MISTAKES: dict[str, Mistake] = {
             ("grid", None, "a whole number, got None"),
             ("seed", 2**63, "below 2 ** 63"),
             ("folder", 3, "a path or None, got an int"),
-            ("preprocess", "x", "a dmbp_jax.data.Preprocess, got a str"),
+            ("preprocess", "x", "a dmbp_jax.images.Preprocess, got a str"),
             ("processes", 3, "of join_processes, or None, got an int"),
         )
     },

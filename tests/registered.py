@@ -2,10 +2,10 @@
 
 import contextlib
 
-from dmbp_jax import methods
-from dmbp_jax.data import kinds
-from dmbp_jax.evaluation import registry
-from dmbp_jax.pretrained import load
+from dmbp_jax import _methods as methods
+from dmbp_jax.evaluation import _registry as registry
+from dmbp_jax.images import _datasets as kinds
+from dmbp_jax.models import _load as load
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dmbp_jax.models import ARCHITECTURES, LayerShape, init_layout
-from dmbp_jax.models.layers import Layers
+from dmbp_jax.models._layers import Layers
 from dmbp_jax.rules import PLAIN
 from dmbp_jax.typing import Window
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dmbp_jax import cli
-from dmbp_jax.checks import InputError
+from dmbp_jax._checks import InputError
 from dmbp_jax.models import Architecture, LayerShape, get_architecture
 
 NORM = ("weight", "bias", "running_mean", "running_var")

@@ -15,12 +15,11 @@ from zoo import user_settings
 
 import dmbp_jax
 from dmbp_jax import ExplanationWarning
+from dmbp_jax._methods import METHODS
 from dmbp_jax.attribution import full_gradients
-from dmbp_jax.methods import METHODS
 from dmbp_jax.rules import find_sites, tap
-from dmbp_jax.rules.deconvnet import DeconvNet
-from dmbp_jax.rules.guided import Guided
-from dmbp_jax.rules.plain import OPENED
+from dmbp_jax.rules._guided import DeconvNet, Guided
+from dmbp_jax.rules._plain import OPENED
 
 RELUS = {
     "half of x + |x|": lambda x: (x + jnp.abs(x)) / 2,

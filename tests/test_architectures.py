@@ -11,7 +11,7 @@ from references.masked_backprop import eq14
 from small import CLASSES, SIZE, long_but, small_layout, small_network
 
 import dmbp_jax
-from dmbp_jax.compile_time import count_compile_time
+from dmbp_jax._compile_time import count_compile_time
 from dmbp_jax.dmbp import dmbp, masked_sites
 from dmbp_jax.models import ARCHITECTURES
 from dmbp_jax.rules import Masked, find_sites, linearize

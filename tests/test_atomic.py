@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from dmbp_jax.checks import InputError
-from dmbp_jax.data.atomic import atomic_path, check_writable
+from dmbp_jax._checks import InputError
+from dmbp_jax.images._files import atomic_path, check_writable
 
 
 def write(path: Path, text: str = "new") -> None:

@@ -9,18 +9,13 @@ import scipy.ndimage
 from small import CLASSES, long_but, small_network, tiny_network
 
 from dmbp_jax import ops
-from dmbp_jax.attribution.blur_integrated_gradients import blur_integrated_gradients
-from dmbp_jax.attribution.deconvnet import deconvnet
-from dmbp_jax.attribution.deeplift import deeplift
-from dmbp_jax.attribution.fullgrad import full_gradients, fullgrad
-from dmbp_jax.attribution.grad_cam import grad_cam, guided_grad_cam
-from dmbp_jax.attribution.gradient import gradient, gradient_x_input
-from dmbp_jax.attribution.guided_backprop import guided_backprop
-from dmbp_jax.attribution.integrated_gradients import integrated_gradients
-from dmbp_jax.attribution.smoothgrad import smoothgrad
-from dmbp_jax.checks import ExplanationWarning
-from dmbp_jax.rules.deconvnet import deconvnet_relu
-from dmbp_jax.rules.guided import guided_relu
+from dmbp_jax._checks import ExplanationWarning
+from dmbp_jax.attribution._fullgrad import full_gradients, fullgrad
+from dmbp_jax.attribution._grad_cam import grad_cam, guided_grad_cam
+from dmbp_jax.attribution._gradients import deconvnet, deeplift, gradient, gradient_x_input, guided_backprop
+from dmbp_jax.attribution._paths import blur_integrated_gradients, integrated_gradients
+from dmbp_jax.attribution._wrappers import smoothgrad
+from dmbp_jax.rules._guided import deconvnet_relu, guided_relu
 from dmbp_jax.typing import Window
 
 NETWORKS = pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from small import long_but
 from zoo import user_settings
 
 import dmbp_jax
+from dmbp_jax._checks import InputError
+from dmbp_jax._methods import METHODS
 from dmbp_jax.attribution import full_gradients
-from dmbp_jax.checks import InputError
-from dmbp_jax.methods import METHODS
 from dmbp_jax.rules import find_sites
 
 CLASSES, SIDE = 5, 12

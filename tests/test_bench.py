@@ -9,10 +9,9 @@ from commands import run_here
 from small import TINY_LAYERS, tiny_apply, tiny_network
 
 from dmbp_jax import InputError
-from dmbp_jax.bench.case import Case
-from dmbp_jax.bench.counts import count_network
-from dmbp_jax.bench.roofline import step_bytes
-from dmbp_jax.bench.timing import measure_rounds, ratios, spread
+from dmbp_jax.bench._counts import count_network
+from dmbp_jax.bench._measure import measure_rounds, ratios, spread, step_bytes
+from dmbp_jax.bench._results import Case
 from dmbp_jax.models import ARCHITECTURES, Architecture
 
 MODEL = "tiny"

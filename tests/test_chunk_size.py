@@ -8,8 +8,8 @@ import pytest
 from small import draw_images, small_network, tiny_network
 
 import dmbp_jax
-from dmbp_jax.batching import call
-from dmbp_jax.batching.chunk_size import (
+from dmbp_jax._calls import call
+from dmbp_jax._calls.chunks import (
     ProgramBytes,
     even_chunk,
     fitting_chunk,
@@ -17,9 +17,9 @@ from dmbp_jax.batching.chunk_size import (
     host_free_bytes,
     program_bytes,
 )
-from dmbp_jax.checks import InputError
-from dmbp_jax.compile_time import count_compile_time
-from dmbp_jax.explain import automatic_batch_size
+from dmbp_jax._checks import InputError
+from dmbp_jax._compile_time import count_compile_time
+from dmbp_jax._explain import automatic_batch_size
 
 FEW = {"steps": 2, "learning_rate": 0.1}
 
@@ -148,7 +148,7 @@ class Device:
 
 def test_free_memory_is_what_the_backend_says_or_else_the_hosts(monkeypatch):
     assert free_bytes(Device({"bytes_limit": 1000, "bytes_in_use": 200})) == 640
-    monkeypatch.setattr("dmbp_jax.batching.chunk_size.host_free_bytes", lambda: 1000)
+    monkeypatch.setattr("dmbp_jax._calls.chunks.host_free_bytes", lambda: 1000)
     for statistics in (None, {}, {"bytes_in_use": 3}):
         assert free_bytes(Device(statistics)) == 500 // jax.local_device_count()
 

@@ -14,8 +14,9 @@ import safetensors.numpy
 from commands import Run, run_here, run_process
 
 import dmbp_jax
-from dmbp_jax import Attribution, pretrained
-from dmbp_jax.data import example_photo
+from dmbp_jax import Attribution
+from dmbp_jax import models as pretrained
+from dmbp_jax.images import example_photo
 
 BIRD, DOG = "n01514668_cock.JPEG", "n02113023_Pembroke.JPEG"
 SPEC = pretrained.load_model("squeezenet1_1").spec

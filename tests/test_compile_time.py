@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dmbp_jax
-from dmbp_jax.compile_time import STAGES, covered, stopwatch
+from dmbp_jax._compile_time import STAGES, covered, stopwatch
 
 INTERVALS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 20)).map(lambda t: (t[0], t[0] + t[1])))
 
@@ -99,7 +99,7 @@ def test_a_run_of_one_chunk_tells_both_apart(tmp_path):
         progress=False,
     )
     elapsed = time.perf_counter() - start
-    from dmbp_jax.evaluation.store import open_store
+    from dmbp_jax.evaluation._store import open_store
 
     with open_store(tmp_path / "run") as store:
         compiling = store.compiling()

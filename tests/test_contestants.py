@@ -6,9 +6,9 @@ import pytest
 from small import tiny_network
 
 import dmbp_jax
-from dmbp_jax.checks import InputError
-from dmbp_jax.evaluation.contestants import GROUPS, TABLE2, choose_contestants, known_methods
-from dmbp_jax.methods import METHODS, VARIANTS
+from dmbp_jax._checks import InputError
+from dmbp_jax._methods import METHODS, VARIANTS
+from dmbp_jax.evaluation._methods import GROUPS, TABLE2, choose_contestants, known_methods
 
 NETWORK = {"architecture": "squeezenet1_1", "output": "softmax"}
 

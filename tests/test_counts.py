@@ -6,8 +6,8 @@ import pytest
 from small import tiny_network
 
 from dmbp_jax import InputError
-from dmbp_jax.bench.counts import NetworkCounts, count_flops, count_network
-from dmbp_jax.bench.roofline import ACCELERATORS, BYTES, Accelerator, project, slice_seconds, step_bytes
+from dmbp_jax.bench._counts import NetworkCounts, count_flops, count_network
+from dmbp_jax.bench._measure import ACCELERATORS, BYTES, Accelerator, project, slice_seconds, step_bytes
 from dmbp_jax.models import get_architecture, init
 from dmbp_jax.ops import conv2d
 

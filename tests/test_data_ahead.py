@@ -14,8 +14,8 @@ import PIL.Image
 import pytest
 from datasets import save_photo
 
-from dmbp_jax.checks import InputError
-from dmbp_jax.data import Preprocess, Sample, read_ahead, read_sample
+from dmbp_jax._checks import InputError
+from dmbp_jax.images import Preprocess, Sample, read_ahead, read_sample
 
 PATIENCE = 10.0
 """Seconds after which something that should happen counts as never happening."""

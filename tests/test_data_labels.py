@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from datasets import make_imagenet, save_photo, shared_photos, write_csv
 
-from dmbp_jax.checks import InputError
-from dmbp_jax.data import Box, open_dataset, read_folder, read_imagenet
-from dmbp_jax.data.labels import parse_prediction, read_labels
+from dmbp_jax._checks import InputError
+from dmbp_jax.images import Box, open_dataset, read_folder, read_imagenet
+from dmbp_jax.images._folder import parse_prediction, read_labels
 
 TENCH, HEN = "n01440764", "n01514859"
 

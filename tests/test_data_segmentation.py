@@ -7,8 +7,9 @@ from datasets import VOC_IMAGES, make_voc, save_segmentation
 from small_images import png
 from test_data_read import PREPROCESSES, SIZES
 
-from dmbp_jax import InputError, pretrained
-from dmbp_jax.data import (
+from dmbp_jax import InputError
+from dmbp_jax import models as pretrained
+from dmbp_jax.images import (
     VOC_CLASSES,
     Preprocess,
     Sample,

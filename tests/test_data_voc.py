@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from datasets import VOC_IMAGES, VocImage, VocObject, annotation, make_voc, save_photo
 
-from dmbp_jax.checks import InputError
-from dmbp_jax.data import Box, Dataset, open_dataset, read_voc
+from dmbp_jax._checks import InputError
+from dmbp_jax.images import Box, Dataset, open_dataset, read_voc
 
 
 def read_changed(folder: Path, name: str, old: str, new: str) -> Dataset:

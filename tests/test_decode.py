@@ -11,8 +11,8 @@ import PIL.features
 import PIL.Image
 import pytest
 
-from dmbp_jax.checks import InputError, InputWarning
-from dmbp_jax.data import decode, find_photos
+from dmbp_jax._checks import InputError, InputWarning
+from dmbp_jax.images import decode, find_photos
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 

@@ -12,9 +12,10 @@ import pytest
 from commands import run_here
 from small_images import png, tiff
 
-from dmbp_jax import InputError, InputWarning, checks
-from dmbp_jax.cli import explain as explain_command
-from dmbp_jax.data import Preprocess, Sample, decode, read_sample
+from dmbp_jax import InputError, InputWarning
+from dmbp_jax import _checks as checks
+from dmbp_jax.cli import _explain as explain_command
+from dmbp_jax.images import Preprocess, Sample, decode, read_sample
 
 TWELVE = [0, 1000, 2000, 4095]
 SIXTEEN = [0, 20000, 40000, 65535]

@@ -23,8 +23,9 @@ from small import TINY_LAYERS, draw_params, tiny_apply
 from test_downstream import PACKAGES, exported
 
 import dmbp_jax
-from dmbp_jax import cli, pretrained
-from dmbp_jax.evaluation import plan
+from dmbp_jax import cli
+from dmbp_jax import models as pretrained
+from dmbp_jax.evaluation import _plan as plan
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -198,7 +199,7 @@ def test_the_reference_has_every_public_name_and_no_other():
 
 
 def test_all_metrics_and_presets_are_spoken_of():
-    from dmbp_jax.evaluation.registry import METRICS
+    from dmbp_jax.evaluation._registry import METRICS
 
     headings = " ".join(re.findall(r"^### (.*)$", TEXT["evaluation"], flags=re.MULTILINE))
     for name in METRICS:

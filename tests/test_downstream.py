@@ -15,9 +15,9 @@ import dmbp_jax
 
 PROGRAMS = sorted((Path(__file__).parent / "downstream").glob("*.py"))
 PACKAGES = (
-    *("dmbp_jax", "dmbp_jax.attribution", "dmbp_jax.data", "dmbp_jax.dmbp"),
-    *("dmbp_jax.tracing", "dmbp_jax.metrics", "dmbp_jax.models", "dmbp_jax.ops", "dmbp_jax.pretrained"),
-    *("dmbp_jax.result", "dmbp_jax.rules", "dmbp_jax.viz"),
+    *("dmbp_jax", "dmbp_jax.attribution", "dmbp_jax.images", "dmbp_jax.dmbp"),
+    *("dmbp_jax._gated", "dmbp_jax.metrics", "dmbp_jax.models", "dmbp_jax.ops", "dmbp_jax.models"),
+    *("dmbp_jax.result", "dmbp_jax.rules", "dmbp_jax.plot"),
 )
 
 

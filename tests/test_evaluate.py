@@ -13,14 +13,14 @@ from tiny_evaluation import CUT, NAMES, tiny_model
 
 import dmbp_jax
 from dmbp_jax import metrics
-from dmbp_jax.checks import InputError
-from dmbp_jax.data import Preprocess, from_arrays, read_sample
-from dmbp_jax.evaluation import plan as plan_module
-from dmbp_jax.evaluation.plan import Evaluation
-from dmbp_jax.evaluation.registry import METRICS
-from dmbp_jax.evaluation.run import run_evaluation
-from dmbp_jax.evaluation.store import Store, open_store
-from dmbp_jax.report.titles import registered_titles
+from dmbp_jax._checks import InputError
+from dmbp_jax.evaluation import _plan as plan_module
+from dmbp_jax.evaluation._plan import Evaluation
+from dmbp_jax.evaluation._registry import METRICS
+from dmbp_jax.evaluation._run import run_evaluation
+from dmbp_jax.evaluation._store import Store, open_store
+from dmbp_jax.evaluation._summary import registered_titles
+from dmbp_jax.images import Preprocess, from_arrays, read_sample
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ import pytest
 from commands import TINY, rows_of, run_here, run_tiny_here
 from datasets import make_folder, shared_photos
 
-from dmbp_jax.evaluation.store import FILE, open_store
-from dmbp_jax.evaluation.store_files import make_file
+from dmbp_jax.evaluation._store import FILE, open_store
+from dmbp_jax.evaluation._store_files import make_file
 
 PHOTOS = 24
 CHEAP = ("--methods", "random,gradient_x_input", "--batch-size", "1", "--gallery", "6")

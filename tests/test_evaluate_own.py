@@ -14,11 +14,11 @@ from tiny_evaluation import tiny_model
 
 import dmbp_jax
 from dmbp_jax import metrics
-from dmbp_jax.checks import InputError
-from dmbp_jax.compile_time import count_compile_time
-from dmbp_jax.data import ArraySample, Box
-from dmbp_jax.pretrained import Model, ModelSpec
-from dmbp_jax.pretrained.load import as_model
+from dmbp_jax._checks import InputError
+from dmbp_jax._compile_time import count_compile_time
+from dmbp_jax.images import ArraySample, Box
+from dmbp_jax.models import Model, ModelSpec
+from dmbp_jax.models._load import as_model
 from dmbp_jax.rules import PLAIN
 
 SIZE, COUNT = 16, 6
@@ -530,7 +530,7 @@ def wrong(images, **change):
             "the label '12' is no class of your network",
         ),
         ({"samples": []}, "no sample given"),
-        ({"samples": [np.zeros((8, 8, 3))]}, "give dmbp_jax.data.ArraySample"),
+        ({"samples": [np.zeros((8, 8, 3))]}, "give dmbp_jax.images.ArraySample"),
         ({"samples": "folder"}, "write KIND:PATH"),
         ({"samples": "folder:nowhere"}, "nowhere"),
         ({"network": "resnet"}, "unknown model 'resnet'"),

@@ -4,7 +4,7 @@ import pytest
 from commands import rows_of, run_here
 from datasets import VocImage, VocObject, make_imagenet, make_voc, shared_photos
 
-from dmbp_jax import pretrained
+from dmbp_jax import models as pretrained
 
 # An insertion curve is hundreds of passes.
 pytestmark = pytest.mark.usefixtures("fully_optimized")

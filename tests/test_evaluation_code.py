@@ -22,7 +22,7 @@ from flax import linen, nnx
 
 import dmbp_jax
 from dmbp_jax.attribution import meta_saliency, noise_tunnel
-from dmbp_jax.evaluation.code import code_of, fingerprint, fingerprint_tree
+from dmbp_jax.evaluation._fingerprint import code_of, fingerprint, fingerprint_tree
 
 GRADIENT = dmbp_jax.METHODS["gradient"]
 
@@ -277,7 +277,7 @@ PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import module
-from dmbp_jax.evaluation.code import code_of
+from dmbp_jax.evaluation._fingerprint import code_of
 print(code_of(module.metric).fingerprint, code_of(module.metric).untold)
 """
 

@@ -14,7 +14,7 @@ from small import CLASSES, tiny_network
 import dmbp_jax
 from dmbp_jax import InputError
 from dmbp_jax.attribution import meta_saliency
-from dmbp_jax.attribution.gradient import gradient
+from dmbp_jax.attribution._gradients import gradient
 from dmbp_jax.dmbp import PRESETS, DMBPConfig, configure
 from dmbp_jax.rules import PLAIN
 

@@ -9,10 +9,10 @@ from test_methods import SHORT
 
 import dmbp_jax
 from dmbp_jax import InputError
+from dmbp_jax._compile_time import count_compile_time
+from dmbp_jax._methods import METHODS
 from dmbp_jax.attribution import meta_saliency
-from dmbp_jax.bench.counts import count_flops
-from dmbp_jax.compile_time import count_compile_time
-from dmbp_jax.methods import METHODS
+from dmbp_jax.bench._counts import count_flops
 
 NAMED = [1, 4, 7]
 FAST = ("dmbp", {"preset": "fast"})

@@ -13,10 +13,10 @@ from tiny_evaluation import tiny_model
 
 import dmbp_jax
 from dmbp_jax import metrics
-from dmbp_jax.checks import InputError
-from dmbp_jax.data import VOC_CLASSES, ArraySample, Preprocess
-from dmbp_jax.evaluation.faithfulness import DRAWS, SUBSETS
-from dmbp_jax.evaluation.plan import Evaluation, make_plan
+from dmbp_jax._checks import InputError
+from dmbp_jax.evaluation._package_metrics import DRAWS, SUBSETS
+from dmbp_jax.evaluation._plan import Evaluation, make_plan
+from dmbp_jax.images import VOC_CLASSES, ArraySample, Preprocess
 
 SIZE = 16
 NAMES = ["infidelity", "sensitivity_n", "road", "max_sensitivity", "sparseness"]

@@ -15,10 +15,10 @@ from zoo import CASES, REFUSED, user_settings
 from zoo.case import CLASSES
 
 import dmbp_jax
-from dmbp_jax.checks import InputError
-from dmbp_jax.compile_time import count_compile_time
+from dmbp_jax._checks import InputError
+from dmbp_jax._compile_time import count_compile_time
+from dmbp_jax._methods import METHODS
 from dmbp_jax.dmbp import masked_sites
-from dmbp_jax.methods import METHODS
 from dmbp_jax.rules import Masked, biases_at, find_sites, linearize
 
 # One network of each library, and one for each way of writing an activation; the others are larger.

@@ -16,7 +16,7 @@ import pytest
 from flax import nnx
 
 import dmbp_jax
-from dmbp_jax.compile_time import count_compile_time
+from dmbp_jax._compile_time import count_compile_time
 from dmbp_jax.ops import KEPT
 from dmbp_jax.rules import find_sites
 

@@ -19,9 +19,9 @@ from references.masked_backprop import MaskedBackward
 from small import long_but
 from zoo.case import user_settings
 
-from dmbp_jax.attribution.fullgrad import full_gradients
+from dmbp_jax._gated import gated
+from dmbp_jax.attribution._fullgrad import full_gradients
 from dmbp_jax.rules import Masked, biases_at, find_sites, linearize
-from dmbp_jax.tracing import gated
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dmbp_jax.ops.equations import inner_programs, scan_of
-from dmbp_jax.ops.hoist import hoist
+from dmbp_jax.ops._equations import inner_programs, scan_of
+from dmbp_jax.ops._programs import hoist
 
 
 def hoisted_scan(body, carry, rows=None, *, length=None):

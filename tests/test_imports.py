@@ -9,7 +9,7 @@ import pytest
 HEAVY = {"scipy.stats", "scipy.ndimage", "scipy.optimize", "matplotlib", "flax", "equinox", "huggingface_hub"}
 HEAVY |= {"torch", "pandas", "IPython"}
 REPORT = ["report", "--help"]
-EVALUATION = {"dmbp_jax.evaluation.run", "dmbp_jax.report.write", "dmbp_jax.bench.run"}
+EVALUATION = {"dmbp_jax.evaluation._run", "dmbp_jax.evaluation._report", "dmbp_jax.bench._run"}
 COMMAND = """
 import sys
 from dmbp_jax import cli
@@ -28,7 +28,7 @@ def imported(program):
 
 def test_the_package_alone():
     modules = imported("import sys, dmbp_jax; print(' '.join(sys.modules))")
-    assert "dmbp_jax.dmbp.method" in modules
+    assert "dmbp_jax.dmbp._method" in modules
     assert modules & (HEAVY | EVALUATION | {"rich", "typer"}) == set()
 
 
@@ -38,7 +38,7 @@ def test_the_package_alone():
         (["explain", "--help"], set()),
         pytest.param(["--no-compilation-cache", "explain", "--help"], set(), marks=pytest.mark.long),
         pytest.param(["weights", "list"], {"huggingface_hub"}, marks=pytest.mark.long),
-        (["report", "--help"], {"dmbp_jax.report.write"}),
+        (["report", "--help"], {"dmbp_jax.evaluation._report"}),
     ],
 )
 def test_a_command_imports_what_it_uses(arguments, used):
@@ -60,7 +60,7 @@ def test_help_still_lists_every_command():
 
 def test_importing_warns_of_nothing_and_starts_no_device():
     """With a platform that does not exist: whoever asks for a device gets an error."""
-    program = "import dmbp_jax, dmbp_jax.cli, dmbp_jax.evaluate, jax; print('imported'); jax.devices()"
+    program = "import dmbp_jax, dmbp_jax.cli, dmbp_jax.evaluation, jax; print('imported'); jax.devices()"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         env=os.environ | {"JAX_PLATFORMS": "none_of_them"},

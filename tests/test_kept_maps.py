@@ -23,10 +23,9 @@ from small import CLASSES, tiny_network
 
 import dmbp_jax
 from dmbp_jax import attribution
-from dmbp_jax.checks import InputError
-from dmbp_jax.evaluation import items
-from dmbp_jax.evaluation.kept_maps import keep_map
-from dmbp_jax.evaluation.store import open_store, resume_store
+from dmbp_jax._checks import InputError
+from dmbp_jax.evaluation import _items as items
+from dmbp_jax.evaluation._store import keep_map, open_store, resume_store
 
 SIZE, COUNT = 16, 6
 QUIET = {"progress": False, "batch_size": 4}
@@ -342,9 +341,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from dmbp_jax.evaluation.kept_maps import keep_map
-from dmbp_jax.evaluation.store import resume_store
-from dmbp_jax.evaluation.stored import Row
+from dmbp_jax.evaluation._store import keep_map
+from dmbp_jax.evaluation._store import resume_store
+from dmbp_jax.evaluation._store import Row
 
 def kill_before(statement):
     if statement.startswith(sys.argv[2]):

@@ -8,10 +8,10 @@ from small import long_but, tiny_network
 from zoo import CASES, user_settings
 
 import dmbp_jax
-from dmbp_jax.checks import InputError
+from dmbp_jax._checks import InputError
+from dmbp_jax._gated import layer_parameters
 from dmbp_jax.metrics import cascade, randomize_layers
 from dmbp_jax.rules import find_sites
-from dmbp_jax.tracing import layer_parameters
 
 KEY = jax.random.key(3)
 NAMES = ("nnx resnet", "linen bottleneck resnet", "equinox cnn", "plain channels first")

@@ -11,7 +11,9 @@ import pytest
 
 import dmbp_jax
 from dmbp_jax.attribution import layer_activation
-from dmbp_jax.evaluation import faithfulness, measures, own_metric
+from dmbp_jax.evaluation import _measures as measures
+from dmbp_jax.evaluation import _own_metrics as own_metric
+from dmbp_jax.evaluation import _package_metrics as faithfulness
 from dmbp_jax.metrics import Curve
 from dmbp_jax.ops import KEPT, kept_jit
 from dmbp_jax.rules import PLAIN

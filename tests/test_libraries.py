@@ -16,7 +16,7 @@ from zoo.case import draw, draw_inputs, user_settings
 
 import dmbp_jax
 from dmbp_jax import InputError
-from dmbp_jax.compile_time import count_compile_time
+from dmbp_jax._compile_time import count_compile_time
 from dmbp_jax.rules import find_sites
 
 CLASSES = 5

@@ -8,11 +8,11 @@ from references import lpr as reference
 from small import CLASSES, tiny_network
 
 from dmbp_jax import InputError
-from dmbp_jax.attribution.gradient import target_gradient
-from dmbp_jax.attribution.lpr import learn_rules, learned_saliency, lpr, lpr_loss, make_mask, mask_scale
+from dmbp_jax.attribution._gradients import target_gradient
+from dmbp_jax.attribution._lpr import learn_rules, learned_saliency, lpr, lpr_loss, make_mask, mask_scale
 from dmbp_jax.ops import run_loop
 from dmbp_jax.rules import PLAIN, Plain, find_sites
-from dmbp_jax.rules.learned import Learned, learned_gate
+from dmbp_jax.rules._masked import Learned, learned_gate
 from dmbp_jax.targets import contrast
 
 OPTIONS = {"percentile": 90.0, "area_weight": 0.7, "total_variation_weight": 0.3}

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from state_dicts import refuse, run_command
 
-from dmbp_jax import pretrained
+from dmbp_jax import models as pretrained
 from dmbp_jax.models import ARCHITECTURES
-from dmbp_jax.pretrained.files import check_sha256, digits_in_name
-from dmbp_jax.pretrained.manifest import weights_folder
+from dmbp_jax.models._manifest import weights_folder
+from dmbp_jax.models._port import check_sha256, digits_in_name
 
 MANIFEST = pretrained.read_manifest()
 CHECKPOINTS = [entry for entry in MANIFEST.entries if entry.checkpoint]
@@ -139,7 +139,7 @@ def test_embedded_weights_that_are_damaged_are_refused(monkeypatch, tmp_path):
     entry = MANIFEST.find("squeezenet1_1")
     content = pretrained.find_fetched(entry).read_bytes()
     (tmp_path / entry.file).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    monkeypatch.setattr(sys.modules["dmbp_jax.pretrained.fetch"], "weights_folder", lambda: tmp_path)
+    monkeypatch.setattr(sys.modules["dmbp_jax.models.fetch"], "weights_folder", lambda: tmp_path)
     assert "SHA-256" in refuse(pretrained.load_model, "squeezenet1_1")
 
 

@@ -20,10 +20,10 @@ import numpy as np
 from small import CLASSES, draw_images, tiny_network
 
 import dmbp_jax
-from dmbp_jax.batching.call import make_program
+from dmbp_jax._calls.call import make_program
 from dmbp_jax.explain import check_call
-from dmbp_jax.batching.chunk_size import free_bytes
-from dmbp_jax.batching.chunks import local_mesh
+from dmbp_jax._calls.chunks import free_bytes
+from dmbp_jax._calls.chunks import local_mesh
 
 OPTIONS = {"dmbp": {"steps": 3, "learning_rate": 0.1}, "rise": {"n_masks": 10}, "grad_cam": {}}
 OPTIONS |= {"smoothgrad": {"n_samples": 3}, "lpr": {"n_steps": 2}}

@@ -11,9 +11,9 @@ from small import CLASSES, long_but, small_network, tiny_network
 
 import dmbp_jax
 from dmbp_jax import InputError
-from dmbp_jax.compile_time import count_compile_time
+from dmbp_jax._compile_time import count_compile_time
+from dmbp_jax._methods import METHODS
 from dmbp_jax.dmbp import PRESETS
-from dmbp_jax.methods import METHODS
 
 # What each method does by default takes long for nothing here.
 SHORT = {

@@ -13,7 +13,7 @@ from references import metrics as reference
 
 import dmbp_jax
 from dmbp_jax import InputError, ops
-from dmbp_jax.compile_time import count_compile_time
+from dmbp_jax._compile_time import count_compile_time
 from dmbp_jax.metrics import (
     area_under_curve,
     complementary_insertion,
@@ -22,9 +22,9 @@ from dmbp_jax.metrics import (
     make_substrate,
     relevance_rank_accuracy,
 )
-from dmbp_jax.metrics.curve import pixel_order, pixel_ranks
-from dmbp_jax.metrics.variants import as_map, as_order
-from dmbp_jax.ops.blur import folded_gaussian_kernel
+from dmbp_jax.metrics._curves import pixel_order, pixel_ranks
+from dmbp_jax.metrics._variants import as_map, as_order
+from dmbp_jax.ops._resample import folded_gaussian_kernel
 
 CLASSES = 10
 ODD = (13, 17)

@@ -10,7 +10,7 @@ from references import removal as reference
 from small import tiny_network
 
 from dmbp_jax import InputError
-from dmbp_jax.compile_time import count_compile_time
+from dmbp_jax._compile_time import count_compile_time
 from dmbp_jax.metrics import (
     Perturbation,
     infidelity,

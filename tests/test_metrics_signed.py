@@ -9,7 +9,7 @@ from small import tiny_network
 
 from dmbp_jax import InputError
 from dmbp_jax.metrics import contrast_localization, counter_evidence
-from dmbp_jax.metrics.counter_evidence import SHARES
+from dmbp_jax.metrics._counter_evidence import SHARES
 
 RNG = np.random.default_rng(0)
 LEFT = np.broadcast_to(np.arange(10) < 4, (6, 10))

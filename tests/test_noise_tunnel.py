@@ -11,8 +11,8 @@ from small import long_but, tiny_apply, tiny_network
 
 import dmbp_jax
 from dmbp_jax import Attribution, InputError
+from dmbp_jax._methods import METHODS
 from dmbp_jax.attribution import gradient, meta_saliency, noise_tunnel, random_map, smoothgrad
-from dmbp_jax.methods import METHODS
 
 KEY = jax.random.key(3)
 STATISTICS = pytest.mark.parametrize("statistic", ["smoothgrad", "smoothgrad_sq", "vargrad"])

@@ -12,16 +12,17 @@ from references import norm_grad as reference
 from small import CLASSES, long_but, small_network, tiny_network
 
 from dmbp_jax import InputError
-from dmbp_jax.attribution.combine import combine_maps, site_weights
-from dmbp_jax.attribution.gradient import gradient, gradient_x_input, target_gradient
-from dmbp_jax.attribution.meta_saliency import meta_saliency
-from dmbp_jax.attribution.norm_grad import (
+from dmbp_jax.attribution._gradients import gradient, gradient_x_input, target_gradient
+from dmbp_jax.attribution._norm_grad import (
     AGGREGATIONS,
     LAYERS,
+    combine_maps,
     norm_grad,
     selective_norm_grad,
+    site_weights,
     virtual_identity,
 )
+from dmbp_jax.attribution._wrappers import meta_saliency
 from dmbp_jax.rules import PLAIN, Plain, choose_map, find_sites, tap
 
 FAMILY = list(itertools.product(LAYERS, AGGREGATIONS))

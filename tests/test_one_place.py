@@ -12,7 +12,7 @@ import dmbp_jax
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for folder in ("dmbp_jax", "tests", "notebooks") for path in (ROOT / folder).rglob("*.py")]
-EQUATIONS = ROOT / "dmbp_jax" / "ops" / "equations.py"
+EQUATIONS = ROOT / "dmbp_jax" / "ops" / "_equations.py"
 
 
 def reads_parameters(path):
@@ -58,7 +58,7 @@ def test_a_network_is_traced_three_times_for_a_compilation(stepwise):
 
 
 def test_one_photograph_asks_for_no_memory(monkeypatch):
-    from dmbp_jax.batching import call
+    from dmbp_jax._calls import call
 
     monkeypatch.setattr(call, "program_bytes", lambda *_: pytest.fail("asked"))
     apply, params, images = tiny_network()

@@ -7,7 +7,7 @@ import pytest
 from references import pooling
 
 from dmbp_jax import ops
-from dmbp_jax.rules.rescale import RESCALE
+from dmbp_jax.rules._rescale import RESCALE
 from dmbp_jax.typing import Window
 
 WINDOWS = (

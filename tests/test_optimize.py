@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dmbp_jax.dmbp.config import DMBPConfig
-from dmbp_jax.dmbp.optimize import optimize
+from dmbp_jax.dmbp._config import DMBPConfig
+from dmbp_jax.dmbp._optimization import optimize
 from dmbp_jax.ops import run_loop
 from dmbp_jax.result import Scores
 

@@ -12,7 +12,7 @@ import pytest
 from browser import open_browser
 from commands import rows_of
 
-from dmbp_jax.evaluation.store import open_store
+from dmbp_jax.evaluation._store import open_store
 
 PAGE = Path(__file__).parents[1] / "docs" / "your_own_network.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
@@ -23,7 +23,7 @@ PRELUDE = (
     "import sys; sys.path.insert(0, {tests!r}); from tiny_evaluation import kill_after; kill_after({units})\n"
 )
 COUNTING = """
-import dmbp_jax.evaluation.items as items
+import dmbp_jax.evaluation._items as items
 items.explain = None  # An explanation would end the program.
 """
 

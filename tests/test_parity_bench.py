@@ -7,10 +7,10 @@ import pytest
 
 import dmbp_jax
 from dmbp_jax import InputError
-from dmbp_jax.bench.run import random_params
-from dmbp_jax.bench.torch import baselines as torch_baselines
-from dmbp_jax.bench.torch import dmbp as torch_reference
-from dmbp_jax.bench.torch.network import check_known, forward, to_nchw, torch_network
+from dmbp_jax.bench._run import random_params
+from dmbp_jax.bench._torch import baselines as torch_baselines
+from dmbp_jax.bench._torch import dmbp as torch_reference
+from dmbp_jax.bench._torch.network import check_known, forward, to_nchw, torch_network
 from dmbp_jax.models import get_architecture
 
 pytestmark = pytest.mark.parity

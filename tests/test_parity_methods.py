@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import dmbp_jax
-from dmbp_jax import pretrained
+from dmbp_jax import models as pretrained
+from dmbp_jax._methods import METHODS
 from dmbp_jax.attribution import layer_activation, layer_gradient_x_activation, noise_tunnel
-from dmbp_jax.methods import METHODS
 
 pytestmark = pytest.mark.parity
 

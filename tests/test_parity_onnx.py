@@ -15,7 +15,8 @@ import PIL.Image
 import pytest
 from flax.traverse_util import unflatten_dict
 
-from dmbp_jax.models import get_architecture, vgg
+from dmbp_jax.models import _vgg as vgg
+from dmbp_jax.models import get_architecture
 
 pytestmark = pytest.mark.parity
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import dmbp_jax
-from dmbp_jax import pretrained
+from dmbp_jax import models as pretrained
 from dmbp_jax.models import get_architecture
-from dmbp_jax.pretrained.files import read_safetensors
-from dmbp_jax.pretrained.state_dict import check_state_dict, to_params
+from dmbp_jax.models._checkpoints import check_state_dict, to_params
+from dmbp_jax.models._port import read_safetensors
 
 pytestmark = pytest.mark.parity
 

@@ -9,7 +9,7 @@ import pytest
 from small import tiny_network
 
 import dmbp_jax
-from dmbp_jax.dmbp.parts import cell_sums, keep_apart
+from dmbp_jax.dmbp._optimization import cell_sums, keep_apart
 
 RNG = np.random.default_rng(0)
 

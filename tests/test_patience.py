@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from dmbp_jax.pretrained.patience import GaveUpError, wait_for
+from dmbp_jax.models._fetch import GaveUpError, wait_for
 
 
 def test_what_the_work_gives_or_raises_comes_through():

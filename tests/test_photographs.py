@@ -9,13 +9,12 @@ import pytest
 from small import CLASSES, tiny_network
 
 from dmbp_jax import Attribution
-from dmbp_jax.cli.photographs import Photograph, explain_photographs
-from dmbp_jax.cli.results import write_arrays, write_figure
-from dmbp_jax.compile_time import count_compile_time
-from dmbp_jax.data import Preprocess
-from dmbp_jax.methods import METHODS
-from dmbp_jax.pretrained import Model, ModelSpec
-from dmbp_jax.progress import StepProgress
+from dmbp_jax._compile_time import count_compile_time
+from dmbp_jax._methods import METHODS
+from dmbp_jax._progress import StepProgress
+from dmbp_jax.cli._explain import Photograph, explain_photographs, write_arrays, write_figure
+from dmbp_jax.images import Preprocess
+from dmbp_jax.models import Model, ModelSpec
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from registered import forgetting
 from safetensors.numpy import load as load_arrays
 
 import dmbp_jax
-from dmbp_jax import methods as methods_module
-from dmbp_jax.checks import InputError
-from dmbp_jax.evaluation import registry
-from dmbp_jax.evaluation.contestants import GROUPS
-from dmbp_jax.evaluation.store import open_store
-from dmbp_jax.plugins import load_object, load_plugin
+from dmbp_jax import _methods as methods_module
+from dmbp_jax._checks import InputError
+from dmbp_jax._plugins import load_object, load_plugin
+from dmbp_jax.evaluation import _registry as registry
+from dmbp_jax.evaluation._methods import GROUPS
+from dmbp_jax.evaluation._store import open_store
 
 PLUGIN = '''
 """One file that teaches the package a method, a metric, a network and a kind of data."""
@@ -26,8 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import dmbp_jax as dmbp
-from dmbp_jax.data import Preprocess
-from dmbp_jax.pretrained import Model, ModelSpec
+from dmbp_jax.images import Preprocess
+from dmbp_jax.models import Model, ModelSpec
 
 NAMES = tuple(f"kind {number}" for number in range(10))
 
@@ -321,7 +321,7 @@ def test_names_of_the_package_are_not_replaced_and_ones_own_are(forget):
 def test_a_reader_may_give_arrays_with_masks(forget):
     def masked(path):
         image = np.zeros((8, 8, 3), np.float32)
-        return [dmbp_jax.data.ArraySample(image, 0, name=path, mask=np.eye(8, dtype=bool))]
+        return [dmbp_jax.images.ArraySample(image, 0, name=path, mask=np.eye(8, dtype=bool))]
 
     def inside(predict, image, heatmap, target, *, mask):
         return mask.sum()

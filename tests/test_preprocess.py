@@ -4,9 +4,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from dmbp_jax.checks import InputError
-from dmbp_jax.data import Preprocess
-from dmbp_jax.pretrained import read_manifest
+from dmbp_jax._checks import InputError
+from dmbp_jax.images import Preprocess
+from dmbp_jax.models import read_manifest
 
 NOISE = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
 WHOLE = Preprocess(resize=None, crop=None)

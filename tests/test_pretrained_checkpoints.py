@@ -11,11 +11,10 @@ import pytest
 import safetensors.numpy
 from state_dicts import TINY, random_state, refuse, run_command, same
 
-from dmbp_jax import pretrained
-from dmbp_jax.pretrained.checkpoints import find_state, plain, stand_ins, strip_prefix
-from dmbp_jax.pretrained.claims import ARCHITECTURE_KEY
-from dmbp_jax.pretrained.files import read_checkpoint, read_safetensors
-from dmbp_jax.pretrained.state_dict import tensor_names
+from dmbp_jax import models as pretrained
+from dmbp_jax.models._checkpoints import find_state, plain, stand_ins, strip_prefix, tensor_names
+from dmbp_jax.models._claims import ARCHITECTURE_KEY
+from dmbp_jax.models._port import read_checkpoint, read_safetensors
 
 
 @pytest.fixture

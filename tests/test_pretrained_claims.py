@@ -12,10 +12,10 @@ import safetensors.numpy
 from state_dicts import random_state, refuse
 from test_pretrained_fetch import environment  # noqa: F401
 
-from dmbp_jax import pretrained
-from dmbp_jax.data import Preprocess
-from dmbp_jax.pretrained.checkpoints import StandIn
-from dmbp_jax.pretrained.claims import check_claims, check_photographs, read_config
+from dmbp_jax import models as pretrained
+from dmbp_jax.images import Preprocess
+from dmbp_jax.models._checkpoints import StandIn
+from dmbp_jax.models._claims import check_claims, check_photographs, read_config
 
 TORCHVISION = pretrained.read_manifest().preprocess["torchvision"]
 

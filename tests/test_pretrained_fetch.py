@@ -15,11 +15,11 @@ import pytest
 import safetensors.numpy
 from state_dicts import random_state, run_command, same
 
-from dmbp_jax import pretrained
-from dmbp_jax.checks import InputError
-from dmbp_jax.pretrained.claims import ARCHITECTURE_KEY
-from dmbp_jax.pretrained.fetch import cache_folder
-from dmbp_jax.pretrained.files import read_safetensors
+from dmbp_jax import models as pretrained
+from dmbp_jax._checks import InputError
+from dmbp_jax.models._claims import ARCHITECTURE_KEY
+from dmbp_jax.models._fetch import cache_folder
+from dmbp_jax.models._port import read_safetensors
 
 REPOSITORY = "nobody/small"
 
@@ -30,9 +30,9 @@ import json, os, sys, time
 pause = time.sleep
 time.sleep = lambda seconds: pause(min(seconds, 0.01))
 from dmbp_jax.checks import InputError
-from dmbp_jax.pretrained import WeightsEntry, fetch
+from dmbp_jax.models import WeightsEntry, fetch
 if "PATIENCE" in os.environ:
-    sys.modules["dmbp_jax.pretrained.fetch"].ANSWER_SECONDS = float(os.environ["PATIENCE"])
+    sys.modules["dmbp_jax.models.fetch"].ANSWER_SECONDS = float(os.environ["PATIENCE"])
 try:
     print(fetch(WeightsEntry(**json.loads(sys.argv[1]))))
 except InputError as error:

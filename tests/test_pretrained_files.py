@@ -15,16 +15,16 @@ import pytest
 import safetensors.numpy
 from state_dicts import TINY, random_state, refuse, same
 
-from dmbp_jax import pretrained
-from dmbp_jax.pretrained.claims import ARCHITECTURE_KEY
-from dmbp_jax.pretrained.files import (
+from dmbp_jax import models as pretrained
+from dmbp_jax.models._claims import ARCHITECTURE_KEY
+from dmbp_jax.models._manifest import weights_folder
+from dmbp_jax.models._port import (
     check_sha256,
     digits_in_name,
     read_checkpoint,
     read_safetensors,
     write_safetensors,
 )
-from dmbp_jax.pretrained.manifest import weights_folder
 
 
 def raw_safetensors(dtype: str, shape: list[int], data: bytes) -> bytes:
@@ -186,7 +186,7 @@ def test_writing_that_fails_half_way_changes_nothing(tmp_path, monkeypatch, then
 
 WRITE_HALF = """
 import sys, time, pathlib, numpy, safetensors.numpy
-from dmbp_jax.pretrained.files import write_safetensors
+from dmbp_jax.models._port import write_safetensors
 def save(tensors, path, metadata):
     pathlib.Path(path).write_bytes(bytes(50))
     print("half", flush=True)
@@ -207,7 +207,7 @@ def test_a_killed_writer_leaves_the_earlier_file(tmp_path):
 
 WRITE_OFTEN = """
 import sys, pathlib, numpy
-from dmbp_jax.pretrained.files import write_safetensors
+from dmbp_jax.models._port import write_safetensors
 for _ in range(20):
     tensor = numpy.full(20_000, float(sys.argv[2]), numpy.float32)
     write_safetensors(pathlib.Path(sys.argv[1]), {"x": tensor}, "tiny")

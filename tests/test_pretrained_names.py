@@ -5,10 +5,10 @@ import pytest
 import safetensors.numpy
 from state_dicts import NORM, random_state, refuse, same
 
-from dmbp_jax import pretrained
+from dmbp_jax import models as pretrained
 from dmbp_jax.models import LayerShape, get_architecture
-from dmbp_jax.pretrained.names import from_timm, from_torchray
-from dmbp_jax.pretrained.state_dict import check_state_dict, to_params
+from dmbp_jax.models._checkpoints import check_state_dict, to_params
+from dmbp_jax.models._manifest import from_timm, from_torchray
 
 
 def numbered(*names: str, shape: tuple[int, ...] = (2,)) -> dict[str, np.ndarray]:

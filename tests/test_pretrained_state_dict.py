@@ -6,7 +6,7 @@ import pytest
 from state_dicts import NORM, TINY, random_state, refuse
 
 from dmbp_jax.models import LayerShape
-from dmbp_jax.pretrained.state_dict import check_state_dict, to_params
+from dmbp_jax.models._checkpoints import check_state_dict, to_params
 
 
 def replaced(name: str, tensor: np.ndarray):

@@ -12,9 +12,9 @@ import pytest
 from commands import TINY, rows_of, run_tiny_here
 from datasets import make_folder
 
-from dmbp_jax.checks import InputError
-from dmbp_jax.evaluation.processes import NOTE, Alone, join_processes
-from dmbp_jax.evaluation.store import open_store
+from dmbp_jax._checks import InputError
+from dmbp_jax.evaluation._processes import NOTE, Alone, join_processes
+from dmbp_jax.evaluation._store import open_store
 
 PHOTOS = 10
 OPTIONS = ("--methods", "random,gradient_x_input", "--batch-size", "2", "--lost-after", "10", "-o", "run")
@@ -165,7 +165,7 @@ class Told(Alone):
 
 def join_as(processes, patch):
     # By its name the package holds the command.
-    module = importlib.import_module("dmbp_jax.cli.evaluate")
+    module = importlib.import_module("dmbp_jax.cli._evaluate")
     patch.setattr(module, "join_processes", lambda *_, **__: contextlib.nullcontext(processes))
 
 

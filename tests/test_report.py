@@ -11,11 +11,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from dmbp_jax.checks import InputError
-from dmbp_jax.data import Problem
-from dmbp_jax.evaluation.store import open_store
-from dmbp_jax.report.page import render_report
-from dmbp_jax.report.write import make_report, write_report
+from dmbp_jax._checks import InputError
+from dmbp_jax.evaluation._page import render_report
+from dmbp_jax.evaluation._report import make_report, write_report
+from dmbp_jax.evaluation._store import open_store
+from dmbp_jax.images import Problem
 
 FEW = ("grad_cam", "guided_backprop", "dmbp")
 

@@ -14,9 +14,9 @@ from small import tiny_network
 
 import dmbp_jax
 from dmbp_jax import Attribution, InputError, Scores
-from dmbp_jax.result.files import write_explanations
-from dmbp_jax.viz import color_heatmap, draw_explanation, smooth_heatmap
-from dmbp_jax.viz.heatmap import from_minimum
+from dmbp_jax.plot import color_heatmap, draw_explanation, smooth_heatmap
+from dmbp_jax.plot._heatmap import from_minimum
+from dmbp_jax.result._attribution import write_explanations
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 PHOTOS = np.random.default_rng(1).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)

@@ -9,7 +9,7 @@ from references import rise as reference
 from small import CLASSES, tiny_network
 
 from dmbp_jax import InputError
-from dmbp_jax.attribution.rise import cell_size, draw_grid, mask_from_grid, rise
+from dmbp_jax.attribution._rise import cell_size, draw_grid, mask_from_grid, rise
 
 KEY = jax.random.key(7)
 

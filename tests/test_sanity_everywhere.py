@@ -8,7 +8,7 @@ from zoo import CASES, user_settings
 
 import dmbp_jax
 from dmbp_jax import metrics
-from dmbp_jax.tracing import layer_parameters
+from dmbp_jax._gated import layer_parameters
 
 NAMES = ("nnx resnet", "linen bottleneck resnet", "equinox cnn", "plain channels first")
 

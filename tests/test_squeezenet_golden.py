@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import dmbp_jax
-from dmbp_jax.ops import pool
+from dmbp_jax.ops import _pool as pool
 from dmbp_jax.rules import Masked, Plain, linearize
 
 pytestmark = pytest.mark.usefixtures("fully_optimized")

@@ -9,10 +9,9 @@ import sys
 
 import pytest
 
-from dmbp_jax.checks import InputError
-from dmbp_jax.data import Problem
-from dmbp_jax.evaluation.store import FILE, open_store, resume_store
-from dmbp_jax.evaluation.stored import Picture, Row, Unit
+from dmbp_jax._checks import InputError
+from dmbp_jax.evaluation._store import FILE, Picture, Row, Unit, open_store, resume_store
+from dmbp_jax.images import Problem
 
 CONFIG = {"seed": 0, "methods": {"dmbp": {"steps": 10}}, "metrics": ["im"]}
 ROWS = [
@@ -248,8 +247,8 @@ def test_the_file_is_plain_sqlite(run):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from dmbp_jax.evaluation.store import open_store
-from dmbp_jax.evaluation.stored import Picture, Row
+from dmbp_jax.evaluation._store import open_store
+from dmbp_jax.evaluation._store import Picture, Row
 
 def kill_before(statement):
     if statement.startswith(sys.argv[2]):

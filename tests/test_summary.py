@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from dmbp_jax.checks import InputError
-from dmbp_jax.evaluation.stored import Row
-from dmbp_jax.report import paper_tables
-from dmbp_jax.report.summary import collect, compare, mean_interval, summarize
+from dmbp_jax._checks import InputError
+from dmbp_jax.evaluation import _tables as paper_tables
+from dmbp_jax.evaluation._store import Row
+from dmbp_jax.evaluation._summary import collect, compare, mean_interval, summarize
 
 
 def row(image, target, method, value, *, metric="im", seconds=1.0, curve=None):

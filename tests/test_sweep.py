@@ -7,10 +7,10 @@ import pytest
 from small import tiny_network
 
 import dmbp_jax
-from dmbp_jax.checks import InputError
-from dmbp_jax.dmbp.sweep import sweep
+from dmbp_jax._checks import InputError
+from dmbp_jax.dmbp._sweep import sweep
 from dmbp_jax.rules import PLAIN, find_sites
-from dmbp_jax.rules.swept import Choice, choose_theta
+from dmbp_jax.rules._masked import Choice, choose_theta
 
 RNG = np.random.default_rng(0)
 

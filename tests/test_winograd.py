@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from dmbp_jax.ops import Loop, run_loop
-from dmbp_jax.ops.convolve import convolve
-from dmbp_jax.ops.winograd import transform_kernel, winograd, winograd_pays
+from dmbp_jax.ops._convolution import convolve, transform_kernel, winograd, winograd_pays
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 SAME = ((1, 1), (1, 1))

@@ -7,10 +7,10 @@ import sys
 from small import tiny_network
 
 from dmbp_jax import cli
-from dmbp_jax.data import Preprocess
-from dmbp_jax.evaluation import plan
-from dmbp_jax.evaluation.store import Store
-from dmbp_jax.pretrained import Model, ModelSpec
+from dmbp_jax.evaluation import _plan as plan
+from dmbp_jax.evaluation._store import Store
+from dmbp_jax.images import Preprocess
+from dmbp_jax.models import Model, ModelSpec
 
 NAMES = ("tench", "cat", "dog", "cow", "boat", "person", "sofa", "bird", "car", "bus")
 CUT = Preprocess(resize=20, crop=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

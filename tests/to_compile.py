@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from small import CLASSES, TINY_LAYERS, tiny_apply
 
 import dmbp_jax
-from dmbp_jax.methods import METHODS
+from dmbp_jax._methods import METHODS
 from dmbp_jax.models import LayerShape, init_layout
 
 CASES = {name: (name, {}) for name in METHODS} | {"dmbp, fast": ("dmbp", {"preset": "fast"})}

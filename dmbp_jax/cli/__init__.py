@@ -11,16 +11,16 @@ from typing import Annotated
 import typer
 
 import dmbp_jax
-from dmbp_jax.checks import InputError
-from dmbp_jax.cli.compilation_cache import forget_compilation_cache
+from dmbp_jax._checks import InputError
+from dmbp_jax.cli._options import forget_compilation_cache
 
 COMMANDS = {
-    "explain": "explain",
-    "evaluate": "evaluate",
-    "report": "evaluate",
-    "rows": "evaluate",
-    "bench": "bench",
-    "weights": "weights",
+    "explain": "_explain",
+    "evaluate": "_evaluate",
+    "report": "_evaluate",
+    "rows": "_evaluate",
+    "bench": "_bench",
+    "weights": "_weights",
 }
 """The module of each command; a group of commands is its module's `app`."""
 

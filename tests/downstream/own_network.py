@@ -14,6 +14,9 @@ import numpy as np
 
 import dmbp_jax as dmbp
 from dmbp_jax import ops, targets
+from dmbp_jax._explain import explain
+from dmbp_jax._gated import Gated, GatedApply, gated, layer_parameters
+from dmbp_jax._methods import METHODS
 from dmbp_jax.attribution import (
     FullGradients,
     blur_integrated_gradients,
@@ -42,8 +45,6 @@ from dmbp_jax.attribution import (
 )
 from dmbp_jax.dmbp import PRESETS, DMBPConfig, SweepConfig, configure, masked_sites, objective
 from dmbp_jax.dmbp import dmbp as dmbp_method
-from dmbp_jax.explain import explain
-from dmbp_jax.methods import METHODS
 from dmbp_jax.result import Attribution, Method, Scores
 from dmbp_jax.rules import (
     ACTIVATIONS,
@@ -65,7 +66,6 @@ from dmbp_jax.rules import (
     record,
     tap,
 )
-from dmbp_jax.tracing import Gated, GatedApply, gated, layer_parameters
 from dmbp_jax.typing import (
     Apply,
     Image,

@@ -1,6 +1,6 @@
 """A user's program, type-checked as such: photographs, a model, its maps, what they are worth, and figures.
 
-Uses every public name of `dmbp_jax.data`, `.metrics`, `.models`, `.pretrained` and `.viz`.
+Uses every public name of `dmbp_jax.images`, `.metrics`, `.models`, `.pretrained` and `.viz`.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import PIL.Image
 
 import dmbp_jax as dmbp
-from dmbp_jax.data import (
+from dmbp_jax.images import (
     PHOTO_SUFFIXES,
     VOC_CLASSES,
     ArraySample,
@@ -88,12 +88,6 @@ from dmbp_jax.models import (
     ARCHITECTURES,
     Architecture,
     LayerShape,
-    get_architecture,
-    init,
-    init_layout,
-    nest,
-)
-from dmbp_jax.pretrained import (
     Manifest,
     Model,
     ModelSpec,
@@ -101,13 +95,16 @@ from dmbp_jax.pretrained import (
     cache_folder,
     fetch,
     find_fetched,
+    get_architecture,
+    init,
+    init_layout,
     load_model,
+    nest,
     port_checkpoint,
     read_manifest,
     register_network,
 )
-from dmbp_jax.typing import Apply, Image, Key, Params, Target
-from dmbp_jax.viz import (
+from dmbp_jax.plot import (
     Row,
     Style,
     blend,
@@ -120,6 +117,7 @@ from dmbp_jax.viz import (
     thumbnail_map,
     thumbnail_photo,
 )
+from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 SIDE = 48
 

@@ -1,0 +1,311 @@
+"""A batch in chunks of one size, on one device or many."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from dmbp_jax._checks import InputError, is_concrete
+from dmbp_jax._progress import bar
+from dmbp_jax.result import Attribution
+from dmbp_jax.typing import OnStep
+
+# Arrays on meshes of explicit axes, as `jax.make_mesh` makes them: there, JAX wants the sharding of every
+# intermediate array named, which a network that is not written for it does not do.
+
+T = TypeVar("T")
+
+
+def automatic_mesh(mesh: Mesh) -> Mesh:
+    """The same devices, with the compiler free to place what lies between."""
+    return Mesh(mesh.devices, mesh.axis_names)
+
+
+def automatic(tree: T) -> T:
+    """`tree` where it is, its arrays on explicit axes now on automatic ones; traced ones as they are."""
+
+    def put(leaf: Any) -> Any:
+        if _explicit_mesh(leaf) is None or not is_concrete(leaf):
+            return leaf
+        return jax.device_put(leaf, NamedSharding(automatic_mesh(leaf.sharding.mesh), leaf.sharding.spec))
+
+    return jax.tree.map(put, tree)
+
+
+def on_automatic_axes(function: Callable[..., T], images: Any, *others: Any) -> T:
+    """`function(images, *others)`, with the compiler free on all axes.
+
+    Traced on explicit axes, the results are divided as the images are; where `jax.set_mesh` made the axes
+    explicit, they are on these again.
+    """
+    meshes = (_explicit_mesh(leaf) for leaf in jax.tree.leaves((images, others)) if not is_concrete(leaf))
+    traced_on = next((mesh for mesh in meshes if mesh is not None), None)
+    if traced_on is None:
+        there = _context_mesh()
+        if there is None:
+            return function(images, *others)
+        with jax.set_mesh(automatic_mesh(there)):
+            found = function(images, *others)
+        return jax.tree.map(lambda leaf: _back(leaf, there), found)
+    spec = getattr(getattr(jax.typeof(images), "sharding", None), "spec", None)
+    result: T = jax.sharding.auto_axes(
+        function,
+        axes=tuple(traced_on.explicit_axes),
+        out_sharding=NamedSharding(traced_on, PartitionSpec(spec[0] if spec else None)),
+    )(images, *jax.tree.map(jax.numpy.asarray, others))
+    return result
+
+
+def _context_mesh() -> Mesh | None:
+    """The mesh of explicit axes that `jax.set_mesh` has set, outside `jit`."""
+    # While something is traced, only the abstract one is known, and none can be set.
+    if AxisType.Explicit in jax.sharding.get_abstract_mesh().axis_types:
+        with contextlib.suppress(ValueError):
+            return jax.sharding.get_mesh()
+    return None
+
+
+def _back(leaf: Any, mesh: Mesh) -> Any:
+    """An array on the automatic axes of `mesh` on its own, where it can be computed with other arrays."""
+    sharding = leaf.sharding if isinstance(leaf, jax.Array) and is_concrete(leaf) else None
+    if isinstance(sharding, NamedSharding) and sharding.mesh == automatic_mesh(mesh):
+        return jax.device_put(leaf, NamedSharding(mesh, sharding.spec))
+    return leaf
+
+
+def _explicit_mesh(leaf: Any) -> Any:
+    sharding = getattr(jax.typeof(leaf), "sharding", None) if isinstance(leaf, jax.Array) else None
+    mesh = getattr(sharding, "mesh", None)
+    return mesh if mesh is not None and AxisType.Explicit in mesh.axis_types else None
+
+
+# How many images at once: what a device's free memory holds, and no more than brings anything.
+#
+# Peak memory grows linearly in the chunk, and not at all in the number of images. So the program is asked
+# once, at the chunk that one would like to run: XLA counts its buffers when it compiles, and since that is
+# the
+# program that then runs, asking costs nothing where it fits. Only where it does not, a second one is
+# compiled,
+# at the largest power of two that the straight line through the first allows.
+
+MOST_ON_CPU = 8
+"""Per device. Each image has its own masks, so that a chunk shares nothing but the weights: on two cores a
+step of SqueezeNet took 22, 20, 20, 22, 23 and 25 ms per image for 1, 2, 4, 8, 16 and 32 images, and more of
+them cost more memory and more to fill up at the end."""
+MOST_ON_ACCELERATOR = 32
+"""Per device; an accelerator should be busy by then, but none was at hand to measure it."""
+SHARE_ON_CPU = 0.5
+"""The share of the free memory that is made use of: on a host there are others."""
+SHARE_ON_ACCELERATOR = 0.8
+"""What is free there is not one piece."""
+
+
+class ProgramBytes(NamedTuple):
+    """What a compiled program needs on each of its devices."""
+
+    per_chunk: int
+    """Grows with the chunk: activations, masks, optimiser state, results."""
+    fixed: int
+    """Does not: the network's parameters."""
+
+
+def program_bytes(compiled: jax.stages.Compiled, fixed: int = 0) -> ProgramBytes:
+    """What XLA counted when it compiled: temporaries, arguments and results, buffers shared by two once.
+
+    `fixed` is the part of the arguments that does not grow with the chunk.
+    """
+    counted: Any = compiled.memory_analysis()
+    total = (
+        counted.temp_size_in_bytes
+        + counted.argument_size_in_bytes
+        + counted.output_size_in_bytes
+        - counted.alias_size_in_bytes
+    )
+    return ProgramBytes(total - fixed, fixed)
+
+
+def free_bytes(device: Any) -> int:
+    """The memory that a program may take on `device`: what the backend says is free, else the host's.
+
+    The devices of one host share its memory, and half of what is free is left to others; of an accelerator's
+    a fifth is, since it is not one piece.
+    """
+    statistics = device.memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        free = statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
+        return int(SHARE_ON_ACCELERATOR * free)
+    return int(SHARE_ON_CPU * host_free_bytes() / jax.local_device_count())
+
+
+def host_free_bytes(root: Path = Path("/")) -> int:
+    """What the host has free, or the control group that this process lives in, whichever is less."""
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        known = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    except OSError:
+        known = []
+    if not known and hasattr(os, "sysconf"):
+        known = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2]
+    groups = root / "sys/fs/cgroup"
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            known.append(int((groups / limit).read_text()) - int((groups / used).read_text()))
+        except (OSError, ValueError):
+            # Not this version of control groups, or "max": no limit.
+            continue
+    return max(0, min(known, default=2**31))
+
+
+def even_chunk(count: int, most: int, devices: int = 1) -> int:
+    """The chunk for `count` images: a power of two, times `devices`, of at most `most`.
+
+    Each power of two is a program of its own, so that there are few, whatever the numbers of images: up to 8,
+    four. The largest one is taken that fills the last chunk up by no more than a third of the images: filling
+    up costs time, for each image as much as one that is wanted.
+
+    >>> [even_chunk(count, 8) for count in (1, 2, 3, 4, 5, 6, 7, 8, 9, 100)]
+    [1, 2, 4, 4, 2, 8, 8, 8, 4, 8]
+    >>> even_chunk(100, 20, devices=3)
+    12
+    """
+    chunk = devices
+    while 2 * chunk <= most:
+        chunk *= 2
+    while chunk > devices and 3 * (-count % chunk) > count:
+        chunk //= 2
+    return chunk
+
+
+def fitting_chunk(
+    bytes_of: Callable[[int], ProgramBytes], *, count: int, free: int, most: int, devices: int = 1
+) -> int:
+    """The largest chunk that `even_chunk` would take and that fits into `free` bytes on each device.
+
+    Args:
+        bytes_of: what the program for a chunk needs on each device; compiles it.
+        count: images that there are to explain.
+        free: bytes, on each device.
+        most: the largest chunk that brings anything.
+        devices: over which the chunk is divided.
+
+    Raises:
+        InputError: not even one image fits.
+
+    >>> fitting_chunk(lambda chunk: ProgramBytes(100 * chunk, 50), count=64, free=1000, most=32)
+    8
+    """
+    chunk = even_chunk(count, max(most, devices), devices)
+    while True:
+        needed = bytes_of(chunk)
+        if sum(needed) <= free:
+            return chunk
+        if chunk == devices:
+            raise InputError(
+                f"one image needs {_readable(sum(needed))}, and {_readable(free)} can be had: take a smaller "
+                "network or image, or the method's option that takes less at once; batch_size=1 tries all "
+                "the same"
+            )
+        # At least halved, should the line not be quite straight.
+        each = needed.per_chunk / chunk
+        most = min(chunk // 2, int(max(0, free - needed.fixed) / each))
+        chunk = even_chunk(count, max(most, devices), devices)
+
+
+def most_at_once(device: jax.Device) -> int:
+    """The chunk per device beyond which nothing is gained."""
+    return MOST_ON_CPU if device.platform == "cpu" else MOST_ON_ACCELERATOR
+
+
+def _readable(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+# A long batch in chunks of one shape, on one device or divided over the devices of a mesh.
+
+Inputs: TypeAlias = tuple[Any, Any, Any]
+"""Images, targets and keys (or None), in step along their first axis."""
+
+
+def local_mesh() -> Mesh | None:
+    """All devices of this process, or None where there is only one."""
+    devices = jax.local_devices()
+    return Mesh(np.asarray(devices), ("images",)) if len(devices) > 1 else None
+
+
+def along_images(mesh: Mesh) -> NamedSharding:
+    """The first axis divided over all devices of `mesh`, whatever its axes."""
+    return NamedSharding(automatic_mesh(mesh), PartitionSpec(mesh.axis_names))
+
+
+def replicate(tree: Any, mesh: Mesh | None) -> Any:
+    """`tree` whole on every device of `mesh`; as it is without one."""
+    return (
+        tree if mesh is None else jax.device_put(tree, NamedSharding(automatic_mesh(mesh), PartitionSpec()))
+    )
+
+
+def take_chunk(inputs: Inputs, at: int, chunk: int, mesh: Mesh | None) -> Inputs:
+    """`chunk` images from `at` on, in buffers of their own; beyond the end the last image again."""
+    sharding = None if mesh is None else along_images(mesh)
+    if chunk == len(inputs[0]) and isinstance(inputs[0], np.ndarray):
+        # All of them, and copied to the device anyway.
+        return jax.device_put(inputs, sharding)
+    index = np.minimum(np.arange(at, at + chunk), len(inputs[0]) - 1)
+    return jax.tree.map(lambda leaf: jax.device_put(leaf[index], sharding), inputs)
+
+
+def chunk_shapes(inputs: Inputs, chunk: int, mesh: Mesh | None) -> Inputs:
+    """What `take_chunk` gives, without the numbers."""
+    sharding = None if mesh is None else along_images(mesh)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((chunk, *leaf.shape[1:]), leaf.dtype, sharding=sharding), inputs
+    )
+
+
+def walk(
+    run: Callable[..., Attribution],
+    inputs: Inputs,
+    chunk: int,
+    mesh: Mesh | None,
+    *,
+    progress: bool,
+    on_step: OnStep | None = None,
+) -> Attribution:
+    """`run` on chunk after chunk, the last one filled up; the results are collected in host memory."""
+    count = len(inputs[0])
+    chunks: list[Attribution] = []
+    with bar("explaining", count, remaining=True) if progress else contextlib.nullcontext() as shown:
+        for at in range(0, count, chunk):
+            behind, number = at // chunk, -(-count // chunk)
+            step = None if on_step is None else _among_chunks(on_step, behind, number)
+            result = jax.device_get(run(take_chunk(inputs, at, chunk, mesh), on_step=step))
+            kept = min(chunk, count - at)
+            chunks.append(jax.tree.map(lambda leaf, n=kept: leaf[:n], result))
+            if shown is not None:
+                shown.advance(shown.task_ids[0], kept)
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
+
+
+def _among_chunks(on_step: OnStep, behind: int, number: int) -> OnStep:
+    """`on_step` for one of a `number` of chunks, `behind` others."""
+    return lambda done, total: on_step(behind * total + done, number * total)
+
+
+def by_shape(things: Iterable[T], shape: Callable[[T], tuple[int, ...]]) -> list[list[T]]:
+    """The things in groups of one shape, in order of first appearance.
+
+    >>> by_shape(["a", "bc", "d"], lambda text: (len(text),))
+    [['a', 'd'], ['bc']]
+    """
+    groups: dict[tuple[int, ...], list[T]] = {}
+    for thing in things:
+        groups.setdefault(shape(thing), []).append(thing)
+    return list(groups.values())

@@ -1,0 +1,416 @@
+"""Static checks with clear messages: ranks, shapes, names and ranges that are known before anything runs."""
+
+import dataclasses
+import difflib
+import functools
+import math
+import numbers
+import re
+import types
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, ParamSpec, TypeAlias, TypeVar, get_args, get_origin
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class InputError(ValueError):
+    """Bad input from the caller; the message names the thing and the remedy."""
+
+    __module__ = "dmbp_jax"
+
+
+class InputWarning(UserWarning):
+    """Input that is taken, and may not be what it seems; the message says what to do if it is not."""
+
+    __module__ = "dmbp_jax"
+
+
+_SAID: set[str] = set()
+
+
+def warn_once(what: str, message: str) -> None:
+    """Warn with an `InputWarning`, unless this process has been warned of `what` before."""
+    if what not in _SAID:
+        # Not said where the warning is made an error.
+        warnings.warn(message, InputWarning, stacklevel=2)
+        _SAID.add(what)
+
+
+class ShapeError(InputError):
+    """An input of a shape that a layer does not take: another one may do."""
+
+    __module__ = "dmbp_jax._checks"
+
+
+class ExplanationWarning(UserWarning):
+    """A map was computed, but is another one than its method's name lets expect of this network.
+
+    Python shows each message once. `warnings.simplefilter("error", ExplanationWarning)` makes it an error.
+    """
+
+    __module__ = "dmbp_jax"
+
+
+def shorten(text: object, *, most: int = 60) -> str:
+    """A text of strangers, or what a library says of their file, for a message: in one line, and not long.
+
+    >>> shorten("damaged\\n at byte 7", most=12)
+    'damaged at b…'
+    """
+    line = " ".join(str(text)[: 4 * most].split())
+    return line if len(line) <= most else f"{line[:most]}…"
+
+
+def check_choice(what: str, value: str, choices: Iterable[str], *, variants: bool = False) -> None:
+    """Raise `InputError` unless `value` is one of `choices`, proposing the nearest one.
+
+    `variants`: a name with more in it than a known one is another thing's, as `resnet50d` is another network
+    than `resnet50`, and nothing is proposed for it.
+
+    >>> check_choice("preset", "papr", ["paper", "fast"])
+    Traceback (most recent call last):
+    dmbp_jax.InputError: unknown preset 'papr': did you mean 'paper'? Known: fast, paper
+    """
+    known = sorted(choices)
+    if value in known:
+        return
+    # By letters alone: other packages write GradCAM for grad_cam.
+    given = Counter(_letters(str(value)))
+    by_letters = {_letters(name): name for name in known if not variants or given <= Counter(_letters(name))}
+    near = difflib.get_close_matches(_letters(str(value)), by_letters, n=1)
+    hint = f"did you mean {by_letters[near[0]]!r}? " if near else ""
+    raise InputError(f"unknown {what} {value!r}: {hint}Known: {', '.join(known)}")
+
+
+RESERVED = frozenset({"all", "auto", "maps", "none", "table1", "table2", "table3", "fast", "paper"})
+"""Words that mean something else where names are given: groups of methods, presets, automatic choices."""
+
+
+def check_name(what: str, name: Any) -> str:
+    """A name of one's own for a `what`; raises `InputError` for one that would mean something else, or could
+    not be written where names are given: between commas, before a colon, in the name of a file.
+
+    >>> check_name("method", "smoothgrad_500")
+    'smoothgrad_500'
+    >>> check_name("method", "table1")
+    Traceback (most recent call last):
+    dmbp_jax.InputError: a method cannot be called 'table1', which means something else: give name= \
+another one
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+-]*", name):
+        raise InputError(
+            f"a {what} needs a name of letters, digits and any of _ . + -, got {shorten(repr(name))}: give "
+            "name= such a one"
+        )
+    if name.lower() in RESERVED:
+        raise InputError(
+            f"a {what} cannot be called {name!r}, which means something else: give name= another one"
+        )
+    return name
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+def kind_of(thing: Any) -> str:
+    """What a thing is, in a message.
+
+    >>> kind_of(1.5), kind_of(None), kind_of(functools), kind_of(InputError)
+    ('a float', 'None', 'the module functools', 'the class InputError')
+    """
+    if thing is None:
+        return "None"
+    if isinstance(thing, types.ModuleType):
+        return f"the module {thing.__name__}"
+    if isinstance(thing, type):
+        return f"the class {thing.__name__}"
+    name = type(thing).__name__
+    return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}{' of PyTorch' if is_torch(thing) else ''}"
+
+
+def check_whole(name: str, value: Any, *, least: int) -> None:
+    """Raise `InputError` unless it is a whole number, not below `least` nor beyond 64 bits.
+
+    >>> check_whole("limit", "3", least=1)
+    Traceback (most recent call last):
+    dmbp_jax.InputError: limit must be a whole number, got '3'
+    """
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise InputError(f"{name} must be a whole number, got {shorten(repr(value))}")
+    if int(value) < least:
+        raise InputError(f"{name} must be at least {least}, got {value}")
+    if int(value) >= 2**63:
+        raise InputError(f"{name} must be below 2 ** 63, got {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The finite numbers that an option may be, beside its type: `Annotated[Number, Range(...)]`.
+
+    An option with a range is a number of the arithmetic, which decides no shape: `explain` hands it to the
+    compiled program as an array without axes, so that its values share one.
+    """
+
+    text: str
+    """As it follows "must be" in a message."""
+    holds: Callable[[float], bool]
+
+
+FINITE = Range("finite", math.isfinite)
+Number: TypeAlias = float | Float[Array, ""]
+"""A number, which may be traced."""
+Finite: TypeAlias = Annotated[Number, FINITE]
+Positive: TypeAlias = Annotated[Number, Range("above 0", lambda value: value > 0)]
+NonNegative: TypeAlias = Annotated[Number, Range("finite and at least 0", lambda value: value >= 0)]
+Share: TypeAlias = Annotated[Number, Range("in (0, 1]", lambda value: 0 < value <= 1)]
+Decay: TypeAlias = Annotated[Number, Range("in [0, 1)", lambda value: 0 <= value < 1)]
+Percentile: TypeAlias = Annotated[Number, Range("in (0, 100]", lambda value: 0 < value <= 100)]
+
+
+def range_of(annotation: Any) -> Range | None:
+    """The range in an annotation, or in one of a union's parts.
+
+    >>> range_of(Positive).text, range_of(str | Positive).text, range_of(float)
+    ('above 0', 'above 0', None)
+    """
+    if get_origin(annotation) is Annotated:
+        return next((one for one in annotation.__metadata__ if isinstance(one, Range)), None)
+    return next(filter(None, map(range_of, get_args(annotation))), None)
+
+
+def check_range(name: str, value: Any, annotation: Any) -> None:
+    """Raise `InputError` unless `value` is a finite number in the range of the annotation, or traced.
+
+    >>> check_range("noise_level", -0.1, NonNegative)
+    Traceback (most recent call last):
+    dmbp_jax.InputError: noise_level must be finite and at least 0, got -0.1
+    """
+    allowed = range_of(annotation)
+    shape = getattr(value, "shape", ())
+    if shape:
+        raise InputError(f"{name} must be one number, got an array of shape {shape}")
+    if allowed is None or not is_concrete(value):
+        return
+    value = as_number(value)
+    if not is_number(value) or not math.isfinite(value) or not allowed.holds(value):
+        raise InputError(f"{name} must be {allowed.text}, got {shorten(repr(value))}")
+
+
+def is_number(value: object, kind: type = numbers.Real) -> bool:
+    """Whether it is a number of that kind; flags are none.
+
+    >>> is_number(1.5), is_number(True), is_number(1.5, numbers.Integral)
+    (True, False, False)
+    """
+    return isinstance(value, kind) and not isinstance(value, bool | np.bool)
+
+
+def advise_on_dtype(params: Any, dtype: Any) -> str:
+    """What to do where a network does not take images of that dtype, from that of its parameters; empty where
+    it cannot be told."""
+    leaves = [leaf.dtype for leaf in jax.tree.leaves(params) if hasattr(leaf, "dtype")]
+    kinds = {str(one) for one in leaves if jax.numpy.issubdtype(one, jax.numpy.floating)}
+    if len(kinds) != 1 or str(dtype) in kinds:
+        return ""
+    (kind,) = kinds
+    return (
+        f"its parameters are {kind} and the images {dtype}: give images.astype({kind!r}), or parameters of "
+        f"{dtype}"
+    )
+
+
+def called(function: Any) -> str:
+    """What a function is called in a message; of a `functools.partial`, what its function is.
+
+    >>> called(functools.partial(called, 1))
+    'called'
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+NO_TORCH = "only JAX networks are explained; `dmbp-jax weights port` takes weights of torchvision's"
+
+
+def is_torch(thing: Any) -> bool:
+    """Whether it is a module of PyTorch, which is not imported for it."""
+    return any(kind.__module__.startswith("torch.") for kind in type(thing).__mro__)
+
+
+def check_first(check: Callable[..., None]) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """`check(*args)` on the positional arguments before Python binds them: for a mistake whose `TypeError`
+    would not tell the remedy.
+
+    >>> @check_first(refuse_pair)
+    ... def explain(apply, params, images): ...
+    >>> explain((explain, {}), 1.0)
+    Traceback (most recent call last):
+    dmbp_jax.InputError: explain takes apply and params apart: explain(*network, images, ...)
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+            check(function.__name__, *args)
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
+
+
+def refuse_pair(name: str, *args: Any) -> None:
+    """Raise `InputError` for a network given as it is, `(apply, params)`, and not in its two parts."""
+    if args and isinstance(args[0], tuple) and len(args[0]) > 1:
+        parts = "*network" if len(args[0]) == 2 else "network.apply, network.params"
+        raise InputError(f"{name} takes apply and params apart: {name}({parts}, images, ...)")
+
+
+def check_images(images: jax.Array | np.ndarray, *, any_rank: bool = False) -> None:
+    """Raise `InputError` unless `images` are floating, `(n, h, w, c)`, not empty, and finite where known.
+
+    `any_rank`: other inputs, `(n, ...)`, will do too.
+    """
+    if not jax.numpy.issubdtype(images.dtype, jax.numpy.floating):
+        raise InputError(
+            f"images must be floating point and normalised for the network, got {images.dtype}; "
+            "use model.spec.preprocess(photo)"
+        )
+    if any_rank and images.ndim < 2:
+        raise InputError(f"inputs must have shape (n, ...), got {images.shape}; add a batch axis: x[None]")
+    if images.ndim != 4 and not any_rank:
+        hint = "; add a batch axis with image[None]" if images.ndim == 3 else ""
+        raise InputError(f"images must have shape (n, h, w, c), got {images.shape}{hint}")
+    if 0 in images.shape:
+        raise InputError(f"images must not be empty, got shape {images.shape}")
+    if is_here(images):
+        bad = ~np.isfinite(np.asarray(images, dtype=np.float32)).all(axis=tuple(range(1, images.ndim)))
+        if bad.any():
+            raise InputError(f"image {int(bad.argmax())} holds values that are NaN or infinite")
+
+
+def check_is_image(shape: tuple[int, ...], method: str) -> None:
+    """Raise `InputError` unless a single input is an image, `(h, w, c)`.
+
+    >>> check_is_image((7,), "rise")
+    Traceback (most recent call last):
+    dmbp_jax.InputError: rise explains images (h, w, c) only, got an input of shape (7,)
+    """
+    if len(shape) != 3:
+        raise InputError(f"{method} explains images (h, w, c) only, got an input of shape {shape}")
+
+
+def check_targets(targets: jax.Array | np.ndarray, count: int, classes: int) -> None:
+    """Raise `InputError` unless `targets` are `(n,)` indices in range or `(n, classes)` finite weights.
+
+    Whole numbers are class indices, floating ones are weights, whatever their shape.
+    """
+    if targets.ndim == 1 and jax.numpy.issubdtype(targets.dtype, jax.numpy.integer):
+        if targets.shape[0] != count:
+            raise InputError(f"got {count} images but {targets.shape[0]} targets")
+        if is_here(targets):
+            values = np.asarray(targets)
+            outside = values[(values < 0) | (values >= classes)]
+            if outside.size:
+                raise InputError(
+                    f"target {int(outside[0])} is out of range: the network has classes 0 to {classes - 1}"
+                )
+        return
+    is_floating = jax.numpy.issubdtype(targets.dtype, jax.numpy.floating)
+    if is_floating and targets.shape == (count, classes):
+        if is_here(targets) and not np.isfinite(np.asarray(targets, np.float32)).all():
+            raise InputError("target weights hold values that are NaN or infinite")
+        return
+    raise InputError(
+        f"targets must be {count} class indices, which are whole numbers, or weights of shape ({count}, "
+        f"{classes}), which are floating, got shape {targets.shape} of {targets.dtype}"
+        f"{_target_hint(targets, count, classes)}"
+    )
+
+
+def _target_hint(targets: jax.Array | np.ndarray, count: int, classes: int) -> str:
+    """What to do about targets that are none."""
+    is_floating = jax.numpy.issubdtype(targets.dtype, jax.numpy.floating)
+    if targets.ndim == 0:
+        return "; give [target]" if count == 1 else f"; give [target] * {count}"
+    if is_floating and targets.ndim == 1 and count == 1 and targets.size == classes:
+        return "; give targets[None]"
+    if is_floating:
+        return "; of class indices give targets.astype(int)" if targets.ndim == 1 else ""
+    if targets.ndim == 2 and targets.shape == (count, 1):
+        return "; give targets.reshape(-1)"
+    if targets.ndim == 2:
+        return (
+            ": explain_classes explains several classes of each image; of weights, also one-hot ones, give "
+            "targets.astype(float)"
+        )
+    return ""
+
+
+def check_classes_once(name: str, classes: Sequence[int]) -> None:
+    """Raise `InputError` that names the image for which a class is given twice.
+
+    >>> check_classes_once("image 0", [3, 1, 3])
+    Traceback (most recent call last):
+    dmbp_jax.InputError: image 0 has the class 3 twice: give each of its classes once; whole numbers \
+are class indices, so of one-hot rows give targets.argmax(axis=1)
+    """
+    seen: set[int] = set()
+    for index in classes:
+        if index in seen:
+            raise InputError(
+                f"{name} has the class {index} twice: give each of its classes once; whole numbers are class "
+                "indices, so of one-hot rows give targets.argmax(axis=1)"
+            )
+        seen.add(index)
+
+
+def check_class(index: Any, classes: int) -> None:
+    """Raise `InputError` unless it is the index of one of so many classes, or traced.
+
+    >>> check_class(True, 3)
+    Traceback (most recent call last):
+    dmbp_jax.InputError: a class is a whole number from 0 to 2, got True
+    """
+    if isinstance(index, str):
+        raise InputError(f"a class is an index, got {index!r}: model.spec.class_index(name) is a name's")
+    if not is_here(index):
+        return
+    if np.ndim(index) or not np.issubdtype(np.asarray(index).dtype, np.integer):
+        raise InputError(f"a class is a whole number from 0 to {classes - 1}, got {shorten(repr(index))}")
+    if not 0 <= index < classes:
+        raise InputError(f"class {index} is out of range: there are classes 0 to {classes - 1}")
+
+
+def as_number(value: Any) -> Any:
+    """A number of NumPy, or in an array without axes, as Python's; all else, and what is traced, as it is.
+
+    >>> as_number(np.float32(0.5)), as_number(np.asarray(3)), as_number("zero")
+    (0.5, 3, 'zero')
+    """
+    if not isinstance(value, np.generic | np.ndarray | jax.Array) or value.ndim or not is_concrete(value):
+        return value
+    plain = jax.numpy.issubdtype(value.dtype, np.number) or value.dtype == bool
+    return value.item() if plain else value
+
+
+def is_concrete(array: Any) -> bool:
+    """Whether the values of `array`, or the number itself, are known now: not traced by `jit` or `vmap`."""
+    return not isinstance(array, jax.core.Tracer)
+
+
+def is_here(array: Any) -> bool:
+    """Whether the values of `array` are known now and in this process: neither traced, nor divided over
+    several processes, of which each knows its part."""
+    if not is_concrete(array):
+        return False
+    return not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated

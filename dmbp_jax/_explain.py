@@ -1,0 +1,339 @@
+"""The function that explains: a method for each image of a batch, and for several classes of each."""
+
+import functools
+import inspect
+import numbers
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jax.sharding import Mesh
+
+from dmbp_jax._calls.arguments import (
+    as_array,
+    check_division,
+    check_key,
+    check_options,
+    divide_options,
+    key_of_each,
+)
+from dmbp_jax._calls.call import Call, Settings, automatic_chunk, make_program
+from dmbp_jax._calls.chunks import automatic, on_automatic_axes, replicate, take_chunk, walk
+from dmbp_jax._calls.processes import divide, is_shared, spans_processes, take_own
+from dmbp_jax._calls.trial import check_network, try_network
+from dmbp_jax._checks import (
+    InputError,
+    as_number,
+    called,
+    check_classes_once,
+    check_first,
+    check_images,
+    check_targets,
+    check_whole,
+    is_concrete,
+    is_here,
+    refuse_pair,
+)
+from dmbp_jax._methods import get_method
+from dmbp_jax.ops._programs import hoist
+from dmbp_jax.result import Attribution, Method
+from dmbp_jax.typing import Apply, Key, Keys, OnStep, Params, is_traced
+
+# `explain`: any method on a batch of images, jitted, vmapped, and in chunks if asked.
+
+BatchSize: TypeAlias = int | Literal["auto"] | None
+
+
+@check_first(refuse_pair)
+def explain(
+    apply: Apply,
+    params: Params,
+    images: npt.ArrayLike | jax.Array,
+    targets: npt.ArrayLike | jax.Array,
+    method: str | Method = "dmbp",
+    *,
+    key: Keys | None = None,
+    batch_size: BatchSize = None,
+    mesh: Mesh | None = None,
+    progress: bool = True,
+    on_step: OnStep | None = None,
+    **options: Any,
+) -> Attribution:
+    """Explain what a network sees in each of `images`.
+
+    Images are independent: a batch gives the same maps as its images one by one. Works inside `jax.jit` and
+    `jax.vmap`; a second call with the same `apply`, shapes and options compiles nothing. Options that are
+    numbers of the arithmetic, such as `noise_level` and `learning_rate`, may then have another value, and may
+    be traced; those that decide shapes, such as `steps`, and words and flags may not.
+
+    Args:
+        apply: `apply(params, images, *, rule) -> logits`, as in `dmbp_jax.models` or from `dmbp_jax.gated`.
+        params: its parameters.
+        images: `(n, h, w, c)` floats, normalised as the network takes them; a gated network may take other
+            inputs, `(n, ...)`.
+        targets: `(n,)` class indices, which are whole numbers; or `(n, classes)` weights, which are floating,
+            such as a contrast: see `dmbp_jax.targets`.
+        method: a name in `dmbp_jax._methods.METHODS`, or a function with the methods' signature, such as
+            `meta_saliency(norm_grad)` or `noise_tunnel(gradient)`.
+        key: a random key, for methods that draw: each image gets its own, by its place among `images`. Or
+            a key for each image, `(n,)` of `jax.random.key` or `(n, 2)` of `PRNGKey`: then an image's map
+            does not depend on what else is explained beside it.
+        batch_size: images explained at once; None takes all, `"auto"` the largest number that helps and
+            that the free memory holds (`dmbp_jax._calls.chunks`). The chunks have one shape, so that
+            there is one compilation, a progress bar shows on a terminal, and the result lives in host memory,
+            where NumPy images also wait for their turn: the device's memory does not depend on their number.
+            (Inside `jit` and `vmap` there is neither bar nor host, `"auto"` takes all, and the last chunk
+            may be smaller.) In a program of several processes each one walks its own images, and gets their
+            maps alone.
+        mesh: devices among which the images are divided, whatever the mesh's axes; the parameters are copied
+            to each. Chunks are rounded up to a multiple of its size. None stays on the default device, or on
+            those of the images. Its devices may be of several processes, which then make the same call.
+        progress: whether that bar shows.
+        on_step: called with the number of steps done and of all steps while a method with a loop is at work
+            (see `dmbp_jax._calls.call`), and after each chunk for a method without one.
+        **options: of the method; for `"dmbp"` see `dmbp_jax.dmbp.dmbp` and `DMBPConfig`. An array, such as
+            a `baseline`, serves all images.
+
+    Returns:
+        An `Attribution`; `finite` says per image whether all its numbers are. Of images that are divided over
+        several processes it is divided as they are, and it holds flags in place of the errors about values.
+
+    Raises:
+        InputError: wrong shape or dtype, unknown method or option, target out of range; images that hold NaN,
+            unless they are being traced by `jit` or `vmap`, where `finite` tells; with `"auto"`, memory that
+            does not hold a single image.
+
+    >>> from dmbp_jax.rules import PLAIN
+    >>> def apply(params, x, *, rule=PLAIN):
+    ...     return rule.relu("relu", rule.affine("scale", x * params, "filter")).mean(axis=(1, 2))
+    >>> a = explain(apply, jnp.asarray(2.0), jnp.ones((2, 8, 8, 3)), [1, 2], steps=2)
+    >>> a.values.shape, a.scores.total.tolist()
+    ((2, 8, 8, 3), [2.0, 2.0])
+    """
+    check_division(batch_size, mesh, on_step)
+
+    def run(images: Any, targets: Any, params: Params, key: Keys | None) -> Attribution:
+        call = check_call(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
+        return run_call(call, batch_size=batch_size, mesh=mesh, progress=progress, on_step=on_step)
+
+    return on_automatic_axes(run, images, targets, params, key)
+
+
+def run_call(
+    call: Call, *, batch_size: BatchSize, mesh: Mesh | None, progress: bool, on_step: OnStep | None
+) -> Attribution:
+    """What `explain` does with its arguments once they are checked."""
+    count, stepwise = len(call.inputs[0]), on_step is not None
+    if not all(is_concrete(leaf) for leaf in jax.tree.leaves((call.params, call.arrays, call.inputs))):
+        if mesh is not None:
+            raise InputError("mesh= does nothing inside jit, vmap and grad: shard the images that go in")
+        if stepwise:
+            raise InputError("on_step= is called on the host, not inside jit, vmap and grad: leave it out")
+        return _inside(call, batch_size if isinstance(batch_size, numbers.Integral) else count)
+    if is_shared(call, mesh):
+        if batch_size is None:
+            shared = divide(call, mesh)
+            return make_program(shared, count, mesh, stepwise=stepwise).run(shared.inputs, on_step=on_step)
+        call, mesh = take_own(call, mesh)
+        count = len(call.inputs[0])
+    if batch_size is None and (mesh is None or count % mesh.size == 0):
+        inputs = call.inputs if mesh is None else take_chunk(call.inputs, 0, count, mesh)
+        return make_program(call, count, mesh, stepwise=stepwise).run(inputs, on_step=on_step)
+    if batch_size == "auto":
+        chunk = automatic_chunk(call, mesh, stepwise)
+    else:
+        devices = 1 if mesh is None else mesh.size
+        chunk = -(-(batch_size or count) // devices) * devices
+    program = make_program(call, chunk, mesh, stepwise=stepwise)
+    return walk(program.run, call.inputs, chunk, mesh, progress=progress, on_step=on_step)
+
+
+@check_first(refuse_pair)
+def automatic_batch_size(
+    apply: Apply,
+    params: Params,
+    images: npt.ArrayLike | jax.Array,
+    targets: npt.ArrayLike | jax.Array,
+    method: str | Method = "dmbp",
+    *,
+    key: Keys | None = None,
+    mesh: Mesh | None = None,
+    stepwise: bool = False,
+    **options: Any,
+) -> int:
+    """The chunk that `explain(..., batch_size="auto")` takes now, with the same arguments.
+
+    `stepwise`: as with an `on_step`. Compiles the program for it. Raises `InputError` as `explain` does.
+
+    >>> def apply(params, x, *, rule=None):
+    ...     return jax.nn.relu(x * params).mean(axis=(1, 2))
+    >>> automatic_batch_size(apply, jnp.asarray(2.0), jnp.ones((2, 8, 8, 3)), [1, 2], "gradient")
+    2
+    """
+    call = check_call(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
+    if is_shared(call, mesh):
+        call, mesh = take_own(call, mesh)
+    return automatic_chunk(call, mesh, stepwise)
+
+
+def _inside(call: Call, chunk: int) -> Attribution:
+    """Inside `jit` and `vmap`: chunk after chunk, the last one smaller."""
+    chunks = []
+    for at in range(0, len(call.inputs[0]), chunk):
+        inputs = jax.tree.map(lambda leaf, at=at: leaf[at : at + chunk], call.inputs)
+        chunks.append(make_program(call, chunk, None).run(inputs))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *chunks) if len(chunks) > 1 else chunks[0]
+
+
+def check_call(
+    apply: Apply,
+    params: Params,
+    images: npt.ArrayLike | jax.Array,
+    targets: npt.ArrayLike | jax.Array,
+    method: str | Method,
+    *,
+    key: Keys | None,
+    mesh: Mesh | None,
+    options: dict[str, Any],
+) -> Call:
+    """The arguments of `explain`, checked; raises `InputError`."""
+    check_network(apply, params)
+    method = get_method(method)
+    options = {name: as_number(value) for name, value in options.items()}
+    check_options(method, options)
+    arrays, static = divide_options(method, options)
+    check_key(key)
+    arguments = (params, key, as_array(images, "images"), as_array(targets, "targets"))
+    params, key, images, targets = automatic(arguments)
+    check_images(images, any_rank=is_traced(apply))
+    count = images.shape[0]
+    logits = try_network(apply, params, images)
+    check_targets(targets, count, logits.shape[1])
+    keys = key_of_each(key, count)
+    settings = Settings(apply, method, logits.shape[1], static)
+    # What each process does with a mesh of several is known once the images are divided.
+    local = None if spans_processes(mesh) else mesh
+    return Call((images, targets, keys), replicate(params, local), replicate(arrays, local), settings)
+
+
+# `explain_classes`: several classes of every image, whose forward pass is one.
+
+
+@check_first(refuse_pair)
+def explain_classes(
+    apply: Apply,
+    params: Params,
+    images: npt.ArrayLike | jax.Array,
+    classes: npt.ArrayLike | jax.Array,
+    method: str | Method = "dmbp",
+    *,
+    key: Keys | None = None,
+    batch_size: BatchSize = None,
+    classes_at_once: int | None = None,
+    mesh: Mesh | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Attribution:
+    """Explain several classes of each of `images`: what `explain` gives for one after the other, to rounding.
+
+    What does not depend on the class is computed once for each image: the forward pass and its gates of
+    everything that backpropagates; the whole path of Integrated Gradients, all noisy images of SmoothGrad and
+    all masked ones of RISE. Per class remain the backward pass, and what a method learns for each: the steps
+    of DMBP's preset `"paper"` and of LPR, and everything behind the step of `meta_saliency`.
+
+    Args:
+        apply: as in `explain`, like `params`, `images`, `method`, `mesh`, `progress` and `options`.
+        params: the network's parameters.
+        images: `(n, h, w, c)`.
+        classes: `(k,)` indices for all images, or `(n, k)`, some for each, which are whole numbers; or
+            weights, `(k, classes)` or `(n, k, classes)`, which are floating.
+        method: a name or a function.
+        key: a random key, or one for each image; an image's classes see the same draws.
+        batch_size: images explained at once, each with all of its classes; as in `explain`.
+        classes_at_once: of each image; None takes all. The memory of the backward passes grows with it. A
+            method that loops repeats what its classes share for every group of so many.
+        mesh: devices among which the images are divided.
+        progress: whether a bar shows.
+        **options: of the method.
+
+    Returns:
+        An `Attribution` with one axis more: `values` are `(n, k, h, w, c)`, `finite` and the scores `(n, k)`;
+        `take(i)` gives the explanations of image `i`.
+
+    Raises:
+        InputError: as `explain`; classes of another shape, or none; a class that is given twice for an
+            image; `classes_at_once` below 1.
+
+    >>> from dmbp_jax.rules import PLAIN
+    >>> def apply(params, x, *, rule=PLAIN):
+    ...     return rule.relu("relu", rule.affine("scale", x * params, "filter")).mean(axis=(1, 2))
+    >>> a = explain_classes(apply, jnp.asarray(2.0), jnp.ones((2, 8, 8, 3)), [0, 1, 2], preset="fast")
+    >>> a.heatmap.shape, a.scores.total[0].tolist()
+    ((2, 3, 8, 8), [2.0, 2.0, 2.0])
+    """
+    check_division(batch_size, mesh)
+    if classes_at_once is not None:
+        check_whole("classes_at_once", classes_at_once, least=1)
+    of_all = _of_classes(get_method(method), classes_at_once)
+
+    def run(images: Any, classes: Any, params: Params, key: Keys | None) -> Attribution:
+        # Any target will do for the checks that `explain` makes: those of the classes are made below.
+        images = as_array(images, "images")
+        some = np.zeros(images.shape[:1], np.int32)
+        call = check_call(apply, params, images, some, of_all, key=key, mesh=mesh, options=options)
+        inputs, _, keys = call.inputs
+        targets = _for_each_image(automatic(as_array(classes, "classes")), len(inputs), call.settings.classes)
+        call = call._replace(inputs=(inputs, targets, keys))
+        return run_call(call, batch_size=batch_size, mesh=mesh, progress=progress, on_step=None)
+
+    return on_automatic_axes(run, images, classes, params, key)
+
+
+def _for_each_image(classes: jax.Array | np.ndarray, count: int, known: int) -> jax.Array | np.ndarray:
+    """The targets `(n, k)` or `(n, k, classes)`, checked."""
+    row = 1 if jnp.issubdtype(classes.dtype, jnp.integer) else 2
+    if classes.ndim == row:
+        numpy: Any = np if isinstance(classes, np.ndarray) else jnp
+        classes = numpy.broadcast_to(classes[None], (count, *classes.shape))
+    if classes.ndim != row + 1 or classes.shape[0] != count or 0 in classes.shape:
+        raise InputError(
+            f"classes must be indices (k,) or ({count}, k), or weights (k, {known}) or "
+            f"({count}, k, {known}) that are floating, got shape {classes.shape} of {classes.dtype}"
+        )
+    check_targets(classes.reshape(-1, *classes.shape[2:]), classes.shape[0] * classes.shape[1], known)
+    if row == 1 and is_here(classes):
+        for number, own in enumerate(np.asarray(classes).tolist()):
+            check_classes_once(f"image {number}", own)
+    return classes
+
+
+@functools.lru_cache(maxsize=64)
+def _of_classes(method: Method, at_once: int | None) -> Method:
+    """The method of one image whose target is several, `(k,)` or `(k, classes)`: one function for each, since
+    programs are kept by it."""
+
+    def of_classes(
+        apply: Apply,
+        params: Params,
+        image: jax.Array,
+        target: jax.Array,
+        *,
+        key: Key | None = None,
+        **options: Any,
+    ) -> Attribution:
+        def one(target: jax.Array) -> Attribution:
+            return method(apply, params, image, target, key=key, **options)
+
+        # Nothing else is left within: the forward pass is before it, however the classes are divided.
+        constants, within = hoist(one, jax.ShapeDtypeStruct(target.shape[1:], target.dtype))
+        explained: Attribution = jax.lax.map(
+            lambda target: within(constants, target), target, batch_size=at_once or len(target)
+        )
+        return explained
+
+    # The options are checked against the method's own.
+    of_classes.__name__ = called(method)
+    of_classes.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+    return of_classes

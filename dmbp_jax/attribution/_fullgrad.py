@@ -1,0 +1,76 @@
+"""FullGrad: Srinivas and Fleuret, "Full-Gradient Representation for Neural Network Visualization", NeurIPS
+2019."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dmbp_jax._checks import InputError, check_is_image
+from dmbp_jax.ops import min_max, upsample
+from dmbp_jax.result import Attribution
+from dmbp_jax.result._attribution import attribution
+from dmbp_jax.rules import biases_at, find_sites, tap
+from dmbp_jax.rules._plain import OPENED
+from dmbp_jax.typing import Apply, Image, Key, Params, Target, is_traced
+
+
+class FullGradients(NamedTuple):
+    """The raw decomposition: all its entries together, and the gap, sum to the score (Prop. 1)."""
+
+    score: Float[Array, ""]
+    input: Image
+    """Input gradient times input."""
+    biases: dict[str, Float[Array, "..."]]
+    """At every affine site, bias times gradient at each position, in the shape of the site."""
+    completeness_gap: Float[Array, ""]
+    """What of the score is in no entry: rounding, unless the network has smooth operations, whose tangents'
+    constants are no biases."""
+
+
+def full_gradients(apply: Apply, params: Params, image: Image, target: Target) -> FullGradients:
+    """`y = <dy/dx, x> + sum_l <dy/db_l, b_l>`, every product at its position.
+
+    The biases are those of folded batch-norms where there were any. A network that was written for rules has
+    them in its parameters, at the path that the site's name spells. Of a gated one a layer's bias is what it
+    makes of zeros, and the constant part of a piecewise linear activation is one more.
+    """
+    sites = [site for site in find_sites(apply, params, image) if site.kind in ("affine", "piecewise")]
+    tapped = tap(apply, params, image, target, sites, rule=OPENED)
+    if is_traced(apply):
+        at = biases_at(apply, params, image)
+    else:
+        # A network that was written for rules has them at hand, which saves a pass.
+        at = {site.name: jnp.broadcast_to(_bias(params, site.name), site.shape) for site in sites}
+    biases = {name: to_z * at[name] for name, to_z in tapped.gradients.items()}
+    of_input = tapped.to_image * image
+    entries = [entry.astype(tapped.score.dtype).sum() for entry in (of_input, *biases.values())]
+    return FullGradients(tapped.score, of_input, biases, tapped.score - jnp.stack(entries).sum())
+
+
+def fullgrad(
+    apply: Apply, params: Params, image: Image, target: Target, *, key: Key | None = None
+) -> Attribution:
+    """`psi(dy/dx * x) + sum_l psi(dy/db_l * b_l)`, `psi` = upsample of min-max of magnitude: `(h, w, 1)`.
+
+    As the authors' code: min-max over a whole site, the sum over channels, and sites without a map (linear
+    layers) left out of the picture, while `full_gradients` has them. Unlike it: upsampling has half-pixel
+    centres (theirs aligns the corners), and a batch-norm is folded into its convolution, so that the two have
+    one bias and one map (theirs has one for each). `key` is not used.
+    """
+    check_is_image(image.shape, "fullgrad")
+    full = full_gradients(apply, params, image, target)
+    size = (image.shape[0], image.shape[1])
+    maps = [full.input, *(bias for bias in full.biases.values() if bias.ndim == 3)]
+    psi = [upsample(min_max(jnp.abs(m)).sum(axis=-1, keepdims=True), size) for m in maps]
+    return attribution(jnp.stack(psi).sum(axis=0))
+
+
+def _bias(params: Params, site: str) -> Array:
+    node: Any = params
+    for part in (*site.split("."), "bias"):
+        if not isinstance(node, Mapping) or part not in node:
+            raise InputError(f"fullgrad needs the bias of site {site!r} at that path of the parameters")
+        node = node[part]
+    return node

@@ -1,0 +1,95 @@
+"""The methods whose speed is measured: ours and PyTorch's, with the same number of steps."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dmbp_jax._explain import explain
+from dmbp_jax.bench._counts import NetworkCounts
+from dmbp_jax.bench._torch.network import TorchNetwork
+from dmbp_jax.ops import cast_floats
+from dmbp_jax.result import Attribution
+from dmbp_jax.typing import Apply, Params
+
+
+class Timed(NamedTuple):
+    """A method and what a step of it is."""
+
+    name: str
+    option: str | None
+    """What the number of steps is called; None for a method that has none, which is one step."""
+    default: int
+    flops: Callable[[NetworkCounts], int]
+    """Operations of one step, of convolutions and matrix products."""
+    deterministic: bool
+    """Whether both programs draw the same map."""
+    modules: tuple[str, ...] = ("torch", "torchvision")
+    """What its PyTorch program needs."""
+
+    @property
+    def fixed_cost(self) -> bool:
+        """Whether a call does so much beside its steps that these must be told apart."""
+        return self.name == "dmbp"
+
+
+TIMED = {
+    timed.name: timed
+    for timed in (
+        Timed("dmbp", "steps", 10, lambda counts: counts.step_flops, deterministic=True),
+        Timed("rise", "n_masks", 256, lambda counts: counts.forward_flops, deterministic=False),
+        Timed(
+            "integrated_gradients",
+            "n_steps",
+            50,
+            lambda counts: 2 * counts.forward_flops,
+            deterministic=True,
+            modules=("torch", "torchvision", "captum"),
+        ),
+        Timed(
+            "smoothgrad",
+            "n_samples",
+            50,
+            lambda counts: 2 * counts.forward_flops,
+            deterministic=False,
+            modules=("torch", "torchvision", "captum"),
+        ),
+        Timed("fullgrad", None, 1, lambda counts: 2 * counts.forward_flops, deterministic=True),
+    )
+}
+
+
+def run_ours(
+    timed: Timed,
+    apply: Apply,
+    params: Params,
+    images: jax.Array,
+    targets: Sequence[int],
+    *,
+    steps: int,
+    dtype: str,
+) -> Attribution:
+    """The call as a user makes it, finished when it returns."""
+    options: dict[str, Any] = {} if timed.option is None else {timed.option: steps}
+    if timed.name == "dmbp":
+        options["compute_dtype"] = None if dtype == "float32" else dtype
+    else:
+        params, images = cast_floats((params, images), dtype)
+    key = jax.random.key(0)
+    return jax.block_until_ready(
+        explain(apply, params, images, np.asarray(targets), timed.name, key=key, **options)
+    )
+
+
+def run_torch(
+    timed: Timed, network: TorchNetwork, x: Any, targets: Sequence[int], *, steps: int
+) -> np.ndarray:
+    """The same with PyTorch; the maps, NHWC."""
+    from dmbp_jax.bench._torch import baselines as torch_baselines
+    from dmbp_jax.bench._torch import dmbp as torch_reference
+
+    if timed.name == "dmbp":
+        return torch_reference.dmbp(network, x, targets, steps=steps).values
+    options = {} if timed.option is None else {timed.option: steps}
+    return getattr(torch_baselines, timed.name)(network, x, targets, **options)

@@ -1,0 +1,274 @@
+"""The commands `evaluate`, `report` and `rows`."""
+
+import contextlib
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import rich.console
+import typer
+from rich.table import Column, Table
+
+from dmbp_jax._checks import InputError
+from dmbp_jax._plugins import load_plugin
+from dmbp_jax.cli._options import (
+    Activation,
+    BatchSize,
+    Depth,
+    read_activation,
+    read_batch_size,
+    use_compilation_cache,
+)
+from dmbp_jax.evaluation._evaluate import evaluate as run
+from dmbp_jax.evaluation._methods import GROUPS, known_methods
+from dmbp_jax.evaluation._processes import join_processes
+from dmbp_jax.evaluation._registry import METRICS
+from dmbp_jax.evaluation._report import write_report
+from dmbp_jax.evaluation._store import Row, Store, open_store
+from dmbp_jax.evaluation._summary import (
+    REFERENCE,
+    Comparison,
+    Summary,
+    collect,
+    compare,
+    summarize,
+    titles_of,
+)
+from dmbp_jax.images._files import atomic_path
+
+# The numbers of a run as tables for a terminal.
+
+
+def summary_table(store: Store) -> Iterator[Table]:
+    """A table per metric: each method's mean, its interval, its difference from DMBP, seconds per target."""
+    titles = titles_of(store)
+    measurements = collect(store.rows(), titles)
+    summaries = summarize(measurements)
+    comparisons = compare(measurements, REFERENCE, titles=titles)
+    for name in dict.fromkeys(metric for metric, _ in summaries):
+        metric = titles.metric(name)
+        table = Table(
+            "method",
+            *(
+                Column(header, justify="right")
+                for header in (
+                    "mean",
+                    "95 % interval",
+                    f"minus {REFERENCE}",
+                    "95 % interval",
+                    "n",
+                    "s/target",
+                )
+            ),
+            title=f"{metric.title}, {metric.direction}",
+            title_justify="left",
+            box=None,
+        )
+        for (of, method), summary in summaries.items():
+            if of == name:
+                table.add_row(method, *_cells(summary, comparisons.get((name, method))))
+        yield table
+
+
+def _cells(summary: Summary, comparison: Comparison | None) -> Iterator[str]:
+    yield "undefined" if summary.mean is None else f"{summary.mean:.3f}"
+    yield _interval(summary.interval)
+    yield "" if comparison is None else f"{comparison.difference:+.3f}"
+    yield "" if comparison is None else _interval(comparison.interval, sign="+")
+    yield f"{summary.targets}" + (f" ({summary.undefined} undefined)" if summary.undefined else "")
+    yield "" if summary.seconds is None else f"{summary.seconds:.2f}"
+
+
+def _interval(interval: tuple[float, float] | None, *, sign: str = "") -> str:
+    return "" if interval is None else f"{interval[0]:{sign}.3f} to {interval[1]:{sign}.3f}"
+
+
+# `dmbp-jax evaluate`, `report` and `rows`: run an evaluation, show it, export its rows.
+
+_RUN = typer.Argument(help="The folder of an evaluation.")
+COLUMNS = Row._fields[:6]
+SHOWN = 20
+"""So many samples that were left out are named on the screen."""
+
+
+def evaluate(
+    *,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="imagenet:PATH, voc2007:PATH, voc2012:PATH, folder:PATH (with a labels.csv), grid:PATH, "
+            "composites of several photographs, pairs:PATH, two side by side that the network gets right, or "
+            "a kind of a plugin."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder of the run.")],
+    split: Annotated[str | None, typer.Option(help="Of VOC, by default val.")] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="The network: a name, or package.module:factory or file.py:factory, which returns a Model "
+            "of your own."
+        ),
+    ] = "squeezenet1_1",
+    weights: Annotated[
+        str | None, typer.Option(help="A tag of `dmbp-jax weights list`, or a .safetensors file.")
+    ] = None,
+    activation: Activation = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Separated by commas, by default table2: {', '.join([*GROUPS, 'all'])}, or of: "
+            f"{', '.join(known_methods())}; maps:FOLDER for maps that are there, NAME.npy for each image, or "
+            "NAME.TARGET.npy; or of a plugin."
+        ),
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Separated by commas, of: {', '.join(METRICS)}, or of a plugin. Default: im, and cim where "
+            "images have several classes. More may be added to a run later."
+        ),
+    ] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="fast: DMBP in one backward pass by our own rule, RISE with 1000 masks. paper: 200 "
+            "steps, RISE's own number of masks, five random images of each ImageNet class."
+        ),
+    ] = "fast",
+    steps: Annotated[
+        int | None, typer.Option(min=0, help="DMBP's steps instead of the 200 of --preset paper.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option(help="truth: each true class in turn. predicted: the most likely class.")
+    ] = "truth",
+    limit: Annotated[int | None, typer.Option(help="A random subset of so many images.")] = None,
+    per_class: Annotated[int | None, typer.Option(help="So many random images of each class.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    depth: Depth = None,
+    batch_size: BatchSize = "auto",
+    grid: Annotated[int, typer.Option(help="Composites have GRID x GRID cells.")] = 2,
+    gallery: Annotated[
+        int, typer.Option(help="Images that keep pictures of their maps for the report.")
+    ] = 32,
+    keep_maps: Annotated[
+        bool,
+        typer.Option(
+            "--keep-maps", help="Keep every map, so that a metric that is added later explains nothing anew."
+        ),
+    ] = False,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A file or a module that registers methods, metrics, networks or kinds of data of your own."
+        ),
+    ] = None,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of process 0, to share the run with other processes, here or elsewhere, that see "
+            "the same folder; auto asks the cluster, as jax.distributed does."
+        ),
+    ] = None,
+    num_processes: Annotated[int | None, typer.Option(help="How many share the run.")] = None,
+    process_id: Annotated[int | None, typer.Option(help="Which one this is, from 0.")] = None,
+    lost_after: Annotated[
+        int, typer.Option(min=1, help="Seconds without a sign of life after which a process counts as dead.")
+    ] = 60,
+) -> None:
+    """Measure how good the maps of several methods are; a run that was stopped goes on where it was."""
+    for name in plugin or ():
+        load_plugin(name)
+    use_compilation_cache()
+    joined = join_processes(output, coordinator, count=num_processes, index=process_id, lost_after=lost_after)
+    with joined as processes, _that_goes_on():
+        run(
+            model,
+            data,
+            methods=_split(methods or ["table2"]),
+            metrics=_split(metrics) if metrics else None,
+            folder=output,
+            keep_maps=keep_maps,
+            weights=weights,
+            output=read_activation(activation),
+            split=split,
+            preset=preset,
+            steps=steps,
+            target=target,
+            limit=limit,
+            per_class=per_class,
+            seed=seed,
+            depth=depth,
+            batch_size=read_batch_size(batch_size),
+            grid=grid,
+            gallery=gallery,
+            processes=processes,
+        )
+    if processes.index > 0:
+        typer.echo(f"process {processes.index} has nothing left to do; process 0 sums up")
+        return
+    # A pipe has no width of its own, and half a table is of no use.
+    console = rich.console.Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 160)
+    with open_store(output) as store:
+        for table in summary_table(store):
+            console.print(table)
+        console.print(
+            f"s/target: without the {store.compiling():.1f} s in all that compiling took", markup=False
+        )
+        problems = store.problems()
+        measured = next(store.rows(), None) is not None
+    if problems:
+        console.print(f"{len(problems)} left out:", markup=False)
+        for problem in problems[:SHOWN]:
+            console.print(f"  {problem.name}: {problem.message}", markup=False, soft_wrap=True)
+        if len(problems) > SHOWN:
+            console.print(f"  and {len(problems) - SHOWN} more, all in the report", markup=False)
+    if not measured:
+        raise InputError(f"nothing was measured: no image of {data} could be used")
+    console.print(f"every row: dmbp-jax rows {output} -o rows.csv", markup=False, soft_wrap=True)
+    console.print(f"a page to look at: dmbp-jax report {output}", markup=False, soft_wrap=True)
+
+
+def report(
+    run: Annotated[Path, _RUN],
+    *,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: RUN/report.html.")] = None,
+) -> None:
+    """Write one HTML page with tables, curves and a gallery; also of a run that is not complete."""
+    typer.echo(f"wrote {write_report(run, output)}")
+
+
+def rows(
+    run: Annotated[Path, _RUN],
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .csv to write.")],
+) -> None:
+    """Export every row: image, target, method, metric, value, seconds."""
+    with (
+        open_store(run) as store,
+        atomic_path(output) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        count = 0
+        for row in store.rows():
+            # An undefined value is an empty field.
+            writer.writerow(row[: len(COLUMNS)])
+            count += 1
+    typer.echo(f"wrote {count} rows to {output}")
+
+
+def _split(given: list[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for names in given for name in names.split(",") if name.strip())
+
+
+@contextlib.contextmanager
+def _that_goes_on() -> Iterator[None]:
+    """A `with` block that tells who interrupts it that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command goes on where this one was") from None

@@ -1,0 +1,55 @@
+"""`dmbp-jax weights`: what trained weights there are, and how to get them."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import rich.console
+import rich.table
+import typer
+
+from dmbp_jax import models as pretrained
+
+app = typer.Typer(help="List, fetch and port trained weights.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_weights() -> None:
+    """List the weights that are known, and which are here already."""
+    headers = ("name", "classes", "licence", "here", "source")
+    table = rich.table.Table(*(rich.table.Column(h, overflow="fold") for h in headers), box=None)
+    for entry in pretrained.read_manifest().entries:
+        here = "embedded" if entry.file else "yes" if pretrained.find_fetched(entry) else "no"
+        table.add_row(entry.name, entry.classes, entry.licence, here, entry.source)
+    # A pipe has no width of its own, and a cut address is of no use.
+    width = None if sys.stdout.isatty() else 160
+    rich.console.Console(width=width).print(table)
+
+
+@app.command("fetch")
+def fetch_weights(
+    name: Annotated[str, typer.Argument(help="As `weights list` prints it; the tag may be left out.")],
+) -> None:
+    """Download weights into the cache, unless they are there, and check them."""
+    architecture, _, tag = name.partition(".")
+    entry = pretrained.read_manifest().find(architecture, tag or None)
+    path = pretrained.fetch(entry)
+    pretrained.load_model(architecture, entry.tag)
+    typer.echo(f"{entry.name}: {path}")
+
+
+@app.command("port")
+def port_weights(
+    file: Annotated[
+        Path,
+        typer.Argument(help="A .pth of torchvision, a .pth.tar of TorchRay, a .ckpt of Lightning."),
+    ],
+    *,
+    arch: Annotated[str, typer.Option("--arch", help="The architecture that it holds.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors to write.")],
+) -> None:
+    """Turn a PyTorch checkpoint into a safetensors file that --weights takes."""
+    note = pretrained.port_checkpoint(file, arch, output)
+    if note:
+        typer.echo(note)
+    typer.echo(f"wrote {output}")

@@ -1,0 +1,251 @@
+"""What is explained and measured: an image and a target; and what a metric is."""
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jax.sharding import Mesh
+from jaxtyping import Float
+
+from dmbp_jax._checks import InputError, check_classes_once
+from dmbp_jax._explain import explain
+from dmbp_jax._gated import layer_parameters
+from dmbp_jax.evaluation._methods import Contestant
+from dmbp_jax.images import Box, Dataset, Problem, Sample, read_ahead, read_sample
+from dmbp_jax.images._samples import draw
+from dmbp_jax.models import Model, ModelSpec
+from dmbp_jax.typing import Key, Params
+
+# What the metrics of an evaluation are given, and what they give: items, and measurements of them.
+
+
+class Item(NamedTuple):
+    """One image to be explained for one target."""
+
+    name: str
+    rgb: np.ndarray
+    """What the network sees, uint8 `(h, w, 3)`."""
+    image: np.ndarray
+    """The same, normalised: float32 `(h, w, c)`."""
+    target: int
+    labels: tuple[int, ...]
+    """All true classes of the image."""
+    boxes: tuple[Box, ...]
+    """The boxes of the target's class, in pixels of the photograph."""
+    size: tuple[int, int]
+    """Height and width of the photograph."""
+    region: tuple[float, float, float, float]
+    """Left, top, right, bottom of the part of the photograph that the network sees."""
+    grid: int
+    pair: bool
+    """Whether the image is two photographs side by side, of the classes in `labels`."""
+    first: bool
+    """Whether it is the first item of its image, on which metrics of whole images are measured."""
+    alone: bool = True
+    """Whether it is the only item of its image."""
+    mask: np.ndarray | None = None
+    """Where the target is, bool `(h, w)` in pixels of the image; None where nobody has drawn it."""
+    void: np.ndarray | None = None
+    """Where nobody can tell, likewise; None where everybody can."""
+
+
+class Setting(NamedTuple):
+    """What all measurements of a run share."""
+
+    model: Model
+    key: Key
+    batch_size: int | Literal["auto"]
+    mesh: Mesh | None
+    replicated: Params
+    """The model's parameters on every device of the mesh."""
+
+    def heatmaps(
+        self,
+        contestant: Contestant,
+        items: Sequence[Item],
+        targets: Sequence[int] | Float[np.ndarray, "n k"],
+        params: Params,
+    ) -> Float[np.ndarray, "n h w"]:
+        """The maps of a method for those targets, classes or weights of them; NaN where not finite."""
+        return self.explain(contestant, items, np.stack([item.image for item in items]), targets, params)
+
+    def explain(
+        self,
+        contestant: Contestant,
+        items: Sequence[Item],
+        images: Float[np.ndarray, "n h w c"],
+        targets: npt.ArrayLike,
+        params: Params | None = None,
+    ) -> Float[np.ndarray, "n h w"]:
+        """The maps of any images, each explained for the sake of an item, with whose key it draws.
+
+        So no map depends on what is explained beside it, and where a metric compares two maps of an item,
+        both see the same draws.
+        """
+        # A metric that would explain maps from a folder is refused before the work begins.
+        assert contestant.method is not None
+        attribution = explain(
+            self.model.apply,
+            self.replicated if params is None or params is self.model.params else params,
+            images,
+            targets,
+            contestant.method,
+            key=jnp.stack([item_key(self.key, item.name, item.target, contestant.name) for item in items]),
+            batch_size=self.batch_size,
+            mesh=self.mesh,
+            progress=False,
+            **contestant.options,
+        )
+        finite = np.asarray(attribution.finite)[:, None, None]
+        return np.where(finite, np.asarray(attribution.heatmap), np.float32(np.nan))
+
+    def layers(self, item: Item) -> list[tuple[str, ...]]:
+        """The tensors of each of the network's layers, the class layer first."""
+        image = jax.ShapeDtypeStruct(item.image.shape, item.image.dtype)
+        return list(layer_parameters(self.model.apply, self.model.params, image).values())[::-1]
+
+
+def item_key(key: Key, name: str, target: int, method: str | None = None) -> Key:
+    """A random key of an image and a target, whatever is beside them: for a metric, which draws alike for all
+    methods, or for a method.
+
+    >>> keys = [item_key(jax.random.key(0), "cat.png", 281, method) for method in (None, "rise", "random")]
+    >>> len({tuple(jax.random.key_data(one).tolist()) for one in keys})
+    3
+    """
+    own: Key = jax.random.fold_in(key, _number(f"{name}\n{target}"))
+    return own if method is None else jax.random.fold_in(own, _number(method))
+
+
+def _number(text: str) -> int:
+    # Not Python's `hash`, which is another in every process.
+    return zlib.crc32(text.encode("utf-8", "surrogateescape"))
+
+
+class Measurement(NamedTuple):
+    """One metric of one item."""
+
+    item: Item
+    target: int
+    metric: str
+    value: float
+    curve: tuple[float, ...] | None = None
+
+
+Measure: TypeAlias = Callable[[Setting, Contestant, Sequence[Item], np.ndarray], Iterator[Measurement]]
+"""`measure(setting, contestant, items, heatmaps)` for items of one size and their maps `(n, h, w)`."""
+
+
+def label_indices(sample: Sample, spec: ModelSpec) -> tuple[int, ...]:
+    """The classes of a sample; raises `InputError` that names the sample whose label the model has not, or
+    that has a class twice."""
+    try:
+        found = tuple(spec.label_index(label) for label in sample.labels)
+    except InputError as error:
+        raise InputError(f"{sample.name}: {error}") from None
+    check_classes_once(f"the image {sample.name!r}", found)
+    return found
+
+
+# The photographs that a network gets right, of which pairs are made.
+
+
+def choose_recognized(
+    dataset: Dataset, model: Model, *, limit: int | None = None, seed: int = 0, depth: int | None = None
+) -> Dataset:
+    """The samples without those of one class that the network takes for another.
+
+    They are tried in the random order of `seed` until there are `limit`; None tries all. The dataset's order
+    is kept. What the network takes for something else, and what cannot be read, becomes a problem.
+
+    Raises `InputError` for a label that the model does not know.
+    """
+    predict = jax.jit(lambda params, image: model.apply(params, image[None])[0].argmax())
+    recognized: set[str] = set()
+    problems: list[Problem] = []
+    lots = sorted(
+        (sample for sample in dataset.samples if len(sample.labels) == 1),
+        key=lambda sample: draw(seed, sample.name),
+    )
+    preprocess = model.spec.preprocess
+    for sample, loaded in read_ahead(lots, lambda sample: read_sample(sample, preprocess, depth=depth)):
+        if len(recognized) == limit:
+            break
+        if isinstance(loaded, InputError):
+            problems.append(Problem(sample.name, str(loaded)))
+            continue
+        found = int(predict(model.params, loaded.image))
+        if (found,) == label_indices(sample, model.spec):
+            recognized.add(sample.name)
+        else:
+            taken = model.spec.classes[found]
+            problems.append(Problem(sample.name, f"not used in a pair: the network takes it for {taken!r}"))
+    return dataset._replace(
+        samples=tuple(
+            sample for sample in dataset.samples if len(sample.labels) != 1 or sample.name in recognized
+        ),
+        problems=dataset.problems + tuple(problems),
+    )
+
+
+# What a metric is to an evaluation: how it is measured, what it needs, how its rows are shown and read.
+
+
+class Shown(NamedTuple):
+    """How the rows of one name are shown and read."""
+
+    title: str
+    """For headings and running text."""
+    short: str
+    """For table heads."""
+    higher_is_better: bool | None
+    """None: nobody has said, and so nothing is called better."""
+    explanation: str
+    """One sentence."""
+    curve: tuple[str, str] | None = None
+    """The labels of the two axes of its curve; None where no curve is drawn."""
+    of_image: bool = False
+    """Whether it is measured once per image, for a target of its own."""
+
+    @property
+    def direction(self) -> str:
+        """Which way is good, in words."""
+        if self.higher_is_better is None:
+            return "direction not given"
+        return "higher is better" if self.higher_is_better else "lower is better"
+
+
+class Metric(NamedTuple):
+    """A metric by name."""
+
+    name: str
+    """What is asked for."""
+    measure: Measure
+    shown: Mapping[str, Shown]
+    """Its rows, in the order of tables: most metrics have those of their own name alone."""
+    lacks: Callable[[Dataset], str | None] = lambda _: None
+    """What it needs and no sample of a dataset has, with the remedy; None where it can be measured."""
+    classes: int = 1
+    """How many classes the network must tell apart, at least."""
+    explains: bool = False
+    """Whether it explains anew, which maps from a folder do not allow."""
+    regions: bool = False
+    """Whether it asks where the target is, pixel by pixel."""
+    function: Callable[..., Any] | None = None
+    """What it is made of, if it is a function of one map."""
+    code: str = ""
+    """A fingerprint of a metric of one's own, whose change is another metric."""
+    untold: str | None = None
+    """What it uses of which a later run cannot tell whether it is the same, unless a name stands for it."""
+
+    def check_told(self) -> None:
+        """Raise `InputError` for a function of which a later run cannot tell whether it is the same."""
+        if self.untold is not None:
+            raise InputError(
+                f"the metric {self.name} uses {self.untold}, of which a later run in this folder cannot tell "
+                "whether it is the same: give it a name that stands for it, register_metric(..., name=...)"
+            )

@@ -1,0 +1,182 @@
+"""Several processes at one evaluation, on one machine or on many: who is there, and when all may go on.
+
+JAX's own runtime (`jax.distributed`) does the work; what is here are its words for it. Process 0 is the
+coordinator. A process that is killed is missed after some seconds without a sign of life, and the others go
+on without it; if it was process 0, JAX ends the others at once, with a message of its own. A process that
+ends with an error leaves a note in the run's folder, which all of them see, and they end too.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import jax
+from jax.experimental import multihost_utils
+
+from dmbp_jax._checks import InputError
+
+NOTE = "results-stopped.txt"
+"""The file in the run's folder that says why a process ended, for as long as others are to read it."""
+
+
+@runtime_checkable
+class Processes(Protocol):
+    """The processes that share a run, as one of them sees them."""
+
+    index: int
+    """This process's number; the first is 0."""
+    count: int
+    """The number of processes in the beginning."""
+
+    def meet(self) -> list[int]:
+        """Wait until every process that is alive has come here; which those are, the same for all of them.
+
+        Raises `InputError` if one has stopped with an error.
+        """
+
+    def check(self) -> None:
+        """Raise `InputError` if another process has stopped with an error."""
+
+
+class Alone:
+    """One process, which waits for nobody."""
+
+    index = 0
+    count = 1
+
+    def meet(self) -> list[int]:
+        """Nobody else is there."""
+        return [0]
+
+    def check(self) -> None:
+        """Nobody else can have stopped."""
+
+
+class _Joined:
+    """Processes that JAX's coordination service knows; to make one starts the devices, for which all wait."""
+
+    def __init__(self, note: Path) -> None:
+        self._note = note
+        self._devices = jax.devices()
+        self.index = jax.process_index()
+        self.count = jax.process_count()
+
+    def meet(self) -> list[int]:
+        alive = self.alive()
+        self.check()
+        return alive
+
+    def alive(self) -> list[int]:
+        while True:
+            # All wait for each other where the block ends. If one is lost by then, the next block knows who.
+            with contextlib.suppress(multihost_utils.ProcessFailureError):
+                with multihost_utils.live_devices(self._devices) as alive:
+                    pass
+                return sorted({device.process_index for device in alive})
+
+    def check(self) -> None:
+        try:
+            reason = self._note.read_text("utf-8")
+        except OSError:
+            # Nobody has said so.
+            return
+        raise InputError(
+            f"stopped, since {reason or 'another process ended with an error'}\n"
+            "What was finished is kept; the same command goes on where it was"
+        )
+
+    def stop(self, reason: str) -> None:
+        # Only the first reason counts.
+        with contextlib.suppress(OSError):
+            self._note.parent.mkdir(parents=True, exist_ok=True)
+            with self._note.open("x", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(reason)
+
+
+@contextlib.contextmanager
+def join_processes(
+    folder: Path,
+    coordinator: str | None = None,
+    *,
+    count: int | None = None,
+    index: int | None = None,
+    lost_after: int = 60,
+    patience: int = 300,
+) -> Iterator[Processes]:
+    """Join the other processes of a run for the length of a `with` block; before JAX touches any device.
+
+    Args:
+        folder: of the run, which all of them see.
+        coordinator: `HOST:PORT` of process 0, which opens that port. `"auto"` asks the cluster (Slurm, Open
+            MPI, Cloud TPU, Kubernetes: whatever `jax.distributed` knows) for it and the next two.
+        count: how many processes there are.
+        index: which of them this is, from 0.
+        lost_after: seconds without a sign of life after which a process counts as dead.
+        patience: seconds to wait for all processes to be there.
+
+    Raises:
+        InputError: options that do not fit together, a port that is taken, no cluster.
+    """
+    detected = coordinator == "auto"
+    if coordinator is None:
+        if count is not None or index is not None:
+            raise InputError("the number of processes says nothing without --coordinator HOST:PORT, or auto")
+        yield Alone()
+        return
+    _check(coordinator, count, index)
+    # With it, the death of a process is no end to the others.
+    jax.config.update("jax_enable_recoverability", True)
+    # A warning of each proxy that the environment names, in case gRPC should use it.
+    jax.config.update("jax_check_proxy_envs", False)
+    note, is_new = folder / NOTE, not folder.exists()
+    # Of an earlier run; nobody of this one can leave a note before all have met.
+    with contextlib.suppress(OSError):
+        note.unlink()
+    try:
+        jax.distributed.initialize(
+            None if detected else coordinator,
+            num_processes=count,
+            process_id=index,
+            cluster_detection_method=None if detected else "deactivate",
+            initialization_timeout=patience,
+            heartbeat_timeout_seconds=lost_after,
+        )
+    except (RuntimeError, ValueError) as error:
+        if detected:
+            raise InputError(
+                f"this is no cluster that JAX knows: {error}; name --coordinator HOST:PORT"
+            ) from None
+        raise InputError(f"cannot join the other processes at {coordinator}: {error}") from None
+    joined = _Joined(note)
+    joined.alive()
+    try:
+        yield joined
+    except BaseException as error:
+        what = str(error).splitlines()[0] if isinstance(error, InputError) else type(error).__name__
+        joined.stop(f"process {joined.index} ended with: {what}")
+        raise
+    finally:
+        if joined.index == 0:
+            # The service is process 0's, and its end would be the end of those that still use it.
+            while len(joined.alive()) > 1:
+                pass
+            with contextlib.suppress(OSError):
+                note.unlink()
+                if is_new:
+                    folder.rmdir()
+        jax.distributed.shutdown()
+
+
+def _check(coordinator: str, count: int | None, index: int | None) -> None:
+    if coordinator == "auto":
+        return
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal():
+        raise InputError(f"--coordinator must be HOST:PORT, the same for all processes, got {coordinator!r}")
+    if count is None or index is None:
+        raise InputError("--coordinator HOST:PORT needs --num-processes and --process-id too")
+    if not 0 <= index < count:
+        raise InputError(
+            f"--process-id must be from 0 to {count - 1}, one less than --num-processes, got {index}"
+        )

@@ -1,0 +1,392 @@
+"""The rows of a run in a file of SQLite, written in transactions; maps that are kept."""
+
+import contextlib
+import json
+import sqlite3
+import weakref
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import NoneType
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from dmbp_jax._checks import InputError, shorten
+from dmbp_jax.evaluation._items import Metric, Shown
+from dmbp_jax.evaluation._store_files import (
+    FILE,
+    add_methods,
+    check_config,
+    connect,
+    file_of,
+    files_of,
+    fill,
+    holds_run,
+    make_file,
+    reading,
+    reporting,
+    settings,
+)
+from dmbp_jax.images import Problem
+
+# What an evaluation stores, and the types of its columns.
+
+TEXT, WHOLE, NUMBER = (str,), (int,), (float, int, NoneType)
+"""What may stand in a column."""
+UNIT = (WHOLE, TEXT, TEXT)
+ROW = (TEXT, WHOLE, TEXT, TEXT, NUMBER, NUMBER, (str, NoneType))
+PICTURE = (TEXT, WHOLE, TEXT, (bytes,))
+MAP = (TEXT, WHOLE, TEXT, NUMBER, WHOLE, WHOLE, (float,), (bytes,))
+
+
+class Row(NamedTuple):
+    """One measurement."""
+
+    image: str
+    target: int
+    """Class index."""
+    method: str
+    metric: str
+    value: float | None
+    """None where the metric is not defined, such as the correlation with a constant map."""
+    seconds: float | None
+    """That explaining this image for this target took, compiling left out: its share of its batch. None for a
+    map that was not made here."""
+    curve: tuple[float | None, ...] | None = None
+    """What the metric sums up, if anything: probabilities, or one value per randomised layer."""
+
+
+class Picture(NamedTuple):
+    """A small picture for the report: a heat map, or with method `""` and target -1 the photograph."""
+
+    image: str
+    target: int
+    method: str
+    png: bytes
+
+
+def storable(text: str) -> str:
+    """`text` as it is stored: what is not valid in UTF-8, as a file's name may be, is spelled out.
+
+    >>> storable("caf\\udce9.jpg")
+    'caf\\\\udce9.jpg'
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class Unit(NamedTuple):
+    """What is done as a whole or not at all."""
+
+    chunk: int
+    method: str
+    metric: str
+    """As it is asked for: `contrast` has the rows `contrast_red` and `contrast_blue`."""
+
+
+# Heat maps as a run keeps them: half precision, compressed.
+
+MAX_BYTES = 2**28
+"""Of a map, unpacked: one of 134 million pixels."""
+
+
+class KeptMap(NamedTuple):
+    """The heat map of one target of one image by one method."""
+
+    image: str
+    target: int
+    method: str
+    seconds: float | None
+    """That explaining took."""
+    height: int
+    width: int
+    scale: float
+    """The map's greatest magnitude, by which `values` are divided: half precision ends at 65504 and at
+    6e-8."""
+    values: bytes
+    """Float16, compressed by zlib; what was not finite is NaN."""
+
+    def heatmap(self) -> Float[np.ndarray, "h w"]:
+        """The map, float32: to 11 bits of each value, and to 6e-8 of the greatest.
+
+        Raises `InputError` for one that was damaged in its file.
+        """
+        height, width = max(self.height, 0), max(self.width, 0)
+        wanted = 2 * height * width
+        unpack = zlib.decompressobj()
+        try:
+            # No more than is wanted: a few bytes may unpack to any number of them.
+            content = unpack.decompress(self.values, max(min(wanted, MAX_BYTES), 1))
+        except zlib.error:
+            content = b""
+        if len(content) != wanted or not unpack.eof:
+            raise InputError(
+                f"the kept map of {shorten(self.image)} by {shorten(self.method)} is damaged: take another "
+                "folder"
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = np.frombuffer(content, np.float16).reshape(height, width)
+            return values.astype(np.float32) * np.float32(self.scale)
+
+
+def keep_map(
+    image: str, target: int, method: str, seconds: float | None, heatmap: Float[np.ndarray, "h w"]
+) -> KeptMap:
+    """A heat map to be kept.
+
+    >>> kept = keep_map("a.jpg", 3, "dmbp", 0.1, np.asarray([[1e-9, -2e9], [3e9, 0.0]], np.float32))
+    >>> [float(f"{value:.3g}") for value in kept.heatmap().ravel()]
+    [0.0, -2000000000.0, 3000000000.0, 0.0]
+    """
+    finite = np.where(np.isfinite(heatmap), heatmap, np.float32(np.nan))
+    scale = float(np.nanmax(np.abs(finite))) if not np.isnan(finite).all() else 0.0
+    values = (finite / np.float32(scale or 1.0)).astype(np.float16)
+    height, width = heatmap.shape
+    packed = zlib.compress(values.tobytes(), level=6)
+    return KeptMap(image, target, method, seconds, height, width, scale, packed)
+
+
+# Where an evaluation keeps its rows: SQLite files, to which whole units of work are added, each at once.
+#
+# A unit is one metric of one method on one chunk of samples. Its rows, and the note that it is done, are
+# added
+# in one transaction, together with the other metrics that are measured of the same maps and with the maps,
+# so a
+# run that is killed at any moment finds on its return every unit either whole or absent. SQLite was chosen
+# over
+# Parquet parts since it gives exactly that, and is read everywhere.
+#
+# Every process of a run has a file of its own, and whoever reads sees them all as one; see `store_files`. A
+# run
+# in no folder has one database in memory.
+
+
+class Store:
+    """The files of one run, one of which is added to; made by `resume_store` or `open_store`."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
+        self._connection = connection
+        self.path = path
+        """The file that is added to; None in memory."""
+
+    def config(self) -> dict[str, Any]:
+        """What determines the rows."""
+        return settings(self._connection, "config", self.path)
+
+    def about(self) -> dict[str, Any]:
+        """Versions and the machine: recorded, not compared."""
+        return settings(self._connection, "about", self.path)
+
+    def metrics(self) -> dict[str, dict[str, Shown]]:
+        """The metrics of the run in their order, and how the rows of each are shown."""
+        found: dict[str, dict[str, Shown]] = {}
+        for name, shown in self._read("SELECT name, shown FROM metrics ORDER BY rowid", (TEXT, TEXT)):
+            with reading(self.path):
+                found.setdefault(name, {row: _shown(one) for row, one in dict(json.loads(shown)).items()})
+        return found
+
+    def add_metrics(self, metrics: Sequence[Metric]) -> None:
+        """Note the metrics that are measured; of those that are there already, nothing changes.
+
+        Raises `InputError` for a metric of one's own whose code is another than it was.
+        """
+        known = dict(self._read("SELECT name, code FROM metrics", (TEXT, TEXT)))
+        for metric in metrics:
+            if known.get(metric.name, metric.code) != metric.code:
+                raise InputError(
+                    f"the metric {metric.name} is another function than the one that this run has measured: "
+                    "give it another name, or take another folder"
+                )
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO metrics VALUES (?, ?, ?)",
+                [
+                    (
+                        one.name,
+                        one.code,
+                        json.dumps({row: shown._asdict() for row, shown in one.shown.items()}),
+                    )
+                    for one in metrics
+                ],
+            )
+
+    def add_methods(self, config: dict[str, Any], about: dict[str, Any]) -> None:
+        """Note the methods of a run's settings; of those that are there already, nothing changes."""
+        add_methods(self._connection, self.path or Path(":memory:"), config, about)
+
+    def done(self) -> set[Unit]:
+        """The units that are complete."""
+        return {Unit(*one) for one in self._read("SELECT chunk, method, metric FROM units", UNIT)}
+
+    def add(
+        self,
+        chunk: int,
+        method: str,
+        rows: Mapping[str, Iterable[Row]],
+        pictures: Iterable[Picture] = (),
+        *,
+        maps: Iterable[KeptMap] = (),
+        compiling: float = 0.0,
+    ) -> None:
+        """Add the units of these metrics whole, with what there is beside them; one that is there, since the
+        same command runs twice, stays as it is. `compiling` are the seconds that went into it."""
+        with self._transaction() as connection:
+            for metric, measured in rows.items():
+                added = connection.execute(
+                    "INSERT OR IGNORE INTO units VALUES (?, ?, ?)", (chunk, method, metric)
+                )
+                if not added.rowcount:
+                    continue
+                connection.executemany(
+                    "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    [
+                        (storable(image), *rest, None if curve is None else json.dumps(curve))
+                        for image, *rest, curve in measured
+                    ],
+                )
+            connection.executemany(
+                "INSERT OR IGNORE INTO pictures VALUES (?, ?, ?, ?)",
+                [(storable(image), *rest) for image, *rest in pictures],
+            )
+            connection.executemany(
+                "INSERT OR IGNORE INTO maps VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(storable(image), *rest) for image, *rest in maps],
+            )
+            if compiling:
+                connection.execute("INSERT INTO compiling VALUES (?)", (compiling,))
+
+    def add_problems(self, problems: Iterable[Problem]) -> None:
+        """Note samples that cannot be evaluated; noting one again changes nothing."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO problems VALUES (?, ?)",
+                [(storable(name), storable(message)) for name, message in problems],
+            )
+
+    def rows(self) -> Iterator[Row]:
+        """Every row once, file by file in the order in which they were added."""
+        units = list(self._read("SELECT chunk, method, metric FROM units", UNIT))
+        # A process that was taken for dead, and was not, may have finished what another then did again.
+        twice = len(set(units)) < len(units)
+        seen: set[tuple[Any, ...]] = set()
+        for one in self._read("SELECT * FROM rows ORDER BY rowid", ROW):
+            row = Row(*one)
+            if twice:
+                if row[:4] in seen:
+                    continue
+                seen.add(row[:4])
+            yield row if row.curve is None else row._replace(curve=self._curve(one[-1]))
+
+    def problems(self) -> list[Problem]:
+        """What could not be evaluated, by image."""
+        return [
+            Problem(*one) for one in sorted(dict(self._read("SELECT * FROM problems", (TEXT, TEXT))).items())
+        ]
+
+    def pictures(self) -> Iterator[Picture]:
+        """Every picture once."""
+        seen: set[tuple[Any, ...]] = set()
+        for one in self._read("SELECT * FROM pictures ORDER BY rowid", PICTURE):
+            if one[:3] not in seen:
+                seen.add(one[:3])
+                yield Picture(*one)
+
+    def kept_map(self, image: str, target: int, method: str) -> KeptMap | None:
+        """The map of that target by that method, if it was kept."""
+        found = self._read(
+            "SELECT * FROM maps WHERE image = ? AND target = ? AND method = ?",
+            MAP,
+            (storable(image), target, method),
+        )
+        return next((KeptMap(*one) for one in found), None)
+
+    def compiling(self) -> float:
+        """The seconds that compiling has taken so far, in all processes together."""
+        return sum((seconds for (seconds,) in self._read("SELECT seconds FROM compiling", ((float,),))), 0.0)
+
+    def _curve(self, text: str) -> tuple[float | None, ...]:
+        with reading(self.path):
+            values = tuple(json.loads(text))
+            if not all(isinstance(value, int | float | None) for value in values):
+                raise TypeError("a curve has values that are no numbers")
+            return values
+
+    def _read(
+        self, query: str, columns: Sequence[tuple[type, ...]], values: Sequence[Any] = ()
+    ) -> Iterator[tuple[Any, ...]]:
+        """What a query finds in all files of the run, also those that other processes have made meanwhile.
+
+        `columns` are the types that may stand in each: SQLite keeps what it is given.
+        """
+        for path in [None] if self.path is None else files_of(self.path.parent):
+            with contextlib.ExitStack() as stack:
+                connection = self._connection
+                if path is not None and path != self.path:
+                    connection = stack.enter_context(contextlib.closing(connect(path)))
+                with reading(path):
+                    for one in connection.execute(query, values):
+                        if not all(map(isinstance, one, columns)):
+                            raise TypeError(f"a value of another kind in {one[:3]}")
+                        yield one
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with reporting(self.path or Path(":memory:")), self._connection:
+            yield self._connection
+
+
+def _shown(fields: Mapping[str, Any]) -> Shown:
+    shown = Shown(**fields)
+    if not all(isinstance(text, str) for text in (shown.title, shown.short, shown.explanation)):
+        raise TypeError("a metric has words that are no text")
+    return shown if shown.curve is None else shown._replace(curve=(shown.curve[0], shown.curve[1]))
+
+
+def make_store(config: dict[str, Any], about: dict[str, Any]) -> Store:
+    """The store of a new run in memory, which is gone with it."""
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    fill(connection, config, about)
+    store = Store(connection, None)
+    weakref.finalize(store, connection.close)
+    return store
+
+
+@contextlib.contextmanager
+def open_store(folder: Path) -> Iterator[Store]:
+    """The store of an existing run, for reading and adding.
+
+    Raises `InputError` if `folder` holds no run, or one that is damaged.
+    """
+    with _open(folder, 0) as store:
+        yield store
+
+
+@contextlib.contextmanager
+def resume_store(
+    folder: Path, config: dict[str, Any], about: dict[str, Any], *, process: int = 0
+) -> Iterator[Store]:
+    """The store of a run with that `config`: a new one, or the one that is there to be continued.
+
+    `process` says whose file is added to; the first process, 0, comes before the others.
+    A run takes more methods, as it takes more metrics; those that it has stay.
+
+    Raises `InputError` that shows the differences if `folder` holds a run with another `config`.
+    """
+    check_config(folder, config)
+    path = file_of(folder, process)
+    if not path.exists():
+        make_file(path, config, about)
+    with _open(folder, process) as store:
+        store.add_methods(config, about)
+        yield store
+
+
+@contextlib.contextmanager
+def _open(folder: Path, process: int) -> Iterator[Store]:
+    if not holds_run(folder):
+        raise InputError(f"{folder} holds no evaluation: there is no {FILE} in it")
+    path = file_of(folder, process)
+    with contextlib.closing(connect(path)) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        yield Store(connection, path)

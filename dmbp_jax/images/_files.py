@@ -1,0 +1,115 @@
+"""Files that are written whole or not at all; arrays and tensors in files."""
+
+import contextlib
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+
+from dmbp_jax._checks import InputError, shorten
+from dmbp_jax.images._image_file import quiet_readers
+
+# Files that appear whole or not at all.
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; it takes the place of `path` when the block ends well.
+
+    Missing folders are made. If the block raises, nothing is left behind and an earlier `path` stays.
+    Raises `InputError` where the folder cannot be written.
+    """
+    # Hidden, and with the suffix kept, since writers choose the format by it.
+    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+    try:
+        yield temporary
+        try:
+            # safetensors makes the file anew, for its owner alone. Not every file system knows modes.
+            if temporary.stat().st_mode != mode:
+                temporary.chmod(mode)
+            temporary.replace(path)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise `InputError` now, rather than after long work, if `path` could not be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Named as in `atomic_path`, since names have a greatest length.
+        with tempfile.NamedTemporaryFile(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder")
+
+
+# Arrays by name in a `.safetensors` file: read, and written whole or not at all.
+
+
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a file, and what it says of itself.
+
+    Raises `InputError` for a missing, truncated or foreign file.
+    """
+    if not path.exists():
+        raise InputError(f"no such file: {path}")
+    if not path.is_file():
+        raise InputError(f"{path} is no file, but a folder, a device or a pipe")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:
+        # Beside the library's own: `ValueError` for a shape beyond counting, `AttributeError` or `TypeError`
+        # for a number format that NumPy does not have, such as float8, and what else Rust hands on.
+        reason = shorten(error, most=200)
+        raise InputError(f"{path} is damaged, truncated or not a safetensors file: {reason}") from None
+    return tensors, metadata
+
+
+def write_tensors(path: Path, tensors: Mapping[str, npt.ArrayLike], metadata: Mapping[str, str]) -> None:
+    """Write arrays by their names, and what the file says of itself; `InputError` if it cannot be written."""
+    # The library writes the memory as it lies, and knows no NumPy scalars; `np.ascontiguousarray` would give
+    # those an axis.
+    contiguous = {name: np.array(tensor, order="C") for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        safetensors.numpy.save_file(contiguous, temporary, metadata=dict(metadata))
+
+
+# An array in a `.npy` file.
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """The array that `numpy.save` wrote; nothing is unpickled, and no memory is set aside that the file does
+    not fill.
+
+    Raises `InputError` for a file that is missing, damaged or truncated, or holds objects or an archive.
+    """
+    try:
+        with quiet_readers:
+            # Mapped, so that NumPy compares what the header promises with what there is before it takes
+            # memory for it. `np.load` would also take an archive of arrays, whatever its name.
+            return np.array(np.lib.format.open_memmap(path, mode="r"))
+    except FileNotFoundError:
+        raise InputError(f"no such file: {path}") from None
+    except Exception as error:
+        # NumPy evaluates the header, so that a damaged one raises almost anything.
+        reason = shorten(error, most=200) or type(error).__name__
+        raise InputError(
+            f"{path} is not an array that NumPy has saved, or damaged or truncated: {reason}"
+        ) from None

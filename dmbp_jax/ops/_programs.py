@@ -1,0 +1,251 @@
+"""Loops as data, and compiled programs that are kept."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, ParamSpec
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var, gensym
+from jaxtyping import Array, Int
+
+from dmbp_jax.ops._equations import called, evaluate, is_jit
+from dmbp_jax.result import Attribution
+
+# Programs that are compiled for a network, and let go of it.
+
+KEPT = 32
+"""So many networks, each with a method or metric and its options, keep what was compiled for them, and with
+it the network; then the one that has not been used for the longest time goes."""
+
+
+def kept_jit(function: Callable[..., Any], *, static_argnames: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """`jax.jit` of a function of arrays by position, for each of what it is given by keyword.
+
+    What comes by keyword, such as a network's `apply`, is hashable and fixed in a program. `jax.jit` keeps
+    all programs, and by them all networks, until the process ends; here those of the last `KEPT` are kept.
+    `static_argnames` are for what changes with every image: its programs stay with the others' of a network.
+
+    The result's `clear_cache()` lets go of all.
+
+    >>> import jax.numpy as jnp
+    >>> power = kept_jit(lambda x, *, exponent: x**exponent)
+    >>> power(jnp.asarray(3.0), exponent=2).item(), power(jnp.asarray(3.0), exponent=3).item()
+    (9.0, 27.0)
+    """
+
+    @functools.lru_cache(maxsize=KEPT, typed=True)
+    def program(**fixed: Any) -> Any:
+        return jax.jit(functools.partial(function, **fixed), static_argnames=static_argnames)
+
+    @functools.wraps(function)
+    def call(*arrays: Any, **fixed: Any) -> Any:
+        changing = {name: fixed.pop(name) for name in static_argnames}
+        return program(**fixed)(*arrays, **changing)
+
+    call.clear_cache = program.cache_clear  # type: ignore[attr-defined]
+    return call
+
+
+# Programs as data: a traced function, to be taken apart and put together anew.
+
+Atom = Var | Literal
+
+
+class Program(NamedTuple):
+    """What a function does, equation by equation; `jit`s within it are opened."""
+
+    jaxpr: Jaxpr
+    """As it was traced: inputs and constants are read from here."""
+    consts: list[Any]
+    eqns: list[JaxprEqn]
+    outvars: list[Atom]
+    structure: Any
+    """The result's, a tree of shapes."""
+
+
+def trace(function: Callable[..., Any], *args: Any) -> Program:
+    """The program of `function` for arguments of the kind of `args`, arrays or shapes."""
+    closed, structure = jax.make_jaxpr(function, return_shape=True)(*args)
+    eqns, outvars = _open(closed.jaxpr)
+    return Program(closed.jaxpr, closed.consts, eqns, outvars, structure)
+
+
+def as_function(
+    program: Program, invars: Sequence[Var], outvars: Sequence[Atom], eqns: Sequence[JaxprEqn]
+) -> Callable[..., Sequence[Any]]:
+    """The part of a program that computes `outvars` from `invars` with `eqns`, as a function of arrays."""
+    effects = frozenset().union(*(eqn.effects for eqn in eqns))
+    names = program.jaxpr.debug_info._replace(
+        arg_names=("",) * len(invars), result_paths=("",) * len(outvars)
+    )
+    return evaluate(Jaxpr([], list(invars), list(outvars), list(eqns), effects, names))
+
+
+def variables(atoms: Sequence[Atom]) -> list[Var]:
+    """Those that are no literals."""
+    return [atom for atom in atoms if isinstance(atom, Var)]
+
+
+def depending(eqns: Iterable[JaxprEqn], on: Iterable[Var]) -> set[Var]:
+    """The variables that depend on any of `on`, these included."""
+    found = set(on)
+    for eqn in eqns:
+        if not found.isdisjoint(variables(eqn.invars)):
+            found.update(eqn.outvars)
+    return found
+
+
+def _open(jaxpr: Jaxpr) -> tuple[list[JaxprEqn], list[Atom]]:
+    new = gensym()
+    eqns: list[JaxprEqn] = []
+
+    def walk(jaxpr: Jaxpr, known: dict[Var, Atom]) -> list[Atom]:
+        def of(atom: Atom) -> Atom:
+            return known[atom] if isinstance(atom, Var) else atom
+
+        for eqn in jaxpr.eqns:
+            invars = [of(v) for v in eqn.invars]
+            inner = called(eqn) if is_jit(eqn) else None
+            if inner is not None and not inner.consts:
+                outvars = walk(inner.jaxpr, dict(zip(inner.jaxpr.invars, invars, strict=True)))
+            else:
+                fresh = [new(v.aval) for v in eqn.outvars]
+                eqns.append(eqn.replace(invars=invars, outvars=fresh))
+                outvars = [*fresh]
+            known.update(zip(eqn.outvars, outvars, strict=True))
+        return [of(v) for v in jaxpr.outvars]
+
+    outer = [*jaxpr.constvars, *jaxpr.invars]
+    return eqns, walk(jaxpr, dict(zip(outer, outer, strict=True)))
+
+
+# What does not change from step to step of a loop is computed once, before it.
+#
+# In DMBP the gates, the first layer's output and the transposed kernels of the backward passes depend on no
+# mask. XLA moves little of this out of a loop by itself, least of all on a CPU.
+
+RECOMPUTED = frozenset({"broadcast_in_dim", "convert_element_type", "eq", "iota", "reshape", "squeeze"})
+"""Operations that cost less than reading what they return from memory."""
+
+
+def hoist(step: Callable[..., Any], *changing: Any) -> tuple[list[Any], Callable[..., Any]]:
+    """`step` divided into what depends on its arguments, which are of the kind of `changing`, and the rest.
+
+    Returns the arrays that the rest comes to, computed where this is called, and `within(constants,
+    *changing)`, which holds nothing else and may be called in any trace.
+
+    >>> import jax.numpy as jnp
+    >>> rate = jnp.asarray([0.0, 1.0])
+    >>> constants, within = hoist(lambda x: jnp.exp(rate).sum() * x, jnp.ones(2))
+    >>> round(constants[0].item(), 2), within([jnp.asarray(10.0)], jnp.ones(2)).tolist()
+    (3.72, [10.0, 10.0])
+    """
+    program = trace(step, *changing)
+    moves = set(program.jaxpr.invars)
+    maker: dict[Var, JaxprEqn] = {}
+    constant: list[JaxprEqn] = []
+    varying: list[JaxprEqn] = []
+    for eqn in program.eqns:
+        if eqn.effects or not moves.isdisjoint(variables(eqn.invars)):
+            varying.append(eqn)
+            moves.update(eqn.outvars)
+        else:
+            constant.append(eqn)
+            maker.update(dict.fromkeys(eqn.outvars, eqn))
+
+    handed_over: dict[Var, None] = {}
+    recomputed: set[int] = set()
+
+    def need(atoms: list[Atom]) -> None:
+        for v in variables(atoms):
+            eqn = maker.get(v)
+            if eqn is not None and eqn.primitive.name in RECOMPUTED:
+                if id(eqn) not in recomputed:
+                    recomputed.add(id(eqn))
+                    need(eqn.invars)
+            elif v not in moves:
+                handed_over[v] = None
+
+    need([v for eqn in varying for v in eqn.invars])
+    need(program.outvars)
+    before = as_function(program, program.jaxpr.constvars, list(handed_over), constant)(*program.consts)
+    compute = as_function(
+        program,
+        [*handed_over, *program.jaxpr.invars],
+        program.outvars,
+        [*(eqn for eqn in constant if id(eqn) in recomputed), *varying],
+    )
+    structure = jax.tree.structure(program.structure)
+
+    def within(constants: list[Any], *args: Any) -> Any:
+        return jax.tree.unflatten(structure, compute(*constants, *jax.tree.leaves(args)))
+
+    return list(before), within
+
+
+# A long computation as data: where it starts, what a step is, how many there are, what becomes of the last.
+#
+# A method that loops says so by returning its `Loop`. The same loop is then scanned inside one program, or
+# walked from the host in slices, which can tell how far it is (`dmbp_jax._calls.call`).
+
+P = ParamSpec("P")
+
+
+class Loop(NamedTuple):
+    """`carry = step(carry, number)` for `number` from 0 to `length - 1`; then `finish(carry)`."""
+
+    length: int
+    start: Any
+    """The first carry, a tree of arrays."""
+    step: Callable[[Any, Int[Array, ""]], Any]
+    finish: Callable[[Any], Any] = lambda carry: carry
+
+    def then(self, function: Callable[[Any], Any]) -> "Loop":
+        """The same loop, whose result is `function` of this one's."""
+        return self._replace(finish=lambda carry: function(self.finish(carry)))
+
+
+def run_loop(loop: Loop) -> Any:
+    """The result of a loop, as one program when traced; what no step changes is computed once.
+
+    >>> run_loop(Loop(4, jnp.asarray(1.0), lambda carry, number: carry * 2)).item()
+    16.0
+    """
+
+    if loop.length == 0:
+        return loop.finish(loop.start)
+    numbers = jnp.arange(loop.length, dtype=jnp.int32)
+    constants, step = hoist(loop.step, loop.start, jax.ShapeDtypeStruct((), numbers.dtype))
+    carry, _ = jax.lax.scan(lambda carry, number: (step(constants, carry, number), None), loop.start, numbers)
+    return loop.finish(carry)
+
+
+def iterative(method: Callable[P, Loop]) -> Callable[P, Attribution]:
+    """A method that is written as its loop, as a method like every other: decorate its definition.
+
+    >>> @iterative
+    ... def mean(apply, params, image, target, *, key=None, n_steps=4):
+    ...     total = Loop(n_steps, 0 * image, lambda carry, _: carry + image)
+    ...     return total.then(lambda carry: Attribution(carry / n_steps, jnp.asarray(True)))
+    >>> mean(None, None, jnp.ones(2), 0).values.tolist(), loop_of(mean)(None, None, jnp.ones(2), 0).length
+    ([1.0, 1.0], 4)
+    """
+
+    @functools.wraps(method)
+    def run(*args: P.args, **kwargs: P.kwargs) -> Attribution:
+        result: Attribution = run_loop(method(*args, **kwargs))
+        return result
+
+    signature = inspect.signature(method).replace(return_annotation=Attribution)
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.loop = method  # type: ignore[attr-defined]
+    return run
+
+
+def loop_of(method: Callable[..., Attribution]) -> Callable[..., Loop] | None:
+    """What makes the loop of a method that is `iterative`, with the method's own arguments; else None."""
+    loop: Callable[..., Loop] | None = getattr(method, "loop", None)
+    # `functools.wraps` copies attributes: what wraps a method bears its loop, and does something else.
+    return loop if getattr(method, "__wrapped__", None) is loop else None

@@ -1,0 +1,133 @@
+"""Figures of one explanation, and of several side by side."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib.figure
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from dmbp_jax.plot._heatmap import (
+    DEFAULT_STYLE,
+    Style,
+    blend,
+    color_heatmap,
+    from_minimum,
+    smooth_heatmap,
+    symmetric_limit,
+)
+
+# The figure of explanations, one row for each: photograph, map, its two parts, overlay.
+
+PANEL = 2.6
+"""Inches."""
+LETTERS = 15
+"""Of the caption, in an inch."""
+
+
+class Row(NamedTuple):
+    """What is drawn of one explanation."""
+
+    photo: UInt8[np.ndarray, "h w 3"] | None
+    """Without one there is no overlay either."""
+    heatmap: Float[np.ndarray, "h w"]
+    parts: Mapping[str, Float[np.ndarray, "h w"]] = {}
+    """By their titles."""
+    title: str = ""
+    subtitle: str = ""
+
+
+def draw_explanation(
+    photo: UInt8[np.ndarray, "h w 3"] | None,
+    heatmap: Float[np.ndarray, "h w"],
+    parts: Mapping[str, Float[np.ndarray, "h w"]] | None = None,
+    *,
+    title: str = "",
+    subtitle: str = "",
+    style: Style = DEFAULT_STYLE,
+) -> matplotlib.figure.Figure:
+    """One row of panels: photograph, heat map, its `parts` by their titles, overlay.
+
+    All maps share one symmetric blue-white-red scale, that of the heat map, clipped at a percentile, so that
+    red and blue can be compared. A map without negative values is shown from its minimum.
+    """
+    return draw_explanations([Row(photo, heatmap, parts or {}, title, subtitle)], style=style)
+
+
+def draw_explanations(rows: Sequence[Row], *, style: Style = DEFAULT_STYLE) -> matplotlib.figure.Figure:
+    """Rows of `draw_explanation`, one below the other, each with a scale of its own."""
+    widest = max(2, *(len(row.parts) + (1 if row.photo is None else 3) for row in rows))
+    figure = matplotlib.figure.Figure(
+        figsize=(PANEL * widest, 3.4 * len(rows)), dpi=150, layout="constrained"
+    )
+    if len(rows) == 1:
+        _draw_row(figure, rows[0], style, width=PANEL * widest)
+        return figure
+    grid = figure.add_gridspec(len(rows), 1)
+    for number, row in enumerate(rows):
+        _draw_row(figure.add_subfigure(grid[number, 0]), row, style, width=PANEL * widest)
+    return figure
+
+
+def _draw_row(figure: matplotlib.figure.FigureBase, row: Row, style: Style, *, width: float) -> None:
+    smoothed = smooth_heatmap(row.heatmap, style.smooth)
+    heatmap = from_minimum(smoothed)
+    limit = symmetric_limit(heatmap, style.percentile)
+
+    def color(one: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+        return color_heatmap(one, limit, cmap=style.cmap)
+
+    panels = [] if row.photo is None else [("photograph", row.photo)]
+    panels.append(("map", color(heatmap)))
+    panels += [(name, color(smooth_heatmap(part, style.smooth))) for name, part in row.parts.items()]
+    if row.photo is not None:
+        panels.append(("overlay", blend(row.photo, heatmap, limit, cmap=style.cmap, alpha=style.alpha)))
+    for axes, (name, picture) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
+        axes.imshow(picture, interpolation="nearest")
+        axes.set_title(name, fontsize=10)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for spine in axes.spines.values():
+            spine.set_edgecolor("0.8")
+    # A file's name is no formula, whatever dollar signs it has.
+    figure.suptitle(row.title, fontsize=12, parse_math=False)
+    scale = f"±{limit:.2g}" if heatmap is smoothed else f"{limit:.2g} above the map's minimum"
+    caption = f"{row.subtitle} Colours saturate at {scale}. {style.caption()}".strip()
+    lines = textwrap.fill(caption, int(width * LETTERS))
+    figure.supxlabel(lines, fontsize=8.5, color="0.35")
+
+
+# The figure of one photograph explained by several methods.
+
+COLUMNS = 6
+
+
+def draw_comparison(
+    photo: UInt8[np.ndarray, "h w 3"] | None,
+    heatmaps: Mapping[str, Float[np.ndarray, "h w"]],
+    *,
+    title: str = "",
+) -> matplotlib.figure.Figure:
+    """A grid of panels: the photograph if given, then each heat map under its name, such as its method's.
+
+    Every map is blue, white and red on a symmetric scale of its own, clipped at a percentile, since methods
+    differ in unit. A map without negative values is shown from its minimum.
+    """
+    panels = [] if photo is None else [("photograph", photo)]
+    for name, heatmap in heatmaps.items():
+        panels.append((name.replace("_", " "), color_heatmap(from_minimum(heatmap))))
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = matplotlib.figure.Figure(
+        figsize=(1.9 * columns, 2.15 * rows + 0.4), dpi=110, layout="constrained"
+    )
+    grid = np.ravel(figure.subplots(rows, columns, squeeze=False))
+    for axes in grid:
+        axes.axis("off")
+    for axes, (name, picture) in zip(grid, panels, strict=False):
+        axes.imshow(picture, interpolation="nearest")
+        axes.set_title(name, fontsize=8.5)
+    # A file's name is no formula, whatever dollar signs it has.
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    return figure

@@ -1,0 +1,180 @@
+"""Maps as colours."""
+
+import dataclasses
+import io
+import math
+from typing import Any
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+from jaxtyping import Float, UInt8
+
+from dmbp_jax._checks import InputError, check_choice
+
+# Heat maps as colours: red speaks for the target, blue against it, white does not matter.
+
+PERCENTILE = 99.5
+CMAP = "seismic"
+"""Blue, white and red."""
+
+
+def symmetric_limit(heatmap: npt.NDArray[np.floating], percentile: float = PERCENTILE) -> float:
+    """The magnitude at which colours saturate: a percentile of `|heatmap|`, so that no single pixel rules.
+
+    Above 0, also for a map of zeros and one that is not finite.
+
+    >>> symmetric_limit(np.asarray([[0.0, -2.0]]), 100.0)
+    2.0
+    """
+    magnitudes = np.abs(heatmap[np.isfinite(heatmap)])
+    limit = float(np.percentile(magnitudes, percentile)) if magnitudes.size else 0.0
+    return limit or float(magnitudes.max(initial=0.0)) or 1.0
+
+
+def from_minimum(heatmap: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    """A map without negative values less its minimum, others as they are: for the eye, not for numbers.
+
+    RISE and FullGrad give even the pixel that matters least a value above zero, and would be red all over.
+
+    >>> from_minimum(np.asarray([[2.0, 5.0]])).tolist(), from_minimum(np.asarray([[-2.0, 5.0]])).tolist()
+    ([[0.0, 3.0]], [[-2.0, 5.0]])
+    """
+    finite = heatmap[np.isfinite(heatmap)]
+    return heatmap - finite.min() if finite.size and finite.min() >= 0 else heatmap
+
+
+def color_heatmap(
+    heatmap: Float[np.ndarray, "h w"], limit: float | None = None, *, cmap: str = CMAP
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The map in blue, white and red on a scale from `-limit` to `limit`; what is not finite is grey.
+
+    `cmap` is another colour map of matplotlib, whose middle is zero.
+
+    >>> color_heatmap(np.asarray([[-1.0, 0.0, 1.0]]), 1.0)[0].tolist()
+    [[0, 0, 76], [255, 253, 253], [127, 0, 0]]
+    """
+    scaled = heatmap / (symmetric_limit(heatmap) if limit is None else limit)
+    colors = matplotlib.colormaps[cmap].with_extremes(bad="grey")
+    return colors(np.ma.masked_invalid((scaled + 1) / 2), bytes=True)[..., :3]
+
+
+def blend(
+    photo: UInt8[np.ndarray, "h w 3"],
+    heatmap: Float[np.ndarray, "h w"],
+    limit: float | None = None,
+    *,
+    cmap: str = CMAP,
+    alpha: float = 1.0,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Colours over the photograph in grey, the larger the magnitude the more opaque, up to `alpha`."""
+    limit = symmetric_limit(heatmap) if limit is None else limit
+    # The root lets weaker pixels show: on a photograph they have more to stand out from than on white.
+    magnitude = np.abs(np.nan_to_num(heatmap, posinf=limit, neginf=limit))
+    weight = alpha * np.sqrt(np.clip(magnitude / limit, 0, 1))[..., None]
+    grey = np.repeat(photo.mean(axis=-1, keepdims=True), 3, axis=-1) * 0.6 + 255 * 0.4
+    return np.round((1 - weight) * grey + weight * color_heatmap(heatmap, limit, cmap=cmap)).astype(np.uint8)
+
+
+# How maps are drawn: colours, where they saturate, how opaque they lie over a photograph, smoothing.
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """How maps are drawn. Nothing of it changes what is saved.
+
+    Raises `InputError` for a value out of range and an unknown colour map.
+    """
+
+    percentile: float = PERCENTILE
+    """Of the map's magnitudes, above 0 and at most 100: where colours saturate."""
+    alpha: float = 1.0
+    """How opaque the map is over the photograph where its colours saturate, from 0 to 1."""
+    cmap: str = CMAP
+    """A colour map of matplotlib with zero in its middle: "RdBu_r", "PuOr_r", "coolwarm"."""
+    smooth: float = 0.0
+    """The standard deviation in pixels of a Gaussian over maps, for the eye; 0 for none."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percentile <= 100:
+            raise InputError(f"percentile must be above 0 and at most 100, got {self.percentile}")
+        if not 0 <= self.alpha <= 1:
+            raise InputError(f"alpha must be between 0 and 1, got {self.alpha}")
+        if not (math.isfinite(self.smooth) and self.smooth >= 0):
+            raise InputError(f"smooth must be finite and at least 0, got {self.smooth}")
+        check_choice("cmap", self.cmap, matplotlib.colormaps)
+
+    def caption(self) -> str:
+        """What a figure must say of this style, since the picture alone does not show it."""
+        if not self.smooth:
+            return ""
+        return (
+            f"Smoothed for display, by a Gaussian of {self.smooth:g} pixel{'' if self.smooth == 1 else 's'}."
+        )
+
+
+DEFAULT_STYLE = Style()
+
+
+def make_style(**options: Any) -> Style:
+    """A `Style` of its fields by name; `InputError` for one that it does not have.
+
+    >>> make_style(smooth=2.0).caption()
+    'Smoothed for display, by a Gaussian of 2 pixels.'
+    """
+    for name in options:
+        check_choice("option of a figure", name, [field.name for field in dataclasses.fields(Style)])
+    return Style(**options)
+
+
+def smooth_heatmap(heatmap: Float[np.ndarray, "h w"], sigma: float) -> Float[np.ndarray, "h w"]:
+    """The map under a Gaussian of `sigma` pixels, for the eye; what is not finite stays alone and as it is.
+
+    The mean of the finite pixels around each, weighted by the Gaussian, nothing beyond the border.
+
+    >>> smooth_heatmap(np.asarray([[1.0, 1.0, np.nan]]), 1.0).tolist()
+    [[1.0, 1.0, nan]]
+    """
+    if sigma == 0:
+        return heatmap
+    import scipy.ndimage
+
+    finite = np.isfinite(heatmap)
+
+    def blur(array: np.ndarray) -> np.ndarray:
+        blurred: np.ndarray = scipy.ndimage.gaussian_filter(array.astype(np.float64), sigma, mode="constant")
+        return blurred
+
+    total, weight = blur(np.where(finite, heatmap, 0)), blur(finite)
+    return np.where(finite, total / np.where(finite, weight, 1), heatmap).astype(heatmap.dtype)
+
+
+# Small pictures for a report's gallery, as PNG files of few colours.
+
+SIDE = 112
+"""Of a thumbnail's longer side, in pixels."""
+
+
+def thumbnail_photo(rgb: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """A photograph as a small PNG."""
+    return _png(rgb, colors=128)
+
+
+def thumbnail_map(heatmap: Float[np.ndarray, "h w"]) -> bytes:
+    """A heat map in blue, white and red as a small PNG; what is not finite is grey.
+
+    A map without negative values is shown from its minimum.
+
+    >>> thumbnail_map(np.zeros((4, 6)))[1:4]
+    b'PNG'
+    """
+    return _png(color_heatmap(from_minimum(heatmap)), colors=32)
+
+
+def _png(rgb: UInt8[np.ndarray, "h w 3"], *, colors: int) -> bytes:
+    image = PIL.Image.fromarray(rgb)
+    image.thumbnail((SIDE, SIDE), PIL.Image.Resampling.BOX)
+    file = io.BytesIO()
+    image.quantize(colors, dither=PIL.Image.Dither.NONE).save(file, "PNG", optimize=True)
+    return file.getvalue()

@@ -1,0 +1,193 @@
+"""A ReLU network is linear at each image: find its sites, and record the gates that make it so.
+
+A recorder lives inside one traced call; what leaves that call is plain data.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Inexact, Int, Integer, Shaped
+
+from dmbp_jax import ops
+from dmbp_jax._checks import InputError, advise_on_dtype, check_first, kind_of, refuse_pair
+from dmbp_jax.typing import Apply, Image, Role, Window, is_traced
+
+ACTIVATIONS = ("relu", "piecewise")
+"""The kinds of sites that are elementwise nonlinearities."""
+
+
+class Site(NamedTuple):
+    """A place in a network where a rule is asked."""
+
+    name: str
+    kind: Literal["relu", "piecewise", "max_pool", "affine"]
+    shape: tuple[int, ...]
+    """The shape of the site's output, without the batch axis."""
+    role: Role | None = None
+    """What an affine site is for."""
+
+
+class Piece(NamedTuple):
+    """The piece of an activation on which an image lies, `a = slope * z + offset`."""
+
+    slope: Inexact[Array, "1 *shape"]
+    offset: Inexact[Array, "1 *shape"]
+
+
+class Linearization(NamedTuple):
+    """The gates of a network at one image; with them frozen the network is an affine map.
+
+    Arrays keep a batch axis of one, as the network sees them.
+    """
+
+    gates: dict[str, Bool[Array, "1 *shape"]]
+    """ReLU sites: where the pre-activation is above zero, `g = 1[z > 0]`."""
+    selections: dict[str, Integer[Array, "1 h w c"]]
+    """Max-pool sites: which element of each window is its first maximum."""
+    pieces: dict[str, Piece]
+    """Other piecewise linear activations."""
+    tangents: dict[str, Piece]
+    """Smooth activations: their tangents."""
+    maxima: dict[str, Int[Array, "..."]]
+    """Other maxima: which element is the first one."""
+    decisions: dict[str, Shaped[Array, "..."]]
+    """What comparisons came to."""
+    points: dict[str, tuple[Array, ...]]
+    """Smooth operations of several operands: these operands."""
+
+
+class _Recorder:
+    """The plain rule, taking notes."""
+
+    def __init__(self) -> None:
+        self.sites: dict[str, Site] = {}
+        self.found = Linearization({}, {}, {}, {}, {}, {}, {})
+
+    def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
+        self._note(Site(site, "relu", z.shape[1:]))
+        self.found.gates[site] = z > 0
+        return jax.nn.relu(z)
+
+    def max_pool(
+        self, site: str, h: Inexact[Array, "n h w c"], window: Window
+    ) -> Inexact[Array, "n hh ww c"]:
+        selection = ops.select_max(h, window)
+        self._note(Site(site, "max_pool", selection.shape[1:]))
+        self.found.selections[site] = selection
+        return ops.pool_selected(h, selection, window)
+
+    def affine(self, site: str, z: Inexact[Array, "n *shape"], role: Role) -> Inexact[Array, "n *shape"]:
+        self._note(Site(site, "affine", z.shape[1:], role))
+        return z
+
+    def piecewise(
+        self,
+        site: str,
+        z: Inexact[Array, "n *shape"],
+        function: Callable[[Array], Array],
+        *,
+        smooth: bool = False,
+    ) -> Inexact[Array, "n *shape"]:
+        self._note(Site(site, "piecewise", z.shape[1:]))
+        value, slope = jax.jvp(function, (z,), (jnp.ones_like(z),))
+        (self.found.tangents if smooth else self.found.pieces)[site] = Piece(slope, value - slope * z)
+        return value
+
+    def maximum(self, site: str, elements: Inexact[Array, "m *shape"]) -> Inexact[Array, "*shape"]:
+        self.found.maxima[site] = elements.argmax(axis=0)
+        return ops.pick(elements, self.found.maxima[site])
+
+    def decide(self, site: str, decision: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
+        self.found.decisions[site] = decision
+        return decision
+
+    def smooth(
+        self, site: str, function: Callable[..., Sequence[Array]], *operands: Array
+    ) -> Sequence[Array]:
+        self.found.points[site] = operands
+        return function(*operands)
+
+    def own_derivative(
+        self,
+        name: str,
+        sites: frozenset[str],
+        as_defined: Callable[[], Sequence[Array | None]],
+        opened: Callable[[], Sequence[Array | None]],
+    ) -> Sequence[Array | None]:
+        return opened()
+
+    def _note(self, site: Site) -> None:
+        if site.name in self.sites:
+            raise ValueError(f"the network uses the site name {site.name!r} twice; names must be unique")
+        self.sites[site.name] = site
+
+
+class Recorded(NamedTuple):
+    """What a plain pass of one image tells."""
+
+    logits: Inexact[Array, "k"]
+    at: Linearization
+    sites: tuple[Site, ...]
+    """In the order of the forward pass."""
+
+
+def record(apply: Apply, params: Any, image: Image) -> Recorded:
+    """The logits of one image, the gates at which the network is linear there, and the network's sites."""
+    recorder = _Recorder()
+    logits = apply(params, image[None], rule=recorder)
+    return Recorded(logits[0], recorder.found, tuple(recorder.sites.values()))
+
+
+def linearize(apply: Apply, params: Any, image: Image) -> tuple[Inexact[Array, "k"], Linearization]:
+    """The logits of one image, and the gates at which the network is linear there: arrays alone.
+
+    >>> import jax.numpy as jnp
+    >>> def apply(params, images, *, rule):
+    ...     return rule.relu("relu", images.mean(axis=(1, 2)))
+    >>> logits, at = linearize(apply, {}, jnp.ones((2, 2, 3)))
+    >>> at.gates["relu"].tolist()
+    [[True, True, True]]
+    """
+    recorded = record(apply, params, image)
+    return recorded.logits, recorded.at
+
+
+@check_first(refuse_pair)
+def find_sites(
+    apply: Apply, params: Any, image: Image | np.ndarray | jax.ShapeDtypeStruct
+) -> tuple[Site, ...]:
+    """Every site of a network, in the order of its forward pass; nothing is computed.
+
+    `image` may be a `jax.ShapeDtypeStruct`: its values are not looked at.
+
+    Raises `InputError` for what is no network or no image of one, and for a shape that the network refuses.
+    """
+    _check(apply, image)
+    found: list[Site] = []
+    try:
+        jax.eval_shape(lambda params, x: found.extend(record(apply, params, x).sites), params, image)
+    except TypeError as error:
+        advice = advise_on_dtype(params, image.dtype) if "dtypes" in str(error) else ""
+        if "unexpected keyword argument 'rule'" in str(error):
+            advice = (
+                "it takes no rule=: make it a network that does, apply, params = gated((function, params))"
+            )
+        if advice:
+            raise InputError(f"the network does not run: {advice}") from error
+        raise
+    return tuple(found)
+
+
+def _check(apply: Any, image: Any) -> None:
+    if not callable(apply):
+        raise InputError(f"apply must be a function, got {kind_of(apply)}: find_sites(apply, params, image)")
+    if not isinstance(image, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
+        raise InputError(f"image must be an array, of one image without batch axis, got {kind_of(image)}")
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise InputError(f"image must be floating point, got {image.dtype}")
+    if len(image.shape) != 3 and not is_traced(apply):
+        hint = "; give images[0]" if len(image.shape) == 4 else ""
+        raise InputError(f"image must have shape (h, w, c), without batch axis, got {image.shape}{hint}")

@@ -1,6 +1,0 @@
-"""Any JAX network under a rule: traced, taken apart, and evaluated anew."""
-
-from dmbp_jax.tracing.network import Gated as Gated
-from dmbp_jax.tracing.network import GatedApply as GatedApply
-from dmbp_jax.tracing.network import gated as gated
-from dmbp_jax.tracing.parameters import layer_parameters as layer_parameters
