@@ -53,10 +53,9 @@ def guided_grad_cam(
     Grad-CAM is upsampled bilinearly, as its authors do; Captum's `GuidedGradCam` repeats its nearest value
     unless told otherwise.
     """
-    guided = rectified_gradient(apply, params, image, target, Guided())
-    values = guided * _cam(
-        apply, params, image, target, site=site, token_grid=token_grid, method="guided_grad_cam"
-    )
+    # First what refuses a network, then what warns of one.
+    cam = _cam(apply, params, image, target, site=site, token_grid=token_grid, method="guided_grad_cam")
+    values = rectified_gradient(apply, params, image, target, Guided()) * cam
     return attribution(values * image if multiply_by_inputs else values)
 
 
