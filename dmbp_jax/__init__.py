@@ -10,28 +10,43 @@
 
 from importlib.metadata import version as _version
 
-from dmbp_jax._checks import ExplanationWarning as ExplanationWarning
-from dmbp_jax._checks import InputError as InputError
-from dmbp_jax._checks import InputWarning as InputWarning
-from dmbp_jax._explain import explain as explain
-from dmbp_jax._explain import explain_classes as explain_classes
-from dmbp_jax._gated import gated as gated
-from dmbp_jax._methods import METHODS as METHODS
-from dmbp_jax._methods import list_methods as list_methods
-from dmbp_jax._methods import register_method as register_method
-from dmbp_jax.dmbp import PRESETS as PRESETS
-from dmbp_jax.dmbp import DMBPConfig as DMBPConfig
-from dmbp_jax.dmbp import SweepConfig as SweepConfig
-from dmbp_jax.evaluation._evaluate import Evaluated as Evaluated
-from dmbp_jax.evaluation._evaluate import evaluate as evaluate
-from dmbp_jax.evaluation._registry import register_metric as register_metric
-from dmbp_jax.images import example_photo as example_photo
-from dmbp_jax.images import register_dataset as register_dataset
-from dmbp_jax.models import Model as Model
-from dmbp_jax.models import load_model as load_model
-from dmbp_jax.models import register_network as register_network
-from dmbp_jax.result import Attribution as Attribution
-from dmbp_jax.result import Scores as Scores
-from dmbp_jax.targets import contrast as contrast
+from dmbp_jax._checks import ExplanationWarning, InputError, InputWarning
+from dmbp_jax._explain import explain, explain_classes
+from dmbp_jax._gated import gated, layer_parameters
+from dmbp_jax._methods import METHODS, list_methods, register_method
+from dmbp_jax.dmbp import PRESETS, DMBPConfig, SweepConfig
+from dmbp_jax.evaluation._evaluate import Evaluated, evaluate
+from dmbp_jax.evaluation._registry import register_metric
+from dmbp_jax.images import example_photo, register_dataset
+from dmbp_jax.models import Model, load_model, register_network
+from dmbp_jax.result import Attribution, Scores
+from dmbp_jax.targets import contrast
 
 __version__ = _version("dmbp_jax")
+
+__all__ = [
+    "METHODS",
+    "PRESETS",
+    "Attribution",
+    "DMBPConfig",
+    "Evaluated",
+    "ExplanationWarning",
+    "InputError",
+    "InputWarning",
+    "Model",
+    "Scores",
+    "SweepConfig",
+    "contrast",
+    "evaluate",
+    "example_photo",
+    "explain",
+    "explain_classes",
+    "gated",
+    "layer_parameters",
+    "list_methods",
+    "load_model",
+    "register_dataset",
+    "register_method",
+    "register_metric",
+    "register_network",
+]

@@ -39,7 +39,7 @@ from dmbp_jax._checks import (
 from dmbp_jax._methods import get_method
 from dmbp_jax.ops._programs import hoist
 from dmbp_jax.result import Attribution, Method
-from dmbp_jax.typing import Apply, Key, Keys, OnStep, Params, is_traced
+from dmbp_jax.typing import Apply, Key, Keys, OnStep, Params, is_gated
 
 # `explain`: any method on a batch of images, jitted, vmapped, and in chunks if asked.
 
@@ -207,7 +207,7 @@ def check_call(
     check_key(key)
     arguments = (params, key, as_array(images, "images"), as_array(targets, "targets"))
     params, key, images, targets = automatic(arguments)
-    check_images(images, any_rank=is_traced(apply))
+    check_images(images, any_rank=is_gated(apply))
     count = images.shape[0]
     logits = try_network(apply, params, images)
     check_targets(targets, count, logits.shape[1])

@@ -28,6 +28,8 @@ from jaxtyping import Array, Bool, Float, Inexact
 
 from dmbp_jax._checks import InputError, check_choice, check_class, is_here
 
+__all__ = ["contrast", "element", "flatten", "region", "total"]
+
 REDUCTIONS = ("mean", "sum")
 
 

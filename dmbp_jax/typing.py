@@ -1,4 +1,4 @@
-"""The words that all rooms share: array aliases, the `Rule` and `Apply` protocols.
+"""Types for signatures: arrays, networks (`Apply`), rules, numbers in a range.
 
 Images are NHWC, float, already normalised the way the network expects. Dimension names:
 `n` images, `h` rows, `w` columns, `c` channels, `k` classes.
@@ -10,6 +10,28 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checka
 import jaxtyping
 import numpy as np
 from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray, Shaped
+
+from dmbp_jax._checks import Finite, NonNegative, Positive
+
+__all__ = [
+    "Apply",
+    "Finite",
+    "Image",
+    "Images",
+    "Key",
+    "Keys",
+    "Logits",
+    "NonNegative",
+    "Numbers",
+    "OnStep",
+    "OutputActivation",
+    "Params",
+    "Positive",
+    "Role",
+    "Rule",
+    "Target",
+    "Window",
+]
 
 Image: TypeAlias = Float[Array, "*shape"]
 """One input of a network: `(h, w, c)`, or for networks of other data whatever they take."""
@@ -98,7 +120,7 @@ class Apply(Protocol):
         """Logits `(n, k)` of images `(n, h, w, c)`."""
 
 
-def is_traced(apply: Apply) -> bool:
+def is_gated(apply: Apply) -> bool:
     """Whether a network says of itself, by an attribute `traced`, that it was not written for rules: then its
     inputs need not be images, and its sites' names are no paths of parameters."""
     return bool(getattr(apply, "traced", False))

@@ -15,8 +15,8 @@ import numpy as np
 import dmbp_jax
 from dmbp_jax.images import Preprocess
 from dmbp_jax.models import _vgg as vgg
-from dmbp_jax.models import get_architecture, nest
-from dmbp_jax.models._layers import Layers
+from dmbp_jax.models import get_architecture
+from dmbp_jax.models._layers import Layers, nest
 from dmbp_jax.ops import adaptive_avg_pool
 from dmbp_jax.rules import PLAIN
 

@@ -11,8 +11,9 @@ import PIL.Image
 from hypothesis import strategies as st
 from small_images import png, tiff
 
-from dmbp_jax.images import Preprocess, Sample, decode, input_shape, read_segmentation
+from dmbp_jax.images import Preprocess, Sample, decode, read_segmentation
 from dmbp_jax.images._image_file import FORMATS
+from dmbp_jax.images._samples import input_shape
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dmbp_jax.models import ARCHITECTURES, LayerShape, init_layout
-from dmbp_jax.models._layers import Layers
+from dmbp_jax.models import ARCHITECTURES
+from dmbp_jax.models._architectures import init_layout
+from dmbp_jax.models._layers import Layers, LayerShape
 from dmbp_jax.rules import PLAIN
 from dmbp_jax.typing import Window
 

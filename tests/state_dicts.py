@@ -7,7 +7,8 @@ import pytest
 
 from dmbp_jax import cli
 from dmbp_jax._checks import InputError
-from dmbp_jax.models import Architecture, LayerShape, get_architecture
+from dmbp_jax.models import Architecture, get_architecture
+from dmbp_jax.models._layers import LayerShape
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 

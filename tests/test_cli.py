@@ -14,12 +14,11 @@ import safetensors.numpy
 from commands import Run, run_here, run_process
 
 import dmbp_jax
-from dmbp_jax import Attribution
-from dmbp_jax import models as pretrained
+from dmbp_jax import Attribution, models
 from dmbp_jax.images import example_photo
 
 BIRD, DOG = "n01514668_cock.JPEG", "n02113023_Pembroke.JPEG"
-SPEC = pretrained.load_model("squeezenet1_1").spec
+SPEC = models.load_model("squeezenet1_1").spec
 NUMBER = r"(-?[0-9.]+(?:e[+-]?\d+)?)"
 SCORES = re.compile(rf"y = {NUMBER}: y\+ = {NUMBER}, y- = {NUMBER}, y~ = {NUMBER}")
 
@@ -373,7 +372,7 @@ def failing(error: BaseException) -> Callable[..., object]:
 
 
 def test_fault_of_our_own_is_reported_in_short_and_in_full_on_request(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrained, "load_model", failing(RuntimeError("a fault")))
+    monkeypatch.setattr(models, "load_model", failing(RuntimeError("a fault")))
     done = run_here(tmp_path, "explain", "--example")
     assert done.code == 1
     assert done.err.startswith("internal error: RuntimeError: a fault\n")
@@ -385,14 +384,14 @@ def test_fault_of_our_own_is_reported_in_short_and_in_full_on_request(tmp_path, 
 
 def test_full_disk_is_no_fault_of_our_own(tmp_path, monkeypatch):
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "map.png")
-    monkeypatch.setattr(pretrained, "load_model", failing(full))
+    monkeypatch.setattr(models, "load_model", failing(full))
     done = run_here(tmp_path, "explain", "--example")
     assert done.code == 2
     assert re.fullmatch(r"error: .*No space left on device: 'map\.png'\n", done.err)
 
 
 def test_interruption_ends_with_130(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrained, "load_model", failing(KeyboardInterrupt()))
+    monkeypatch.setattr(models, "load_model", failing(KeyboardInterrupt()))
     done = run_here(tmp_path, "explain", "--example")
     assert done.code == 130
     assert "Traceback" not in done.err

@@ -15,7 +15,8 @@ import pytest
 from datasets import save_photo
 
 from dmbp_jax._checks import InputError
-from dmbp_jax.images import Preprocess, Sample, read_ahead, read_sample
+from dmbp_jax.images import Preprocess, Sample, read_sample
+from dmbp_jax.images._samples import read_ahead
 
 PATIENCE = 10.0
 """Seconds after which something that should happen counts as never happening."""

@@ -7,7 +7,8 @@ import pytest
 from datasets import make_imagenet, make_voc, write_csv
 
 from dmbp_jax._checks import InputError
-from dmbp_jax.images import Box, Dataset, Problem, Sample, make_grids, make_pairs, open_dataset, take
+from dmbp_jax.images import Box, Dataset, Problem, Sample, make_grids, make_pairs, open_dataset
+from dmbp_jax.images._samples import take
 
 WNIDS = ("n01440764", "n01443537", "n01484850", "n01491361", "n01494475")
 

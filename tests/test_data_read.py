@@ -9,7 +9,8 @@ import pytest
 from datasets import save_photo
 
 from dmbp_jax._checks import InputError
-from dmbp_jax.images import LoadedSample, Preprocess, Sample, input_shape, read_sample
+from dmbp_jax.images import LoadedSample, Preprocess, Sample, read_sample
+from dmbp_jax.images._samples import input_shape
 
 SIZES = [(500, 375), (333, 500), (1000, 300), (97, 401), (256, 256), (60, 50), (224, 301)]
 PREPROCESSES = {

@@ -7,8 +7,7 @@ from datasets import VOC_IMAGES, make_voc, save_segmentation
 from small_images import png
 from test_data_read import PREPROCESSES, SIZES
 
-from dmbp_jax import InputError
-from dmbp_jax import models as pretrained
+from dmbp_jax import InputError, models
 from dmbp_jax.images import (
     VOC_CLASSES,
     Preprocess,
@@ -47,7 +46,7 @@ def test_some_photographs_of_a_devkit_have_a_segmentation(tmp_path):
 
 
 def test_the_classes_are_those_of_the_weights_for_voc():
-    assert pretrained.read_manifest().classes["voc"] == VOC_CLASSES
+    assert models.read_manifest().classes["voc"] == VOC_CLASSES
 
 
 @pytest.mark.parametrize("mode", ["P", "L"])

@@ -23,8 +23,7 @@ from small import TINY_LAYERS, draw_params, tiny_apply
 from test_downstream import PACKAGES, exported
 
 import dmbp_jax
-from dmbp_jax import cli
-from dmbp_jax import models as pretrained
+from dmbp_jax import cli, models
 from dmbp_jax.evaluation import _plan as plan
 
 ROOT = Path(__file__).parents[1]
@@ -41,16 +40,16 @@ def tiny_model():
     """`load_model("squeezenet1_1")`, for a fraction of the time."""
     *hidden, last = TINY_LAYERS
     layers = (*hidden, last._replace(weight=(1000, last.weight[1])))
-    spec = pretrained.load_model("squeezenet1_1").spec
+    spec = models.load_model("squeezenet1_1").spec
     preprocess = dataclasses.replace(spec.preprocess, resize=36, crop=32)
     spec = dataclasses.replace(spec, preprocess=preprocess, input_size=32)
-    return pretrained.Model(tiny_apply, draw_params(layers), spec)
+    return models.Model(tiny_apply, draw_params(layers), spec)
 
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     model = tiny_model()
-    for module in (dmbp_jax, pretrained, plan):
+    for module in (dmbp_jax, models, plan):
         monkeypatch.setattr(module, "load_model", lambda name, weights=None: model)
 
 
@@ -188,7 +187,8 @@ def test_pictures_are_there_and_small():
 
 
 def test_the_reference_has_every_public_name_and_no_other():
-    identifiers = re.findall(r"^::: (\S+)$", TEXT["reference"], flags=re.MULTILINE)
+    pages = "".join(page.read_text("utf-8") for page in (DOCS / "reference").glob("*.md"))
+    identifiers = re.findall(r"^::: (\S+)$", pages, flags=re.MULTILINE)
     assert len(identifiers) == len(set(identifiers))
     for identifier in identifiers:
         module, _, name = identifier.rpartition(".")

@@ -1,7 +1,7 @@
 """Programs of users of the package: they name all that is public, they run, and they pass `mypy --strict`."""
 
 import ast
-import importlib.util
+import importlib
 import os
 import runpy
 import subprocess
@@ -15,24 +15,15 @@ import dmbp_jax
 
 PROGRAMS = sorted((Path(__file__).parent / "downstream").glob("*.py"))
 PACKAGES = (
-    *("dmbp_jax", "dmbp_jax.attribution", "dmbp_jax.images", "dmbp_jax.dmbp"),
-    *("dmbp_jax._gated", "dmbp_jax.metrics", "dmbp_jax.models", "dmbp_jax.ops", "dmbp_jax.models"),
-    *("dmbp_jax.result", "dmbp_jax.rules", "dmbp_jax.plot"),
+    *("dmbp_jax", "dmbp_jax.attribution", "dmbp_jax.dmbp", "dmbp_jax.images", "dmbp_jax.metrics"),
+    *("dmbp_jax.models", "dmbp_jax.ops", "dmbp_jax.plot", "dmbp_jax.result", "dmbp_jax.rules"),
+    *("dmbp_jax.targets", "dmbp_jax.typing"),
 )
 
 
 def exported(package: str) -> set[str]:
-    """The names that a package hands on, as type checkers see it: `from ... import name as name`."""
-    spec = importlib.util.find_spec(package)
-    assert spec is not None
-    tree = ast.parse(Path(spec.origin).read_text("utf-8"))
-    return {
-        alias.name
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-        if alias.asname == alias.name
-    }
+    """The names in a package's `__all__`."""
+    return set(getattr(importlib.import_module(package), "__all__", ()))
 
 
 def used(program: Path) -> set[str]:
@@ -62,10 +53,21 @@ def test_users_use_every_public_name():
 
 
 def test_every_package_that_hands_on_names_is_among_them():
-    """`dmbp_jax.cli` is a command, and hands on nothing."""
+    """What is not for users starts with an underscore; commands, `bench` and `evaluation` export nothing."""
     folder = Path(dmbp_jax.__file__).parent
     packages = {"dmbp_jax", *(f"dmbp_jax.{init.parent.name}" for init in folder.glob("*/__init__.py"))}
+    packages |= {f"dmbp_jax.{module.stem}" for module in folder.glob("*.py")} - {"dmbp_jax.__init__"}
     assert {package for package in packages if exported(package)} == set(PACKAGES)
+    assert {package for package in packages if "._" not in package} - set(PACKAGES) == {
+        *("dmbp_jax.bench", "dmbp_jax.cli", "dmbp_jax.evaluation")
+    }
+
+
+def test_every_module_of_a_public_folder_starts_with_an_underscore():
+    folder = Path(dmbp_jax.__file__).parent
+    modules = [module.relative_to(folder).parts for module in folder.glob("*/**/*.py")]
+    shown = [parts for parts in modules if not any(part.startswith("_") for part in parts)]
+    assert shown == []
 
 
 @pytest.mark.long

@@ -17,6 +17,7 @@ from dmbp_jax import metrics
 from dmbp_jax._checks import InputError
 from dmbp_jax._compile_time import count_compile_time
 from dmbp_jax.images import ArraySample, Box
+from dmbp_jax.metrics._randomization import most_and_least_likely
 from dmbp_jax.models import Model, ModelSpec
 from dmbp_jax.models._load import as_model
 from dmbp_jax.rules import PLAIN
@@ -415,7 +416,7 @@ def test_a_softmax_of_one_logit_is_refused_and_so_is_what_needs_two_classes():
             ),
             refused,
         ),
-        (lambda: metrics.most_and_least_likely(logits), "where there are at least 2, got 1"),
+        (lambda: most_and_least_likely(logits), "where there are at least 2, got 1"),
         (
             lambda: dmbp_jax.evaluate(network, samples, metrics="class_sensitivity", **options),
             "class_sensitivity needs a network of at least 2 classes, and this one has 1",

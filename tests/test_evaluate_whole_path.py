@@ -4,11 +4,11 @@ import pytest
 from commands import rows_of, run_here
 from datasets import VocImage, VocObject, make_imagenet, make_voc, shared_photos
 
-from dmbp_jax import models as pretrained
+from dmbp_jax import models
 
 # An insertion curve is hundreds of passes.
 pytestmark = pytest.mark.usefixtures("fully_optimized")
-SPEC = pretrained.load_model("squeezenet1_1").spec
+SPEC = models.load_model("squeezenet1_1").spec
 
 
 @pytest.mark.long

@@ -15,7 +15,8 @@ import dmbp_jax
 from dmbp_jax import InputError
 from dmbp_jax.attribution import meta_saliency
 from dmbp_jax.attribution._gradients import gradient
-from dmbp_jax.dmbp import PRESETS, DMBPConfig, configure
+from dmbp_jax.dmbp import PRESETS, DMBPConfig
+from dmbp_jax.dmbp._config import configure
 from dmbp_jax.rules import PLAIN
 
 FEW = {"steps": 2, "learning_rate": 0.1}

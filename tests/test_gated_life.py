@@ -17,7 +17,7 @@ from flax import nnx
 
 import dmbp_jax
 from dmbp_jax._compile_time import count_compile_time
-from dmbp_jax.ops import KEPT
+from dmbp_jax.ops._programs import KEPT
 from dmbp_jax.rules import find_sites
 
 CLASSES = 5

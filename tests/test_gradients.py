@@ -12,7 +12,7 @@ from small import TINY_LAYERS, draw_images, draw_params, long_but, tiny_apply, t
 import dmbp_jax
 from dmbp_jax import InputError
 from dmbp_jax._methods import METHODS
-from dmbp_jax.ops import held, square_root
+from dmbp_jax.ops._derivatives import held, square_root
 
 SHORT = {
     "integrated_gradients": {"n_steps": 3},

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from dmbp_jax.plot import blend, color_heatmap, symmetric_limit, thumbnail_map
+from dmbp_jax.plot import blend, color_heatmap, symmetric_limit
 from dmbp_jax.plot._figures import draw_explanation
-from dmbp_jax.plot._heatmap import from_minimum
+from dmbp_jax.plot._heatmap import from_minimum, thumbnail_map
 
 LEVELS = np.linspace(0.05, 1, 20)
 GREY = [128, 128, 128]

@@ -14,8 +14,9 @@ import pytest
 from fuzz_images import foreign, sized
 
 from dmbp_jax._checks import InputError
-from dmbp_jax.images import Preprocess, Sample, decode, input_shape, read_segmentation
+from dmbp_jax.images import Preprocess, Sample, decode, read_segmentation
 from dmbp_jax.images import _image_file as image_file
+from dmbp_jax.images._samples import input_shape
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 

@@ -15,7 +15,7 @@ from dmbp_jax.evaluation import _measures as measures
 from dmbp_jax.evaluation import _own_metrics as own_metric
 from dmbp_jax.evaluation import _package_metrics as faithfulness
 from dmbp_jax.metrics import Curve
-from dmbp_jax.ops import KEPT, kept_jit
+from dmbp_jax.ops._programs import KEPT, kept_jit
 from dmbp_jax.rules import PLAIN
 
 CLASSES, NETWORKS = 5, 50

@@ -10,7 +10,7 @@ from small import CLASSES, tiny_network
 from dmbp_jax import InputError
 from dmbp_jax.attribution._gradients import target_gradient
 from dmbp_jax.attribution._lpr import learn_rules, learned_saliency, lpr, lpr_loss, make_mask, mask_scale
-from dmbp_jax.ops import run_loop
+from dmbp_jax.ops._programs import run_loop
 from dmbp_jax.rules import PLAIN, Plain, find_sites
 from dmbp_jax.rules._masked import Learned, learned_gate
 from dmbp_jax.targets import contrast

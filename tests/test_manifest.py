@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from state_dicts import refuse, run_command
 
-from dmbp_jax import models as pretrained
+from dmbp_jax import models
 from dmbp_jax.models import ARCHITECTURES
+from dmbp_jax.models._fetch import find_fetched
 from dmbp_jax.models._manifest import weights_folder
 from dmbp_jax.models._port import check_sha256, digits_in_name
 
-MANIFEST = pretrained.read_manifest()
+MANIFEST = models.read_manifest()
 CHECKPOINTS = [entry for entry in MANIFEST.entries if entry.checkpoint]
 SQUEEZENET_FIRES = (3, 4, 6, 7, 9, 10, 11, 12)
 """The places of fire2 to fire9 among torchvision's features."""
@@ -113,11 +114,11 @@ def test_checkpoints_are_where_torchvision_has_them(entry):
 def test_the_embedded_file_is_the_one_that_the_manifest_names():
     entry = MANIFEST.find("squeezenet1_1")
     assert len(entry.sha256) == 64
-    check_sha256(pretrained.fetch(entry), entry.sha256)
+    check_sha256(models.fetch(entry), entry.sha256)
 
 
 def test_the_embedded_weights_are_the_reference_value_by_value(shared):
-    params = pretrained.load_model("squeezenet1_1").params
+    params = models.load_model("squeezenet1_1").params
     layers = {"conv1": params["features"]["0"], "conv10": params["classifier"]["1"]}
     for number, place in enumerate(SQUEEZENET_FIRES, start=2):
         fire = params["features"][str(place)]
@@ -137,10 +138,10 @@ def test_the_embedded_weights_are_the_reference_value_by_value(shared):
 
 def test_embedded_weights_that_are_damaged_are_refused(monkeypatch, tmp_path):
     entry = MANIFEST.find("squeezenet1_1")
-    content = pretrained.find_fetched(entry).read_bytes()
+    content = find_fetched(entry).read_bytes()
     (tmp_path / entry.file).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     monkeypatch.setattr(sys.modules["dmbp_jax.models.fetch"], "weights_folder", lambda: tmp_path)
-    assert "SHA-256" in refuse(pretrained.load_model, "squeezenet1_1")
+    assert "SHA-256" in refuse(models.load_model, "squeezenet1_1")
 
 
 # Finding.
@@ -168,8 +169,8 @@ def test_what_there_is_not_is_refused(arguments, message):
 
 
 @pytest.fixture(scope="module")
-def spec() -> pretrained.ModelSpec:
-    return pretrained.load_model("squeezenet1_1").spec
+def spec() -> models.ModelSpec:
+    return models.load_model("squeezenet1_1").spec
 
 
 @pytest.mark.parametrize(

@@ -12,19 +12,18 @@ import scipy.ndimage
 from references import metrics as reference
 
 import dmbp_jax
-from dmbp_jax import InputError, ops
+from dmbp_jax import InputError
 from dmbp_jax._compile_time import count_compile_time
 from dmbp_jax.metrics import (
     area_under_curve,
     complementary_insertion,
     deletion,
     insertion,
-    make_substrate,
     relevance_rank_accuracy,
 )
-from dmbp_jax.metrics._curves import pixel_order, pixel_ranks
+from dmbp_jax.metrics._curves import make_substrate, pixel_order, pixel_ranks
 from dmbp_jax.metrics._variants import as_map, as_order
-from dmbp_jax.ops._resample import folded_gaussian_kernel
+from dmbp_jax.ops._resample import folded_gaussian_blur, folded_gaussian_kernel
 
 CLASSES = 10
 ODD = (13, 17)
@@ -178,13 +177,13 @@ def test_the_blur_is_rises_convolution(size):
         expected[i, j] = (padded[i : i + 11, j : j + 11] * reference.rise_kernel()[..., None]).sum(
             axis=(0, 1)
         )
-    np.testing.assert_allclose(ops.folded_gaussian_blur(image), expected, atol=1e-6)
+    np.testing.assert_allclose(folded_gaussian_blur(image), expected, atol=1e-6)
     np.testing.assert_allclose(reference.rise_blur(np.asarray(image)), expected, atol=1e-6)
 
 
 def test_substrates():
     image, _ = picture()
-    np.testing.assert_array_equal(make_substrate(image, "rise"), ops.folded_gaussian_blur(image))
+    np.testing.assert_array_equal(make_substrate(image, "rise"), folded_gaussian_blur(image))
     gaussian = scipy.ndimage.gaussian_filter(np.asarray(image, np.float64), (5, 5, 0), mode="nearest")
     np.testing.assert_allclose(make_substrate(image, "gaussian"), gaussian, atol=1e-5)
     assert not make_substrate(image, "zero").any()
@@ -507,4 +506,4 @@ def test_bad_input_is_one_clear_error(predict):
         area_under_curve(jnp.ones(1))
     for size, sigma, message in ((10, 5.0, "odd and positive.*got 10"), (11, 0.0, "sigma must be positive")):
         with pytest.raises(InputError, match=message):
-            ops.folded_gaussian_blur(image, size=size, sigma=sigma)
+            folded_gaussian_blur(image, size=size, sigma=sigma)

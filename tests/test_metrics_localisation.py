@@ -14,8 +14,8 @@ from dmbp_jax.metrics import (
     pointing_game,
     relevance_mass_accuracy,
     relevance_rank_accuracy,
-    to_photograph,
 )
+from dmbp_jax.metrics._localization import to_photograph
 from dmbp_jax.ops import upsample
 
 RNG = np.random.default_rng(0)

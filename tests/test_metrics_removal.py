@@ -12,7 +12,6 @@ from small import tiny_network
 from dmbp_jax import InputError
 from dmbp_jax._compile_time import count_compile_time
 from dmbp_jax.metrics import (
-    Perturbation,
     infidelity,
     noisy_baseline,
     noisy_linear_imputation,
@@ -20,6 +19,7 @@ from dmbp_jax.metrics import (
     road,
     sensitivity_n,
 )
+from dmbp_jax.metrics._faithfulness import Perturbation
 
 KEY = jax.random.key(3)
 TARGET = jnp.asarray(3)

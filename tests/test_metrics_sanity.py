@@ -12,7 +12,8 @@ from references import metrics as reference
 
 import dmbp_jax
 from dmbp_jax import InputError
-from dmbp_jax.metrics import cascade, most_and_least_likely, randomize_layers, rank_correlation
+from dmbp_jax.metrics import cascade, randomize_layers, rank_correlation
+from dmbp_jax.metrics._randomization import most_and_least_likely
 from dmbp_jax.rules import find_sites
 
 KEY = jax.random.key(5)

@@ -23,7 +23,8 @@ from dmbp_jax.attribution._norm_grad import (
     virtual_identity,
 )
 from dmbp_jax.attribution._wrappers import meta_saliency
-from dmbp_jax.rules import PLAIN, Plain, choose_map, find_sites, tap
+from dmbp_jax.rules import PLAIN, Plain, find_sites, tap
+from dmbp_jax.rules._tap import choose_map
 
 FAMILY = list(itertools.product(LAYERS, AGGREGATIONS))
 SITES = ("relu1", "pool", "conv2", "relu2")

@@ -10,7 +10,8 @@ from dmbp_jax.dmbp import masked_sites, objective
 from dmbp_jax.dmbp._optimization import Branch, mask_gradient, split
 from dmbp_jax.ops import target_score
 from dmbp_jax.result import Scores
-from dmbp_jax.rules import Masked, find_sites, linearize, read, tap
+from dmbp_jax.rules import Masked, find_sites, linearize, tap
+from dmbp_jax.rules._tap import read
 
 TARGET = jnp.asarray(3)
 

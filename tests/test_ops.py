@@ -7,6 +7,7 @@ import pytest
 from references import pooling
 
 from dmbp_jax import ops
+from dmbp_jax.ops._pool import pool_selected, select_max
 from dmbp_jax.rules._rescale import RESCALE
 from dmbp_jax.typing import Window
 
@@ -46,10 +47,10 @@ def test_max_pool_selection_and_gradient_equal_the_loop(window, shape):
             expected[(n, *places[i, j])] += weights[n, i, j]
 
     batch, to_pooled = jnp.asarray(x)[..., None], jnp.asarray(weights)[..., None]
-    selection = ops.select_max(batch, window)
+    selection = select_max(batch, window)
     for pool in (
         lambda b: ops.max_pool(b, window),
-        lambda b: ops.pool_selected(b, selection, window),
+        lambda b: pool_selected(b, selection, window),
     ):
         pooled, back = jax.vjp(pool, batch)
         np.testing.assert_array_equal(pooled[..., 0], values)
@@ -74,7 +75,7 @@ def test_the_gradient_of_a_pool_is_differentiated_in_its_turn(window):
 def test_nan_is_above_all_in_windows_of_every_size(size):
     x = np.zeros((1, 20, 20, 1), np.float32)
     x[0, 3, 4], x[0, 3, 2], x[0, 4, 1] = np.nan, np.nan, np.inf
-    selection = ops.select_max(jnp.asarray(x), Window(size, size))
+    selection = select_max(jnp.asarray(x), Window(size, size))
     assert selection[0, 0, 0, 0] == 3 * size + 2
 
 
@@ -86,7 +87,7 @@ def test_programs_do_not_grow_with_the_window():
         window = Window(size, 1, padding=size // 2)
 
         def pools(x):
-            selected = ops.pool_selected(x, ops.select_max(x, window), window)
+            selected = pool_selected(x, select_max(x, window), window)
             return (ops.max_pool(x, window) + selected + RESCALE.max_pool("pool", x, window)).sum()
 
         return jax.jit(jax.grad(pools)).lower(x).as_text().count("stablehlo.")

@@ -6,7 +6,7 @@ import pytest
 
 from dmbp_jax.dmbp._config import DMBPConfig
 from dmbp_jax.dmbp._optimization import optimize
-from dmbp_jax.ops import run_loop
+from dmbp_jax.ops._programs import run_loop
 from dmbp_jax.result import Scores
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dmbp_jax
-from dmbp_jax import models as pretrained
+from dmbp_jax import models
 from dmbp_jax._methods import METHODS
 from dmbp_jax.attribution import layer_activation, layer_gradient_x_activation, noise_tunnel
 
@@ -32,7 +32,7 @@ def network(request, tmp_path_factory):
             tensor.data.normal_(0, 0.2)
     folder = tmp_path_factory.mktemp(request.param)
     torch.save(model.state_dict(), folder / "checkpoint.pth")
-    pretrained.port_checkpoint(folder / "checkpoint.pth", request.param, folder / "ported.safetensors")
+    models.port_checkpoint(folder / "checkpoint.pth", request.param, folder / "ported.safetensors")
     return prepare(model), dmbp_jax.load_model(request.param, folder / "ported.safetensors")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dmbp_jax
-from dmbp_jax import models as pretrained
+from dmbp_jax import models
 from dmbp_jax.models import get_architecture
 from dmbp_jax.models._checkpoints import check_state_dict, to_params
 from dmbp_jax.models._port import read_safetensors
@@ -46,7 +46,7 @@ def network(request, tmp_path_factory):
                 tensor.normal_(0, 0.2)
     folder = tmp_path_factory.mktemp(request.param)
     torch.save(model.state_dict(), folder / "checkpoint.pth")
-    pretrained.port_checkpoint(folder / "checkpoint.pth", request.param, folder / "ported.safetensors")
+    models.port_checkpoint(folder / "checkpoint.pth", request.param, folder / "ported.safetensors")
     return prepare(model), dmbp_jax.load_model(request.param, folder / "ported.safetensors")
 
 

@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 from state_dicts import TINY, random_state, refuse, run_command, same
 
-from dmbp_jax import models as pretrained
+from dmbp_jax import models
 from dmbp_jax.models._checkpoints import find_state, plain, stand_ins, strip_prefix, tensor_names
 from dmbp_jax.models._claims import ARCHITECTURE_KEY
 from dmbp_jax.models._port import read_checkpoint, read_safetensors
@@ -267,14 +267,14 @@ def test_a_safetensors_file_with_a_prefix_loads_with_a_word(tmp_path):
     state = random_state("squeezenet1_1")
     safetensors.numpy.save_file(prefixed("module.model.", state), path)
     with pytest.warns(UserWarning, match=re.escape(f"{path}: took off 'module.model.'")):
-        model = pretrained.load_model("squeezenet1_1", path)
+        model = models.load_model("squeezenet1_1", path)
     kernel = state["classifier.1.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(model.params["classifier"]["1"]["kernel"], kernel)
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.ckpt", "w.bin", "runs/best.pth.tar"])
 def test_a_checkpoint_in_place_of_weights_is_told_how_to_port(name):
-    message = refuse(pretrained.load_model, "resnet50", name)
+    message = refuse(models.load_model, "resnet50", name)
     assert message.startswith(f"{name} is a PyTorch checkpoint; port it once with `dmbp-jax weights port")
 
 
@@ -283,15 +283,15 @@ def test_a_checkpoint_in_place_of_weights_is_told_how_to_port(name):
 )
 def test_no_other_architecture_is_proposed_for_one_that_is_missing(name):
     for message in (
-        refuse(pretrained.load_model, name),
-        refuse(pretrained.port_checkpoint, Path("w.pth"), name, Path("w.safetensors")),
+        refuse(models.load_model, name),
+        refuse(models.port_checkpoint, Path("w.pth"), name, Path("w.safetensors")),
     ):
         assert message.startswith(f"unknown model {name!r}: Known: alexnet, ")
 
 
 @pytest.mark.parametrize(("name", "meant"), [("ResNet-50", "resnet50"), ("vgg16-BN", "vgg16_bn")])
 def test_another_spelling_of_an_architecture_is_recognised(name, meant):
-    assert f"did you mean {meant!r}?" in refuse(pretrained.load_model, name)
+    assert f"did you mean {meant!r}?" in refuse(models.load_model, name)
 
 
 def test_stand_ins_are_told_from_what_they_stand_for():
@@ -389,7 +389,7 @@ def test_quantised_tensors_are_refused_with_the_remedy(save):
 def test_a_ported_checkpoint_loads_as_its_source(save, tmp_path):
     state = random_state("squeezenet1_1")
     output = tmp_path / "out.safetensors"
-    pretrained.port_checkpoint(save(torch_state(state), "right"), "squeezenet1_1", output)
+    models.port_checkpoint(save(torch_state(state), "right"), "squeezenet1_1", output)
     read, says, _ = read_safetensors(output)
     assert same(read, state)
     assert says[ARCHITECTURE_KEY] == "squeezenet1_1"
@@ -399,7 +399,7 @@ def test_a_ported_checkpoint_loads_as_its_source(save, tmp_path):
 def test_a_checkpoint_that_does_not_fit_writes_nothing(save, tmp_path):
     path = save(torch_state(random_state("squeezenet1_1")))
     output = tmp_path / "out.safetensors"
-    assert refuse(pretrained.port_checkpoint, path, "squeezenet1_0", output).startswith(
+    assert refuse(models.port_checkpoint, path, "squeezenet1_0", output).startswith(
         f"{path}, as squeezenet1_0"
     )
     assert list(tmp_path.iterdir()) == [path]
@@ -466,4 +466,4 @@ def test_the_command_writes_a_file_that_loads(monkeypatch, capsys, source):
     command = ("weights", "port", str(source), "--arch", "squeezenet1_1", "-o", str(output))
     assert run_command(monkeypatch, *command) == 0
     assert capsys.readouterr().out == f"wrote {output}\n"
-    assert len(pretrained.load_model("squeezenet1_1", output).spec.classes) == 3
+    assert len(models.load_model("squeezenet1_1", output).spec.classes) == 3

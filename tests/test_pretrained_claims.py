@@ -12,12 +12,12 @@ import safetensors.numpy
 from state_dicts import random_state, refuse
 from test_pretrained_fetch import environment  # noqa: F401
 
-from dmbp_jax import models as pretrained
+from dmbp_jax import models
 from dmbp_jax.images import Preprocess
 from dmbp_jax.models._checkpoints import StandIn
 from dmbp_jax.models._claims import check_claims, check_photographs, read_config
 
-TORCHVISION = pretrained.read_manifest().preprocess["torchvision"]
+TORCHVISION = models.read_manifest().preprocess["torchvision"]
 
 
 def namespace(**fields) -> StandIn:
@@ -174,34 +174,34 @@ def lay_out(tmp_path):
 
 def test_the_config_beside_a_file_of_the_hub_is_compared(lay_out):
     path = lay_out({"architecture": "squeezenet1_0"})
-    assert refuse(pretrained.load_model, "squeezenet1_1", path).startswith(
+    assert refuse(models.load_model, "squeezenet1_1", path).startswith(
         f"{path} says that it holds 'squeezenet1_0', not squeezenet1_1"
     )
     output = path.with_name("out.safetensors")
-    assert "says that it holds" in refuse(pretrained.port_checkpoint, path, "squeezenet1_1", output)
+    assert "says that it holds" in refuse(models.port_checkpoint, path, "squeezenet1_1", output)
     assert not output.exists()
     lay_out({"pretrained_cfg": PUBLISHED | {"num_classes": 3, "interpolation": "bicubic"}})
-    assert f"{path} says interpolation=bicubic" in refuse(pretrained.load_model, "squeezenet1_1", path)
+    assert f"{path} says interpolation=bicubic" in refuse(models.load_model, "squeezenet1_1", path)
     lay_out({"architecture": "squeezenet1_1", "pretrained_cfg": PUBLISHED | {"num_classes": 3}})
-    assert len(pretrained.load_model("squeezenet1_1", path).spec.classes) == 3
+    assert len(models.load_model("squeezenet1_1", path).spec.classes) == 3
 
 
 def test_a_config_that_belongs_to_nothing_or_says_nothing_is_left_alone(lay_out):
     path = lay_out({"architecture": "vgg16"}, "own.safetensors")
     assert read_config(path) == {}
-    pretrained.load_model("squeezenet1_1", path)
+    models.load_model("squeezenet1_1", path)
     assert read_config(lay_out("[1, 2]")) == {}
 
 
 def test_a_config_that_cannot_be_read_is_refused_by_name(lay_out):
     path = lay_out("{not json")
-    message = refuse(pretrained.load_model, "squeezenet1_1", path)
+    message = refuse(models.load_model, "squeezenet1_1", path)
     assert message.startswith(f"{path.with_name('config.json')} says what model.safetensors is")
 
 
 def test_the_metadata_of_a_file_is_compared(lay_out):
     path = lay_out(None, architecture="resnetblur50")
-    assert "says that it holds 'resnetblur50'" in refuse(pretrained.load_model, "squeezenet1_1", path)
+    assert "says that it holds 'resnetblur50'" in refuse(models.load_model, "squeezenet1_1", path)
 
 
 FETCH = "from dmbp_jax.cli import main; main()"
@@ -249,9 +249,9 @@ def test_what_timm_writes_beside_its_weights_is_understood(tmp_path, network, op
     save_for_hf(net, tmp_path, model_args=options, safe_serialization=True)
     path = tmp_path / "model.safetensors"
     if said is None:
-        assert len(pretrained.load_model("resnet18", path).spec.classes) == 5
+        assert len(models.load_model("resnet18", path).spec.classes) == 5
     else:
-        assert said in refuse(pretrained.load_model, "resnet18", path)
+        assert said in refuse(models.load_model, "resnet18", path)
 
 
 @pytest.mark.parity
@@ -260,7 +260,7 @@ def test_the_manifests_hub_files_are_what_timm_says_of_them(tmp_path):
     import torch
     from timm.models._hub import save_config_for_hf
 
-    manifest = pretrained.read_manifest()
+    manifest = models.read_manifest()
     entries = [entry for entry in manifest.entries if entry.hub]
     assert len(entries) >= 12
     for entry in entries:

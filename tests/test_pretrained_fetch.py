@@ -15,10 +15,10 @@ import pytest
 import safetensors.numpy
 from state_dicts import random_state, run_command, same
 
-from dmbp_jax import models as pretrained
+from dmbp_jax import models
 from dmbp_jax._checks import InputError
 from dmbp_jax.models._claims import ARCHITECTURE_KEY
-from dmbp_jax.models._fetch import cache_folder
+from dmbp_jax.models._fetch import cache_folder, find_fetched
 from dmbp_jax.models._port import read_safetensors
 
 REPOSITORY = "nobody/small"
@@ -40,8 +40,8 @@ except InputError as error:
 """
 
 
-def entry(**source: str) -> pretrained.WeightsEntry:
-    return pretrained.WeightsEntry(**fields(**source))
+def entry(**source: str) -> models.WeightsEntry:
+    return models.WeightsEntry(**fields(**source))
 
 
 def fields(**source: str) -> dict:
@@ -269,27 +269,27 @@ def hub_cache(tmp_path, monkeypatch):
 @pytest.mark.parametrize("shared", [False, True])
 def test_the_hubs_cache_is_checked_by_the_name_of_the_blob(hub_cache, content, shared):
     file = lay_out_cache(hub_cache, content, content, shared=shared)
-    assert pretrained.find_fetched(entry(hub=REPOSITORY)) == file
-    assert pretrained.fetch(entry(hub=REPOSITORY)) == file
+    assert find_fetched(entry(hub=REPOSITORY)) == file
+    assert models.fetch(entry(hub=REPOSITORY)) == file
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_damaged_file_in_the_hubs_cache_is_refused_and_removed(hub_cache, content, shared):
     lay_out_cache(hub_cache, content, content[:-1], shared=shared)
     with pytest.raises(InputError, match="SHA-256"):
-        pretrained.fetch(entry(hub=REPOSITORY))
-    assert pretrained.find_fetched(entry(hub=REPOSITORY)) is None
+        models.fetch(entry(hub=REPOSITORY))
+    assert find_fetched(entry(hub=REPOSITORY)) is None
     assert not hub_files(hub_cache)
 
 
 def test_nothing_is_found_before_it_is_fetched(hub_cache):
-    assert pretrained.find_fetched(entry(hub=REPOSITORY)) is None
-    assert pretrained.find_fetched(entry(checkpoint="http://127.0.0.1/x.pth")) is None
+    assert find_fetched(entry(hub=REPOSITORY)) is None
+    assert find_fetched(entry(checkpoint="http://127.0.0.1/x.pth")) is None
 
 
 def test_an_entry_without_a_source_cannot_be_fetched(hub_cache):
     with pytest.raises(InputError, match=r"no source for squeezenet1_1\.local"):
-        pretrained.fetch(entry())
+        models.fetch(entry())
 
 
 def test_the_cache_follows_the_environment(monkeypatch, tmp_path):
@@ -314,7 +314,7 @@ def checkpoint(hub, monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
 
-    def publish(state: dict[str, np.ndarray], digits: str | None = None) -> pretrained.WeightsEntry:
+    def publish(state: dict[str, np.ndarray], digits: str | None = None) -> models.WeightsEntry:
         import torch
 
         file = io.BytesIO()
@@ -331,13 +331,13 @@ def checkpoint(hub, monkeypatch, tmp_path):
 def test_a_fetched_checkpoint_is_ported_into_the_cache_once(hub, checkpoint, tmp_path):
     state = random_state("squeezenet1_1")
     published = checkpoint(state)
-    path = pretrained.fetch(published)
+    path = models.fetch(published)
     assert path == tmp_path / "cache" / "squeezenet1_1.local.safetensors"
     tensors, says, _ = read_safetensors(path)
     assert says[ARCHITECTURE_KEY] == "squeezenet1_1"
     assert same(tensors, state)
     assert list(path.parent.iterdir()) == [path]
-    assert pretrained.find_fetched(published) == pretrained.fetch(published) == path
+    assert find_fetched(published) == models.fetch(published) == path
     assert len(hub.requests) == 1
 
 
@@ -345,9 +345,9 @@ def test_a_fetched_checkpoint_is_ported_into_the_cache_once(hub, checkpoint, tmp
 def test_a_ported_file_that_was_damaged_is_fetched_anew(hub, checkpoint):
     state = random_state("squeezenet1_1")
     published = checkpoint(state)
-    path = pretrained.fetch(published)
+    path = models.fetch(published)
     path.write_bytes(path.read_bytes()[:1000])
-    assert pretrained.fetch(published) == path
+    assert models.fetch(published) == path
     assert same(read_safetensors(path).state, state)
     assert len(hub.requests) == 2
 
@@ -387,7 +387,7 @@ def test_a_checkpoint_that_does_not_arrive_whole_leaves_nothing(hub, checkpoint,
     published = checkpoint(random_state("squeezenet1_1"), digits)
     break_it(hub)
     with pytest.raises(InputError, match=f"could not fetch {published.checkpoint}"):
-        pretrained.fetch(published)
+        models.fetch(published)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -412,7 +412,7 @@ def test_a_checkpoint_that_does_not_come_is_given_up_and_leaves_nothing(
 @pytest.mark.parity
 def test_a_checkpoint_from_a_server_that_is_down_leaves_nothing(checkpoint, tmp_path):
     with pytest.raises(InputError, match="could not fetch"):
-        pretrained.fetch(entry(checkpoint=f"{local_hub.closed_url()}/squeezenet1_1-00000000.pth"))
+        models.fetch(entry(checkpoint=f"{local_hub.closed_url()}/squeezenet1_1-00000000.pth"))
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -421,7 +421,7 @@ def test_a_checkpoint_of_another_network_leaves_nothing(checkpoint, tmp_path):
     state = random_state("squeezenet1_1")
     del state["features.0.bias"]
     with pytest.raises(InputError, match=r"tensor features\.0\.bias is missing"):
-        pretrained.fetch(checkpoint(state))
+        models.fetch(checkpoint(state))
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -445,13 +445,13 @@ def test_two_processes_fetch_one_checkpoint_at_once(hub, checkpoint, start, tmp_
 def test_a_cache_that_is_a_file_is_one_message(checkpoint, tmp_path):
     (tmp_path / "cache").write_text("not a folder")
     with pytest.raises(InputError, match="cannot write"):
-        pretrained.fetch(checkpoint(random_state("squeezenet1_1")))
+        models.fetch(checkpoint(random_state("squeezenet1_1")))
 
 
 def test_a_checkpoint_without_pytorch_is_one_message(hub_cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(InputError, match=r"needs PyTorch; install it with: pip install 'dmbp_jax\[port\]'"):
-        pretrained.fetch(entry(checkpoint="http://127.0.0.1/squeezenet1_1-00000000.pth"))
+        models.fetch(entry(checkpoint="http://127.0.0.1/squeezenet1_1-00000000.pth"))
     assert not hub_cache.parent.joinpath("cache").exists()
 
 

@@ -15,7 +15,7 @@ import pytest
 import safetensors.numpy
 from state_dicts import TINY, random_state, refuse, same
 
-from dmbp_jax import models as pretrained
+from dmbp_jax import models
 from dmbp_jax.models._claims import ARCHITECTURE_KEY
 from dmbp_jax.models._manifest import weights_folder
 from dmbp_jax.models._port import (
@@ -238,8 +238,8 @@ def test_a_file_written_for_another_architecture_is_refused(tmp_path):
     path = tmp_path / "w.safetensors"
     write_safetensors(path, random_state("squeezenet1_1"), "squeezenet1_0")
     expected = f"{path} holds weights of squeezenet1_0, not of squeezenet1_1"
-    assert refuse(pretrained.load_model, "squeezenet1_1", path) == expected
-    assert refuse(pretrained.port_checkpoint, path, "squeezenet1_1", tmp_path / "out.safetensors") == expected
+    assert refuse(models.load_model, "squeezenet1_1", path) == expected
+    assert refuse(models.port_checkpoint, path, "squeezenet1_1", tmp_path / "out.safetensors") == expected
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -247,26 +247,26 @@ def test_a_file_that_says_nothing_is_taken_by_its_tensors(tmp_path):
     path = tmp_path / "w.safetensors"
     state = random_state("squeezenet1_1")
     safetensors.numpy.save_file(state, path)
-    model = pretrained.load_model("squeezenet1_1", str(path))
+    model = models.load_model("squeezenet1_1", str(path))
     kernel = state["classifier.1.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(model.params["classifier"]["1"]["kernel"], kernel)
     assert model.spec.classes == ("class 0", "class 1", "class 2")
     assert (model.spec.licence, model.spec.source, model.spec.tag) == ("unknown", str(path), "w")
-    assert "features.5.squeeze.weight is missing" in refuse(pretrained.load_model, "squeezenet1_0", path)
+    assert "features.5.squeeze.weight is missing" in refuse(models.load_model, "squeezenet1_0", path)
 
 
 def test_a_file_with_as_many_classes_keeps_their_names(tmp_path):
     path = tmp_path / "w.safetensors"
     safetensors.numpy.save_file(random_state("squeezenet1_1", 1000), path)
-    assert pretrained.load_model("squeezenet1_1", path).spec.classes[281] == "tabby"
+    assert models.load_model("squeezenet1_1", path).spec.classes[281] == "tabby"
 
 
 def test_a_file_is_preprocessed_as_the_published_checkpoint_and_the_embedded_one_as_itself(tmp_path):
     path = tmp_path / "w.safetensors"
     safetensors.numpy.save_file(random_state("squeezenet1_1"), path)
     embedded = weights_folder() / "squeezenet1_1_caffe.safetensors"
-    assert pretrained.load_model("squeezenet1_1", path).spec.preprocess.channels == "RGB"
-    assert pretrained.load_model("squeezenet1_1", embedded).spec.preprocess.channels == "BGR"
+    assert models.load_model("squeezenet1_1", path).spec.preprocess.channels == "RGB"
+    assert models.load_model("squeezenet1_1", embedded).spec.preprocess.channels == "BGR"
 
 
 @pytest.mark.parametrize(
@@ -278,4 +278,4 @@ def test_a_file_is_preprocessed_as_the_published_checkpoint_and_the_embedded_one
     ],
 )
 def test_unknown_networks_tags_and_files_are_refused(name, weights, message):
-    assert message in refuse(pretrained.load_model, name, weights)
+    assert message in refuse(models.load_model, name, weights)

@@ -5,9 +5,10 @@ import pytest
 import safetensors.numpy
 from state_dicts import NORM, random_state, refuse, same
 
-from dmbp_jax import models as pretrained
-from dmbp_jax.models import LayerShape, get_architecture
+from dmbp_jax import models
+from dmbp_jax.models import get_architecture
 from dmbp_jax.models._checkpoints import check_state_dict, to_params
+from dmbp_jax.models._layers import LayerShape
 from dmbp_jax.models._manifest import from_timm, from_torchray
 
 
@@ -107,7 +108,7 @@ def test_timms_resnet_loads_from_its_file(tmp_path):
     network = timm.create_model("resnet18", pretrained=False, num_classes=5)
     state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     safetensors.numpy.save_file(state, tmp_path / "resnet18.safetensors")
-    params = pretrained.load_model("resnet18", tmp_path / "resnet18.safetensors").params
+    params = models.load_model("resnet18", tmp_path / "resnet18.safetensors").params
     np.testing.assert_array_equal(params["fc"]["kernel"], state["fc.weight"].T)
     scale, offset, mean, variance = (state[f"layer2.0.downsample.1.{name}"] for name in NORM)
     factor = scale / np.sqrt(variance + 1e-5)
@@ -203,11 +204,9 @@ def test_a_torchray_checkpoint_is_ported_by_its_conventions(tmp_path):
     theirs = {as_torchray(name, "resnet50_caffe"): torch.from_numpy(tensor) for name, tensor in state.items()}
     theirs["conv1.weight"] = theirs["conv1.weight"].flip(1)
     torch.save(theirs, tmp_path / "resnet50_voc.pth.tar")
-    pretrained.port_checkpoint(
-        tmp_path / "resnet50_voc.pth.tar", "resnet50_caffe", tmp_path / "voc.safetensors"
-    )
-    model = pretrained.load_model("resnet50_caffe", tmp_path / "voc.safetensors")
-    assert model.spec.classes == pretrained.read_manifest().classes["voc"]
+    models.port_checkpoint(tmp_path / "resnet50_voc.pth.tar", "resnet50_caffe", tmp_path / "voc.safetensors")
+    model = models.load_model("resnet50_caffe", tmp_path / "voc.safetensors")
+    assert model.spec.classes == models.read_manifest().classes["voc"]
     assert model.spec.output == "sigmoid"
     np.testing.assert_array_equal(model.params["fc"]["kernel"], state["fc.weight"].T)
     scale, offset, mean, variance = (state[f"bn1.{name}"] for name in NORM)
@@ -225,4 +224,4 @@ def test_a_torchvision_checkpoint_is_no_torchray_checkpoint(tmp_path):
     state = {name: torch.from_numpy(tensor) for name, tensor in random_state("resnet18").items()}
     torch.save(state, tmp_path / "w.pth")
     arguments = (tmp_path / "w.pth", "resnet50_caffe", tmp_path / "w.safetensors")
-    assert "conv1.bias is missing" in refuse(pretrained.port_checkpoint, *arguments)
+    assert "conv1.bias is missing" in refuse(models.port_checkpoint, *arguments)

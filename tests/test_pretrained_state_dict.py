@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from state_dicts import NORM, TINY, random_state, refuse
 
-from dmbp_jax.models import LayerShape
 from dmbp_jax.models._checkpoints import check_state_dict, to_params
+from dmbp_jax.models._layers import LayerShape
 
 
 def replaced(name: str, tensor: np.ndarray):

@@ -12,7 +12,8 @@ from dmbp_jax._calls.call import slice_loops
 from dmbp_jax._compile_time import count_compile_time
 from dmbp_jax.attribution import meta_saliency
 from dmbp_jax.attribution._wrappers import smoothgrad
-from dmbp_jax.ops import Loop, iterative, loop_of, run_loop
+from dmbp_jax.ops import Loop, iterative
+from dmbp_jax.ops._programs import loop_of, run_loop
 from dmbp_jax.result._attribution import attribution
 
 IMAGES, SHIFT = jnp.arange(6.0).reshape(2, 3), jnp.asarray([0.5, -1.0, 2.0])

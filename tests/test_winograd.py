@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dmbp_jax.ops import Loop, run_loop
+from dmbp_jax.ops import Loop
 from dmbp_jax.ops._convolution import convolve, transform_kernel, winograd, winograd_pays
+from dmbp_jax.ops._programs import run_loop
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 SAME = ((1, 1), (1, 1))

@@ -6,7 +6,8 @@ from small import CLASSES, TINY_LAYERS, tiny_apply
 
 import dmbp_jax
 from dmbp_jax._methods import METHODS
-from dmbp_jax.models import LayerShape, init_layout
+from dmbp_jax.models._architectures import init_layout
+from dmbp_jax.models._layers import LayerShape
 
 CASES = {name: (name, {}) for name in METHODS} | {"dmbp, fast": ("dmbp", {"preset": "fast"})}
 """With their own numbers of steps: a loop does not take longer to compile for being walked more often."""

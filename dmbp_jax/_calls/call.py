@@ -19,8 +19,8 @@ from dmbp_jax._calls.chunks import (
     most_at_once,
     program_bytes,
 )
-from dmbp_jax.ops import KEPT, Loop, loop_of
-from dmbp_jax.ops._programs import as_function, depending, hoist, trace
+from dmbp_jax.ops import Loop
+from dmbp_jax.ops._programs import KEPT, as_function, depending, hoist, loop_of, trace
 from dmbp_jax.result import Attribution, Method
 from dmbp_jax.typing import Apply, OnStep, Params
 

@@ -32,7 +32,6 @@ each step:
 Parameters of layers, for metrics that randomize them: `layer_parameters` in `network.py`.
 """
 
-from dmbp_jax._gated.network import Gated as Gated
-from dmbp_jax._gated.network import GatedApply as GatedApply
-from dmbp_jax._gated.network import gated as gated
-from dmbp_jax._gated.network import layer_parameters as layer_parameters
+from dmbp_jax._gated.network import Gated, GatedApply, gated, layer_parameters
+
+__all__ = ["Gated", "GatedApply", "gated", "layer_parameters"]

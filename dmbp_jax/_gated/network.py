@@ -99,7 +99,7 @@ class GatedApply:
     """The `apply` of a gated network: equal to another one of the same function and options."""
 
     traced = True
-    """See `dmbp_jax.typing.is_traced`."""
+    """See `dmbp_jax.typing.is_gated`."""
 
     function: Callable[[Any, Array], Any]
     layout: str

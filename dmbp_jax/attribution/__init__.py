@@ -1,26 +1,38 @@
 """The methods that DMBP is compared with, one file each, with the signature of `dmbp_jax.result.Method`."""
 
-from dmbp_jax.attribution._fullgrad import FullGradients as FullGradients
-from dmbp_jax.attribution._fullgrad import full_gradients as full_gradients
-from dmbp_jax.attribution._fullgrad import fullgrad as fullgrad
-from dmbp_jax.attribution._grad_cam import grad_cam as grad_cam
-from dmbp_jax.attribution._grad_cam import guided_grad_cam as guided_grad_cam
-from dmbp_jax.attribution._gradients import deconvnet as deconvnet
-from dmbp_jax.attribution._gradients import deeplift as deeplift
-from dmbp_jax.attribution._gradients import gradient as gradient
-from dmbp_jax.attribution._gradients import gradient_x_input as gradient_x_input
-from dmbp_jax.attribution._gradients import guided_backprop as guided_backprop
-from dmbp_jax.attribution._layer import layer_activation as layer_activation
-from dmbp_jax.attribution._layer import layer_gradient as layer_gradient
-from dmbp_jax.attribution._layer import layer_gradient_x_activation as layer_gradient_x_activation
-from dmbp_jax.attribution._lpr import lpr as lpr
-from dmbp_jax.attribution._norm_grad import norm_grad as norm_grad
-from dmbp_jax.attribution._norm_grad import selective_norm_grad as selective_norm_grad
-from dmbp_jax.attribution._norm_grad import virtual_identity as virtual_identity
-from dmbp_jax.attribution._paths import blur_integrated_gradients as blur_integrated_gradients
-from dmbp_jax.attribution._paths import integrated_gradients as integrated_gradients
-from dmbp_jax.attribution._rise import random_map as random_map
-from dmbp_jax.attribution._rise import rise as rise
-from dmbp_jax.attribution._wrappers import meta_saliency as meta_saliency
-from dmbp_jax.attribution._wrappers import noise_tunnel as noise_tunnel
-from dmbp_jax.attribution._wrappers import smoothgrad as smoothgrad
+from dmbp_jax.attribution._fullgrad import FullGradients, full_gradients, fullgrad
+from dmbp_jax.attribution._grad_cam import grad_cam, guided_grad_cam
+from dmbp_jax.attribution._gradients import deconvnet, deeplift, gradient, gradient_x_input, guided_backprop
+from dmbp_jax.attribution._layer import layer_activation, layer_gradient, layer_gradient_x_activation
+from dmbp_jax.attribution._lpr import lpr
+from dmbp_jax.attribution._norm_grad import norm_grad, selective_norm_grad, virtual_identity
+from dmbp_jax.attribution._paths import blur_integrated_gradients, integrated_gradients
+from dmbp_jax.attribution._rise import random_map, rise
+from dmbp_jax.attribution._wrappers import meta_saliency, noise_tunnel, smoothgrad
+
+__all__ = [
+    "FullGradients",
+    "blur_integrated_gradients",
+    "deconvnet",
+    "deeplift",
+    "full_gradients",
+    "fullgrad",
+    "grad_cam",
+    "gradient",
+    "gradient_x_input",
+    "guided_backprop",
+    "guided_grad_cam",
+    "integrated_gradients",
+    "layer_activation",
+    "layer_gradient",
+    "layer_gradient_x_activation",
+    "lpr",
+    "meta_saliency",
+    "noise_tunnel",
+    "norm_grad",
+    "random_map",
+    "rise",
+    "selective_norm_grad",
+    "smoothgrad",
+    "virtual_identity",
+]

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmbp_jax._checks import InputError, check_is_image
-from dmbp_jax.ops import min_max, upsample
+from dmbp_jax.ops import upsample
+from dmbp_jax.ops._resample import min_max
 from dmbp_jax.result import Attribution
 from dmbp_jax.result._attribution import attribution
 from dmbp_jax.rules import biases_at, find_sites, tap
 from dmbp_jax.rules._plain import OPENED
-from dmbp_jax.typing import Apply, Image, Key, Params, Target, is_traced
+from dmbp_jax.typing import Apply, Image, Key, Params, Target, is_gated
 
 
 class FullGradients(NamedTuple):
@@ -38,7 +39,7 @@ def full_gradients(apply: Apply, params: Params, image: Image, target: Target) -
     """
     sites = [site for site in find_sites(apply, params, image) if site.kind in ("affine", "piecewise")]
     tapped = tap(apply, params, image, target, sites, rule=OPENED)
-    if is_traced(apply):
+    if is_gated(apply):
         at = biases_at(apply, params, image)
     else:
         # A network that was written for rules has them at hand, which saves a pass.

@@ -10,8 +10,9 @@ from dmbp_jax.attribution._layer import tap_layer
 from dmbp_jax.ops import upsample
 from dmbp_jax.result import Attribution
 from dmbp_jax.result._attribution import attribution
-from dmbp_jax.rules import choose_map, find_sites, lay_out
+from dmbp_jax.rules import find_sites
 from dmbp_jax.rules._guided import Guided
+from dmbp_jax.rules._tap import choose_map, lay_out
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 
@@ -29,8 +30,8 @@ def grad_cam(
 
     `site` names the activation `A`; by default it is the last ReLU with a map, the last convolutional stage.
     `token_grid`, `(rows, columns)`, lays out the tokens of a transformer's site, and is not needed
-    otherwise (`dmbp_jax.rules.lay_out`). `key` is not used. Raises `InputError` for an unknown site and one
-    without a map.
+    otherwise (`lay_out` of `rules/_tap.py`). `key` is not used. Raises `InputError` for an unknown site and
+    one without a map.
     """
     return attribution(
         _cam(apply, params, image, target, site=site, token_grid=token_grid, method="grad_cam")

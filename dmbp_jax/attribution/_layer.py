@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import Array, Inexact
 
 from dmbp_jax._checks import check_images
-from dmbp_jax.ops import kept_jit
+from dmbp_jax.ops._programs import kept_jit
 from dmbp_jax.result import Attribution
 from dmbp_jax.result._attribution import attribution
-from dmbp_jax.rules import Site, choose_site, find_sites, read, tap
-from dmbp_jax.typing import Apply, Image, Key, Params, Target, is_traced
+from dmbp_jax.rules import Site, find_sites, tap
+from dmbp_jax.rules._tap import choose_site, read
+from dmbp_jax.typing import Apply, Image, Key, Params, Target, is_gated
 
 
 def layer_activation(
@@ -33,7 +34,7 @@ def layer_activation(
     >>> layer_activation(apply, jnp.asarray(-2.0), jnp.ones((1, 2, 2, 3)), "relu").shape
     (1, 2, 2, 3)
     """
-    check_images(images, any_rank=is_traced(apply))
+    check_images(images, any_rank=is_gated(apply))
     one = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
     return _activations(params, images, apply=apply, at=choose_site(find_sites(apply, params, one), site))
 

@@ -25,8 +25,9 @@ from dmbp_jax._checks import (
     check_range,
 )
 from dmbp_jax.attribution._gradients import Baseline, make_baseline, target_gradient
-from dmbp_jax.ops import Loop, full_along, held, iterative, largest, log_probabilities, target_score
-from dmbp_jax.ops._derivatives import check_output
+from dmbp_jax.ops import Loop, iterative, log_probabilities, target_score
+from dmbp_jax.ops._derivatives import check_output, held, largest
+from dmbp_jax.ops._resample import full_along
 from dmbp_jax.result import Attribution
 from dmbp_jax.rules import ACTIVATIONS, PLAIN, find_sites
 from dmbp_jax.rules._masked import Learned

@@ -8,10 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmbp_jax._checks import InputError, check_choice, check_is_image
-from dmbp_jax.ops import largest, min_max, square_root, upsample
+from dmbp_jax.ops import upsample
+from dmbp_jax.ops._derivatives import largest, square_root
+from dmbp_jax.ops._resample import min_max
 from dmbp_jax.result import Attribution
 from dmbp_jax.result._attribution import attribution
-from dmbp_jax.rules import ACTIVATIONS, Site, choose_map, find_sites, lay_out, tap
+from dmbp_jax.rules import ACTIVATIONS, Site, find_sites, tap
+from dmbp_jax.rules._tap import choose_map, lay_out
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 # How the maps of several sites become one: Rebuffi et al., "There and Back Again: Revisiting

@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dmbp_jax._checks import InputError, Share, check_is_image, check_range
-from dmbp_jax.ops import Loop, full_along, iterative, probabilities, target_score
+from dmbp_jax.ops import Loop, iterative, probabilities, target_score
 from dmbp_jax.ops._derivatives import check_output
+from dmbp_jax.ops._resample import full_along
 from dmbp_jax.result import Attribution
 from dmbp_jax.result._attribution import attribution
 from dmbp_jax.typing import Apply, Image, Key, OutputActivation, Params, Target

@@ -10,7 +10,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dmbp_jax._checks import InputError, NonNegative, Number, called, check_choice, check_range
 from dmbp_jax.attribution._gradients import gradient
-from dmbp_jax.ops import Loop, full_along, iterative, largest, log_probabilities, loop_of, target_score
+from dmbp_jax.ops import Loop, iterative, log_probabilities, target_score
+from dmbp_jax.ops._derivatives import largest
+from dmbp_jax.ops._programs import loop_of
+from dmbp_jax.ops._resample import full_along
 from dmbp_jax.result import Attribution, Method
 from dmbp_jax.result._attribution import attribution
 from dmbp_jax.typing import Apply, Image, Key, Params, Target

@@ -16,7 +16,8 @@ from dmbp_jax._calls.chunks import program_bytes
 from dmbp_jax._checks import InputError, check_choice
 from dmbp_jax._explain import explain
 from dmbp_jax.bench._counts import NetworkCounts
-from dmbp_jax.dmbp import DMBPConfig, configure
+from dmbp_jax.dmbp import DMBPConfig
+from dmbp_jax.dmbp._config import configure
 from dmbp_jax.dmbp._method import masked_sites
 from dmbp_jax.rules import find_sites
 from dmbp_jax.typing import Apply, Params

@@ -9,7 +9,7 @@ import numpy as np
 from dmbp_jax._explain import explain
 from dmbp_jax.bench._counts import NetworkCounts
 from dmbp_jax.bench._torch.network import TorchNetwork
-from dmbp_jax.ops import cast_floats
+from dmbp_jax.ops._convolution import cast_floats
 from dmbp_jax.result import Attribution
 from dmbp_jax.typing import Apply, Params
 

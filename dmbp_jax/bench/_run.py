@@ -24,7 +24,7 @@ from dmbp_jax.bench._measure import (
 from dmbp_jax.bench._methods import run_ours, run_torch
 from dmbp_jax.bench._results import SHORT, Against, BenchRow, Case, Side
 from dmbp_jax.models import get_architecture, init
-from dmbp_jax.ops import cast_floats
+from dmbp_jax.ops._convolution import cast_floats
 from dmbp_jax.typing import Apply, Params
 
 FORWARDS = 4

@@ -13,7 +13,7 @@ import typer
 from jaxtyping import UInt8
 
 import dmbp_jax
-from dmbp_jax import models as pretrained
+from dmbp_jax import models
 from dmbp_jax._calls.chunks import by_shape, local_mesh
 from dmbp_jax._checks import InputError, check_choice
 from dmbp_jax._methods import METHODS, VARIANTS, choose_method
@@ -267,7 +267,7 @@ def explain(
         raise InputError("no photograph given; name one, or use --example")
     figures = _outputs(paths, output, f"_{method}.png", FIGURE_SUFFIXES)
     arrays = None if save is None else _outputs(paths, save, f"_{method}.safetensors", ARRAY_SUFFIXES)
-    loaded = pretrained.load_model(model, weights).with_output(read_activation(activation))
+    loaded = models.load_model(model, weights).with_output(read_activation(activation))
     loaded = count_classes(loaded, (*loaded.spec.preprocess.input_size(256, 256), 3))
     index = None if target is None else loaded.spec.class_index(target)
     other = None if contrast is None else loaded.spec.class_index(contrast)
@@ -359,7 +359,7 @@ def _file_id(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _describe(one: Explained, spec: pretrained.ModelSpec, preset: str) -> str:
+def _describe(one: Explained, spec: models.ModelSpec, preset: str) -> str:
     width = max(len(spec.classes[i]) for i in _top(one))
     lines = [f"\n{one.photograph.path}"]
     lines += [f"  {spec.classes[i]:<{width}}  {one.probabilities[i]:6.1%}  (class {i})" for i in _top(one)]

@@ -8,7 +8,8 @@ import rich.console
 import rich.table
 import typer
 
-from dmbp_jax import models as pretrained
+from dmbp_jax import models
+from dmbp_jax.models._fetch import find_fetched
 
 app = typer.Typer(help="List, fetch and port trained weights.", no_args_is_help=True)
 
@@ -18,8 +19,8 @@ def list_weights() -> None:
     """List the weights that are known, and which are here already."""
     headers = ("name", "classes", "licence", "here", "source")
     table = rich.table.Table(*(rich.table.Column(h, overflow="fold") for h in headers), box=None)
-    for entry in pretrained.read_manifest().entries:
-        here = "embedded" if entry.file else "yes" if pretrained.find_fetched(entry) else "no"
+    for entry in models.read_manifest().entries:
+        here = "embedded" if entry.file else "yes" if find_fetched(entry) else "no"
         table.add_row(entry.name, entry.classes, entry.licence, here, entry.source)
     # A pipe has no width of its own, and a cut address is of no use.
     width = None if sys.stdout.isatty() else 160
@@ -32,9 +33,9 @@ def fetch_weights(
 ) -> None:
     """Download weights into the cache, unless they are there, and check them."""
     architecture, _, tag = name.partition(".")
-    entry = pretrained.read_manifest().find(architecture, tag or None)
-    path = pretrained.fetch(entry)
-    pretrained.load_model(architecture, entry.tag)
+    entry = models.read_manifest().find(architecture, tag or None)
+    path = models.fetch(entry)
+    models.load_model(architecture, entry.tag)
     typer.echo(f"{entry.name}: {path}")
 
 
@@ -49,7 +50,7 @@ def port_weights(
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors to write.")],
 ) -> None:
     """Turn a PyTorch checkpoint into a safetensors file that --weights takes."""
-    note = pretrained.port_checkpoint(file, arch, output)
+    note = models.port_checkpoint(file, arch, output)
     if note:
         typer.echo(note)
     typer.echo(f"wrote {output}")

@@ -1,9 +1,14 @@
 """Disentangled Masked Backpropagation: masks, objective, optimisation, presets."""
 
-from dmbp_jax.dmbp._config import PRESETS as PRESETS
-from dmbp_jax.dmbp._config import DMBPConfig as DMBPConfig
-from dmbp_jax.dmbp._config import SweepConfig as SweepConfig
-from dmbp_jax.dmbp._config import configure as configure
-from dmbp_jax.dmbp._method import dmbp as dmbp
-from dmbp_jax.dmbp._method import masked_sites as masked_sites
-from dmbp_jax.dmbp._optimization import objective as objective
+from dmbp_jax.dmbp._config import PRESETS, DMBPConfig, SweepConfig
+from dmbp_jax.dmbp._method import dmbp, masked_sites
+from dmbp_jax.dmbp._optimization import objective
+
+__all__ = [
+    "PRESETS",
+    "DMBPConfig",
+    "SweepConfig",
+    "dmbp",
+    "masked_sites",
+    "objective",
+]

@@ -12,9 +12,13 @@ from dmbp_jax._checks import InputError
 from dmbp_jax.dmbp._config import DMBPConfig, MaskSites, SweepConfig, configure
 from dmbp_jax.dmbp._optimization import Branch, Sites, keep_apart, mask_gradient, optimize, split
 from dmbp_jax.dmbp._sweep import sweep
-from dmbp_jax.ops import Loop, cast_floats, full_along, iterative, target_score
+from dmbp_jax.ops import Loop, iterative, target_score
+from dmbp_jax.ops._convolution import cast_floats
+from dmbp_jax.ops._resample import full_along
 from dmbp_jax.result import Attribution, Scores
-from dmbp_jax.rules import ACTIVATIONS, Linearization, Masked, Site, Tapped, read, record, tap
+from dmbp_jax.rules import ACTIVATIONS, Linearization, Masked, Site, tap
+from dmbp_jax.rules._record import record
+from dmbp_jax.rules._tap import Tapped, read
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 # Where the masks sit: three readings of the paper, which differ on residual networks only.

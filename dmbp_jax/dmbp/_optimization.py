@@ -11,7 +11,9 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from dmbp_jax.dmbp._config import DMBPConfig, Objective
-from dmbp_jax.ops import Loop, full_along, square_root
+from dmbp_jax.ops import Loop
+from dmbp_jax.ops._derivatives import square_root
+from dmbp_jax.ops._resample import full_along
 from dmbp_jax.result import Scores
 
 # What the masks are optimised for, and which way it pulls them.

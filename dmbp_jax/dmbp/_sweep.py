@@ -28,7 +28,8 @@ from jaxtyping import Array, Inexact
 from dmbp_jax._checks import Positive
 from dmbp_jax.dmbp._config import SweepConfig
 from dmbp_jax.dmbp._optimization import Sites
-from dmbp_jax.ops import full_along, target_score
+from dmbp_jax.ops import target_score
+from dmbp_jax.ops._resample import full_along
 from dmbp_jax.rules import Site
 from dmbp_jax.rules._masked import Choice, Swept
 from dmbp_jax.typing import Apply, Image, Params, Target

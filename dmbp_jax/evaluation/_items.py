@@ -15,8 +15,8 @@ from dmbp_jax._checks import InputError, check_classes_once
 from dmbp_jax._explain import explain
 from dmbp_jax._gated import layer_parameters
 from dmbp_jax.evaluation._methods import Contestant
-from dmbp_jax.images import Box, Dataset, Problem, Sample, read_ahead, read_sample
-from dmbp_jax.images._samples import draw
+from dmbp_jax.images import Box, Dataset, Problem, Sample, read_sample
+from dmbp_jax.images._samples import draw, read_ahead
 from dmbp_jax.models import Model, ModelSpec
 from dmbp_jax.typing import Key, Params
 

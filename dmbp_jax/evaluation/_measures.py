@@ -12,7 +12,9 @@ from dmbp_jax import metrics, targets
 from dmbp_jax.evaluation._items import Item, Measure, Measurement, Setting
 from dmbp_jax.evaluation._methods import Contestant
 from dmbp_jax.metrics._counter_evidence import SHARES
-from dmbp_jax.ops import kept_jit
+from dmbp_jax.metrics._localization import to_photograph
+from dmbp_jax.metrics._randomization import most_and_least_likely
+from dmbp_jax.ops._programs import kept_jit
 from dmbp_jax.typing import Apply, Images, Params
 
 
@@ -67,7 +69,7 @@ def pointing(
     """Whether the greatest value lies on a box of the target."""
     for item, heatmap in zip(items, heatmaps, strict=True):
         if item.boxes:
-            at_photograph = metrics.to_photograph(heatmap, size=item.size, region=item.region)
+            at_photograph = to_photograph(heatmap, size=item.size, region=item.region)
             boxes = [(box.left, box.top, box.right, box.bottom) for box in item.boxes]
             hit = metrics.pointing_game(at_photograph, boxes)
             yield Measurement(item, item.target, "pointing", float(hit))
@@ -122,7 +124,7 @@ def class_sensitivity(
         return
     images = np.stack([item.image for item in items])
     logits = jax.jit(setting.model.apply)(setting.model.params, images)
-    most, least = (np.asarray(one).tolist() for one in jax.vmap(metrics.most_and_least_likely)(logits))
+    most, least = (np.asarray(one).tolist() for one in jax.vmap(most_and_least_likely)(logits))
     for_most = setting.heatmaps(contestant, items, most, setting.model.params)
     for_least = setting.heatmaps(contestant, items, least, setting.model.params)
     for item, target, one, other in zip(items, most, for_most, for_least, strict=True):

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from dmbp_jax._checks import InputError, check_choice, check_name
 from dmbp_jax._methods import METHODS, TITLES, VARIANTS, choose_method, get_method, name_of
-from dmbp_jax.dmbp import configure
+from dmbp_jax.dmbp._config import configure
 from dmbp_jax.evaluation._fingerprint import code_of, fingerprint
 from dmbp_jax.images._files import read_npy
 from dmbp_jax.images._folder import expand

@@ -15,7 +15,7 @@ from dmbp_jax.evaluation._fingerprint import code_of
 from dmbp_jax.evaluation._items import Item, Measure, Measurement, Metric, Setting, Shown, item_key
 from dmbp_jax.evaluation._methods import Contestant
 from dmbp_jax.images import Dataset
-from dmbp_jax.ops import kept_jit
+from dmbp_jax.ops._programs import kept_jit
 from dmbp_jax.typing import Apply, Params
 
 MetricFunction: TypeAlias = Callable[..., Any]

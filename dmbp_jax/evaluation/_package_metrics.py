@@ -13,7 +13,7 @@ from dmbp_jax.evaluation._items import Item, Measurement, Metric, Setting, Shown
 from dmbp_jax.evaluation._methods import Contestant
 from dmbp_jax.evaluation._own_metrics import metric_of
 from dmbp_jax.images import Dataset
-from dmbp_jax.ops import kept_jit
+from dmbp_jax.ops._programs import kept_jit
 from dmbp_jax.typing import Apply, Key, Params
 
 # The metrics that ask whether a map accounts for what the network does, and where it lies, as an evaluation

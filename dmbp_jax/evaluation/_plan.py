@@ -26,13 +26,12 @@ from dmbp_jax.images import (
     LoadedSample,
     Problem,
     Sample,
-    input_shape,
     open_dataset,
     read_sample,
     read_segmentation,
-    take,
 )
 from dmbp_jax.images._depth import check_depth
+from dmbp_jax.images._samples import input_shape, take
 from dmbp_jax.models import Model, ModelSpec, load_model
 from dmbp_jax.models._load import count_classes
 from dmbp_jax.ops._derivatives import check_output

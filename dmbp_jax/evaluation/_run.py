@@ -33,9 +33,10 @@ from dmbp_jax.evaluation._store import (
     storable,
 )
 from dmbp_jax.evaluation._store_files import file_of, holds_run, settings_in
-from dmbp_jax.images import LoadedSample, Problem, Sample, read_ahead
+from dmbp_jax.images import LoadedSample, Problem, Sample
+from dmbp_jax.images._samples import read_ahead
 from dmbp_jax.models import ModelSpec
-from dmbp_jax.plot import thumbnail_map, thumbnail_photo
+from dmbp_jax.plot._heatmap import thumbnail_map, thumbnail_photo
 
 # The maps of a chunk by one method: explained now, kept from before, or read from a folder.
 

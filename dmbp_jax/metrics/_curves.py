@@ -18,8 +18,8 @@ from dmbp_jax.metrics._variants import (
     in_chunks,
     target_scores,
 )
-from dmbp_jax.ops import folded_gaussian_blur, gaussian_blur
-from dmbp_jax.ops._resample import filled
+from dmbp_jax.ops import gaussian_blur
+from dmbp_jax.ops._resample import filled, folded_gaussian_blur
 from dmbp_jax.typing import Image, Images, Numbers, Target
 
 # What insertion, complementary insertion and deletion share: a probability while pixels are exchanged.
@@ -218,7 +218,7 @@ def insertion(
         n_steps: steps of `ceil(h w / n_steps)` pixels. RISE's 224 * 8 pixels of 224 x 224 are 28 steps, that
             is 29 evaluations. Images of few pixels may be whole after fewer steps.
         substrate: what is seen before a pixel enters: `"rise"` or `"gaussian"` blur, `"zero"`, or an array of
-            the image's shape; see `dmbp_jax.metrics.make_substrate`.
+            the image's shape; see `dmbp_jax.metrics._curves.make_substrate`.
         chunk_size: images that go through the network at once, at most. Memory grows with it and not with
             `n_steps`; the result does not depend on it, but for rounding.
 

@@ -60,7 +60,7 @@ def remove_square(
         image: `(h, w, c)`, as the network takes it.
         max_side: 10 / 28 of the shorter side unless told otherwise, which is the authors' on MNIST.
         substrate: what is seen instead, 0 of the normalised image unless told otherwise; see
-            `dmbp_jax.metrics.make_substrate`. The authors' is black.
+            `dmbp_jax.metrics._curves.make_substrate`. The authors' is black.
 
     Returns:
         The image, and `removed`, `(h, w)`: 1 in the square.
@@ -270,7 +270,7 @@ def sensitivity_n(
         n_subsets: of each size, at least 2; 100 in the paper. A correlation of 100 pairs is known to within
             about 0.2 where it is near 0.
         substrate: what is seen in place of a removed pixel: 0 of the normalised image in the paper; see
-            `dmbp_jax.metrics.make_substrate`.
+            `dmbp_jax.metrics._curves.make_substrate`.
         chunk_size: images that go through the network at once, at most.
 
     Raises:

@@ -1,30 +1,23 @@
 """Plain array operations that networks are made of. Nothing here knows of attribution."""
 
-from dmbp_jax.ops._convolution import BatchNorm as BatchNorm
-from dmbp_jax.ops._convolution import cast_floats as cast_floats
-from dmbp_jax.ops._convolution import conv2d as conv2d
-from dmbp_jax.ops._convolution import fold_batch_norm as fold_batch_norm
-from dmbp_jax.ops._convolution import linear as linear
-from dmbp_jax.ops._derivatives import held as held
-from dmbp_jax.ops._derivatives import largest as largest
-from dmbp_jax.ops._derivatives import log_probabilities as log_probabilities
-from dmbp_jax.ops._derivatives import probabilities as probabilities
-from dmbp_jax.ops._derivatives import square_root as square_root
-from dmbp_jax.ops._derivatives import target_score as target_score
-from dmbp_jax.ops._pool import adaptive_avg_pool as adaptive_avg_pool
-from dmbp_jax.ops._pool import max_pool as max_pool
-from dmbp_jax.ops._pool import pick as pick
-from dmbp_jax.ops._pool import pool_selected as pool_selected
-from dmbp_jax.ops._pool import pool_windows as pool_windows
-from dmbp_jax.ops._pool import select_max as select_max
-from dmbp_jax.ops._programs import KEPT as KEPT
-from dmbp_jax.ops._programs import Loop as Loop
-from dmbp_jax.ops._programs import iterative as iterative
-from dmbp_jax.ops._programs import kept_jit as kept_jit
-from dmbp_jax.ops._programs import loop_of as loop_of
-from dmbp_jax.ops._programs import run_loop as run_loop
-from dmbp_jax.ops._resample import folded_gaussian_blur as folded_gaussian_blur
-from dmbp_jax.ops._resample import full_along as full_along
-from dmbp_jax.ops._resample import gaussian_blur as gaussian_blur
-from dmbp_jax.ops._resample import min_max as min_max
-from dmbp_jax.ops._resample import upsample as upsample
+from dmbp_jax.ops._convolution import BatchNorm, conv2d, fold_batch_norm, linear
+from dmbp_jax.ops._derivatives import log_probabilities, probabilities, target_score
+from dmbp_jax.ops._pool import adaptive_avg_pool, max_pool
+from dmbp_jax.ops._programs import Loop, iterative
+from dmbp_jax.ops._resample import gaussian_blur, upsample
+
+__all__ = [
+    "BatchNorm",
+    "Loop",
+    "adaptive_avg_pool",
+    "conv2d",
+    "fold_batch_norm",
+    "gaussian_blur",
+    "iterative",
+    "linear",
+    "log_probabilities",
+    "max_pool",
+    "probabilities",
+    "target_score",
+    "upsample",
+]

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact, Shaped
 
-from dmbp_jax import ops
 from dmbp_jax._checks import Number
-from dmbp_jax.ops import square_root
+from dmbp_jax.ops._derivatives import square_root
+from dmbp_jax.ops._pool import pick, pool_selected
 from dmbp_jax.rules._plain import Behind, say_opened
 from dmbp_jax.rules._record import Linearization, linearize
 from dmbp_jax.typing import Apply, Image, Role, Window
@@ -81,7 +81,7 @@ class Masked:
         self, site: str, h: Inexact[Array, "1 h w c"], window: Window
     ) -> Inexact[Array, "1 hh ww c"]:
         """The elements of `h` that were the maxima at the image."""
-        return ops.pool_selected(h, self.linearization.selections[site], window)
+        return pool_selected(h, self.linearization.selections[site], window)
 
     def affine(self, site: str, z: Inexact[Array, "1 *shape"], role: Role) -> Inexact[Array, "1 *shape"]:
         """`mask * z`."""
@@ -105,7 +105,7 @@ class Masked:
 
     def maximum(self, site: str, elements: Inexact[Array, "m *shape"]) -> Inexact[Array, "*shape"]:
         """The elements that were the maxima at the image."""
-        return ops.pick(elements, self.linearization.maxima[site])
+        return pick(elements, self.linearization.maxima[site])
 
     def decide(self, site: str, decision: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
         """The decision at the image."""

@@ -9,6 +9,7 @@ from jaxtyping import Array, Inexact, Shaped
 
 from dmbp_jax import ops
 from dmbp_jax._checks import ExplanationWarning
+from dmbp_jax.ops._pool import pick
 from dmbp_jax.typing import Role, Window
 
 
@@ -43,7 +44,7 @@ class Plain:
 
     def maximum(self, site: str, elements: Inexact[Array, "m *shape"]) -> Inexact[Array, "*shape"]:
         """The first largest element."""
-        return ops.pick(elements, elements.argmax(axis=0))
+        return pick(elements, elements.argmax(axis=0))
 
     def decide(self, site: str, decision: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
         """`decision`."""

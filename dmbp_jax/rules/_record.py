@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Inexact, Int, Integer, Shaped
 
-from dmbp_jax import ops
 from dmbp_jax._checks import InputError, advise_on_dtype, check_first, kind_of, refuse_pair
-from dmbp_jax.typing import Apply, Image, Role, Window, is_traced
+from dmbp_jax.ops._pool import pick, pool_selected, select_max
+from dmbp_jax.typing import Apply, Image, Role, Window, is_gated
 
 ACTIVATIONS = ("relu", "piecewise")
 """The kinds of sites that are elementwise nonlinearities."""
@@ -74,10 +74,10 @@ class _Recorder:
     def max_pool(
         self, site: str, h: Inexact[Array, "n h w c"], window: Window
     ) -> Inexact[Array, "n hh ww c"]:
-        selection = ops.select_max(h, window)
+        selection = select_max(h, window)
         self._note(Site(site, "max_pool", selection.shape[1:]))
         self.found.selections[site] = selection
-        return ops.pool_selected(h, selection, window)
+        return pool_selected(h, selection, window)
 
     def affine(self, site: str, z: Inexact[Array, "n *shape"], role: Role) -> Inexact[Array, "n *shape"]:
         self._note(Site(site, "affine", z.shape[1:], role))
@@ -98,7 +98,7 @@ class _Recorder:
 
     def maximum(self, site: str, elements: Inexact[Array, "m *shape"]) -> Inexact[Array, "*shape"]:
         self.found.maxima[site] = elements.argmax(axis=0)
-        return ops.pick(elements, self.found.maxima[site])
+        return pick(elements, self.found.maxima[site])
 
     def decide(self, site: str, decision: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
         self.found.decisions[site] = decision
@@ -188,6 +188,6 @@ def _check(apply: Any, image: Any) -> None:
         raise InputError(f"image must be an array, of one image without batch axis, got {kind_of(image)}")
     if not jnp.issubdtype(image.dtype, jnp.floating):
         raise InputError(f"image must be floating point, got {image.dtype}")
-    if len(image.shape) != 3 and not is_traced(apply):
+    if len(image.shape) != 3 and not is_gated(apply):
         hint = "; give images[0]" if len(image.shape) == 4 else ""
         raise InputError(f"image must have shape (h, w, c), without batch axis, got {image.shape}{hint}")

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from dmbp_jax import ops
-from dmbp_jax.ops._pool import UNROLLED, window_element
+from dmbp_jax.ops._derivatives import held
+from dmbp_jax.ops._pool import UNROLLED, pool_windows, window_element
 from dmbp_jax.rules._plain import Opened
 from dmbp_jax.typing import Window
 
@@ -86,7 +86,7 @@ class Rescale(Opened):
         """The maximum of each window, as a chain of maxima of two, row by row."""
         lowest = float("-inf")
         if window.size**2 <= UNROLLED:
-            return functools.reduce(rescale_maximum, ops.pool_windows(h, window, fill=lowest))
+            return functools.reduce(rescale_maximum, pool_windows(h, window, fill=lowest))
         element = window_element(h, window, fill=lowest)
         largest, _ = jax.lax.scan(
             lambda so_far, number: (rescale_maximum(so_far, element(number)), None),
@@ -108,9 +108,9 @@ class Rescale(Opened):
         difference = z[:1] - z[1:]
         differs = jnp.abs(difference) > 0
         between = (value[:1] - value[1:]) / jnp.where(differs, difference, 1)
-        slope = ops.held(jnp.where(differs, between, derivative[:1]))
-        straight = slope * (z[:1] - ops.held(z[:1]))
-        return ops.held(value) + jnp.concatenate([straight, jnp.zeros_like(straight)])
+        slope = held(jnp.where(differs, between, derivative[:1]))
+        straight = slope * (z[:1] - held(z[:1]))
+        return held(value) + jnp.concatenate([straight, jnp.zeros_like(straight)])
 
     def smooth(
         self, site: str, function: Callable[..., Sequence[Array]], *operands: Array
@@ -120,7 +120,7 @@ class Rescale(Opened):
         For a product that is exact, `a b - a' b' = (a - a') (b + b') / 2 + (b - b') (a + a') / 2`. What a
         quotient misses is in the method's `convergence_delta`.
         """
-        points = ops.held(operands)
+        points = held(operands)
         apart = [
             jnp.concatenate([z[:1] - p[:1], jnp.zeros_like(p[1:])])
             for z, p in zip(operands, points, strict=True)

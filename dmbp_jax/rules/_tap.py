@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Inexact, Shaped
 
 from dmbp_jax import ops
 from dmbp_jax._checks import InputError, check_choice
+from dmbp_jax.ops._resample import full_along
 from dmbp_jax.rules._plain import PLAIN, say_opened
 from dmbp_jax.rules._record import ACTIVATIONS, Site
 from dmbp_jax.typing import Apply, Image, Role, Rule, Target, Window
@@ -95,7 +96,7 @@ def read(
     rule: Rule = PLAIN,
 ) -> tuple[Float[Array, ""], dict[str, Inexact[Array, "..."]]]:
     """The score and the outputs of `sites`, without batch axis, under `rule`: a forward pass."""
-    zeros = {site.name: ops.full_along(image, site.shape, 0, image.dtype) for site in sites}
+    zeros = {site.name: full_along(image, site.shape, 0, image.dtype) for site in sites}
     return _forward(apply, params, target, rule)(image, zeros)
 
 
@@ -109,7 +110,7 @@ def tap(
     rule: Rule = PLAIN,
 ) -> Tapped:
     """Activations and gradients at `sites`, and the gradient at the image, under `rule`."""
-    zeros = {site.name: ops.full_along(image, site.shape, 0, image.dtype) for site in sites}
+    zeros = {site.name: full_along(image, site.shape, 0, image.dtype) for site in sites}
     (value, activations), (to_image, gradients) = jax.value_and_grad(
         _forward(apply, params, target, rule), argnums=(0, 1), has_aux=True
     )(image, zeros)
