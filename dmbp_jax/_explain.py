@@ -75,13 +75,13 @@ def explain(
             inputs, `(n, ...)`.
         targets: `(n,)` class indices, which are whole numbers; or `(n, classes)` weights, which are floating,
             such as a contrast: see `dmbp_jax.targets`.
-        method: a name in `dmbp_jax._methods.METHODS`, or a function with the methods' signature, such as
+        method: a name in `dmbp_jax.METHODS`, or a function with the methods' signature, such as
             `meta_saliency(norm_grad)` or `noise_tunnel(gradient)`.
         key: a random key, for methods that draw: each image gets its own, by its place among `images`. Or
             a key for each image, `(n,)` of `jax.random.key` or `(n, 2)` of `PRNGKey`: then an image's map
             does not depend on what else is explained beside it.
         batch_size: images explained at once; None takes all, `"auto"` the largest number that helps and
-            that the free memory holds (`dmbp_jax._calls.chunks`). The chunks have one shape, so that
+            that the free memory holds. The chunks have one shape, so that
             there is one compilation, a progress bar shows on a terminal, and the result lives in host memory,
             where NumPy images also wait for their turn: the device's memory does not depend on their number.
             (Inside `jit` and `vmap` there is neither bar nor host, `"auto"` takes all, and the last chunk
@@ -91,8 +91,8 @@ def explain(
             to each. Chunks are rounded up to a multiple of its size. None stays on the default device, or on
             those of the images. Its devices may be of several processes, which then make the same call.
         progress: whether that bar shows.
-        on_step: called with the number of steps done and of all steps while a method with a loop is at work
-            (see `dmbp_jax._calls.call`), and after each chunk for a method without one.
+        on_step: called with the number of steps done and of all steps while a method with a loop is at
+            work, and after each chunk for a method without one.
         **options: of the method; for `"dmbp"` see `dmbp_jax.dmbp.dmbp` and `DMBPConfig`. An array, such as
             a `baseline`, serves all images.
 

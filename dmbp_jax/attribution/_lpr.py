@@ -84,8 +84,8 @@ def lpr(
         percentile: of the channel-reduced gradient, in (0, 100]; pixels above it have mask 1. If it is 0,
             the maximum takes its place.
         reduction: of channels, `"max"` or `"mean"`.
-        outside: what a masked pixel shows: `"zero"` of the normalised image, `"blur"`, `"mean"` or an array;
-            see `dmbp_jax.attribution._gradients.make_baseline`.
+        outside: what a masked pixel shows: `"zero"` of the normalised image, `"blur"`, `"mean"` (the
+            image's own mean colour), a number, or an array of the image's shape.
         area_weight: of the mean of the mask.
         total_variation_weight: of the mask's total variation, per pixel.
         output: what makes probabilities of logits: `"softmax"`, or `"sigmoid"` for networks whose classes do

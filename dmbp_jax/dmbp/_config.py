@@ -72,7 +72,7 @@ class DMBPConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """The options of `fast`, which chooses all masks in one backward pass (`dmbp_jax.dmbp._sweep`).
+    """The options of `fast`, which chooses all masks in one backward pass (`dmbp/_sweep.py`).
 
     Raises `InputError` for a value outside its range.
 

@@ -65,7 +65,7 @@ def dmbp(
     `parts_apart` what is above zero of the first and below zero of the second (`dmbp/_optimization.py`).
 
     `preset="fast"`, ours, chooses all masks in one backward pass, from the logit down
-    (`dmbp_jax.dmbp._sweep`), and keeps the parts apart.
+    (`dmbp/_sweep.py`), and keeps the parts apart.
 
     Args:
         apply: the network.

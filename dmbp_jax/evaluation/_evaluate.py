@@ -95,7 +95,7 @@ def evaluate(
         gallery: so many images keep small pictures of their maps for the report.
         progress: whether progress shows: a bar on a terminal, lines elsewhere, on standard error; or what
             shows it.
-        processes: others that share the run; see `dmbp_jax.evaluation._processes`.
+        processes: others that share the run (`evaluation/_processes.py`).
 
     Returns:
         An `Evaluated`: rows, a summary, a pandas frame, the report.

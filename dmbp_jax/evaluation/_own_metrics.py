@@ -19,7 +19,7 @@ from dmbp_jax.ops._programs import kept_jit
 from dmbp_jax.typing import Apply, Params
 
 MetricFunction: TypeAlias = Callable[..., Any]
-"""See `dmbp_jax.evaluation._registry.register_metric`."""
+"""See `dmbp_jax.register_metric`."""
 POSITIONAL = ("predict", "image", "heatmap", "target")
 EXTRAS = ("logits", "labels", "boxes", "mask", "void", "key", "explain")
 

@@ -66,7 +66,7 @@ def counter_evidence(
         shares: of the pixels, each above 0 and at most 1.
         log_probability: of logits, `(n, k)`: by default that of a softmax, and of a single logit that of a
             sigmoid; `jax.nn.log_sigmoid` for a network of independent classes.
-        substrate: what is seen in place of a pixel; see `dmbp_jax.metrics._curves.make_substrate`.
+        substrate: what is seen in place of a pixel; as for `dmbp_jax.metrics.insertion`.
 
     Raises:
         InputError: no shares or one out of range, heat map or substrate of the wrong shape, a

@@ -217,8 +217,8 @@ def insertion(
             probabilities.
         n_steps: steps of `ceil(h w / n_steps)` pixels. RISE's 224 * 8 pixels of 224 x 224 are 28 steps, that
             is 29 evaluations. Images of few pixels may be whole after fewer steps.
-        substrate: what is seen before a pixel enters: `"rise"` or `"gaussian"` blur, `"zero"`, or an array of
-            the image's shape; see `dmbp_jax.metrics._curves.make_substrate`.
+        substrate: what is seen before a pixel enters: `"rise"` or `"gaussian"` blur, `"zero"` of the
+            normalised image, a number, or an array of the image's shape.
         chunk_size: images that go through the network at once, at most. Memory grows with it and not with
             `n_steps`; the result does not depend on it, but for rounding.
 

@@ -59,8 +59,8 @@ def remove_square(
         key: a random key.
         image: `(h, w, c)`, as the network takes it.
         max_side: 10 / 28 of the shorter side unless told otherwise, which is the authors' on MNIST.
-        substrate: what is seen instead, 0 of the normalised image unless told otherwise; see
-            `dmbp_jax.metrics._curves.make_substrate`. The authors' is black.
+        substrate: what is seen instead, 0 of the normalised image unless told otherwise; as for
+            `dmbp_jax.metrics.insertion`. The authors' is black.
 
     Returns:
         The image, and `removed`, `(h, w)`: 1 in the square.
@@ -269,8 +269,8 @@ def sensitivity_n(
             logarithmic scale, unless told otherwise; the paper's range.
         n_subsets: of each size, at least 2; 100 in the paper. A correlation of 100 pairs is known to within
             about 0.2 where it is near 0.
-        substrate: what is seen in place of a removed pixel: 0 of the normalised image in the paper; see
-            `dmbp_jax.metrics._curves.make_substrate`.
+        substrate: what is seen in place of a removed pixel: 0 of the normalised image in the paper; as for
+            `dmbp_jax.metrics.insertion`.
         chunk_size: images that go through the network at once, at most.
 
     Raises:

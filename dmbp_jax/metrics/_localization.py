@@ -115,7 +115,7 @@ def pointing_game(
     for less than the tolerance; here a distance equal to it is a hit.)
 
     Args:
-        heatmap: `(h, w)` at the photograph's own size; see `dmbp_jax.metrics._localization.to_photograph`.
+        heatmap: `(h, w)` at the photograph's own size; see `dmbp_jax.metrics.to_photograph`.
         boxes: `(left, top, right, bottom)` of each object of the target's class, in pixels of the photograph,
             the first pixel spanning 0 to 1. (VOC counts from 1, inclusively: its box is
             `(xmin - 1, ymin - 1, xmax, ymax)`.)

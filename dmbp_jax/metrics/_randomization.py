@@ -59,7 +59,7 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float:
 
 Layer: TypeAlias = str | Sequence[str]
 """A dotted path in a tree of parameters, such as `"layer1.0.conv1"`, which stands for all tensors below it;
-or the paths of a layer's tensors, as `dmbp_jax._gated.layer_parameters` finds them in any network."""
+or the paths of a layer's tensors, as `dmbp_jax.layer_parameters` finds them in any network."""
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
 

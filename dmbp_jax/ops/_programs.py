@@ -188,7 +188,7 @@ def hoist(step: Callable[..., Any], *changing: Any) -> tuple[list[Any], Callable
 # A long computation as data: where it starts, what a step is, how many there are, what becomes of the last.
 #
 # A method that loops says so by returning its `Loop`. The same loop is then scanned inside one program, or
-# walked from the host in slices, which can tell how far it is (`dmbp_jax._calls.call`).
+# walked from the host in slices, which can tell how far it is (`_calls/call.py`).
 
 P = ParamSpec("P")
 
