@@ -22,7 +22,6 @@ __all__ = [
     "Keys",
     "Logits",
     "NonNegative",
-    "Numbers",
     "OnStep",
     "OutputActivation",
     "Params",

@@ -140,7 +140,7 @@ def test_embedded_weights_that_are_damaged_are_refused(monkeypatch, tmp_path):
     entry = MANIFEST.find("squeezenet1_1")
     content = find_fetched(entry).read_bytes()
     (tmp_path / entry.file).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    monkeypatch.setattr(sys.modules["dmbp_jax.models.fetch"], "weights_folder", lambda: tmp_path)
+    monkeypatch.setattr(sys.modules["dmbp_jax.models._fetch"], "weights_folder", lambda: tmp_path)
     assert "SHA-256" in refuse(models.load_model, "squeezenet1_1")
 
 

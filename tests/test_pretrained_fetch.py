@@ -32,7 +32,7 @@ time.sleep = lambda seconds: pause(min(seconds, 0.01))
 from dmbp_jax.checks import InputError
 from dmbp_jax.models import WeightsEntry, fetch
 if "PATIENCE" in os.environ:
-    sys.modules["dmbp_jax.models.fetch"].ANSWER_SECONDS = float(os.environ["PATIENCE"])
+    sys.modules["dmbp_jax.models._fetch"].ANSWER_SECONDS = float(os.environ["PATIENCE"])
 try:
     print(fetch(WeightsEntry(**json.loads(sys.argv[1]))))
 except InputError as error:

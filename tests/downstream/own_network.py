@@ -59,13 +59,17 @@ from dmbp_jax.rules import (
 )
 from dmbp_jax.typing import (
     Apply,
+    Finite,
     Image,
     Images,
     Key,
+    Keys,
     Logits,
+    NonNegative,
     OnStep,
     OutputActivation,
     Params,
+    Positive,
     Role,
     Rule,
     Target,
@@ -108,7 +112,7 @@ def draw_params(key: Key) -> Params:
 class Halved(Plain):
     """A rule of one's own: the plain one, with ReLUs of half the height."""
 
-    factor: float = 0.5
+    factor: Positive = 0.5
 
     def relu(self, site: str, z: jax.Array) -> jax.Array:
         """Half of the ReLU."""
@@ -116,12 +120,21 @@ class Halved(Plain):
 
 
 def halved_gradient(
-    apply: Apply, params: Params, image: Image, target: Target, *, key: Key | None = None, factor: float = 0.5
+    apply: Apply,
+    params: Params,
+    image: Image,
+    target: Target,
+    *,
+    key: Keys | None = None,
+    factor: Positive = 0.5,
+    shift: Finite = 0.0,
+    floor: NonNegative = 0.0,
 ) -> Attribution:
     """A method of one's own: the gradient under a rule of one's own."""
     del key
-    tapped: Tapped = tap(apply, params, image, target, (), rule=Halved(factor))
-    return Attribution(values=tapped.to_image, finite=jnp.isfinite(tapped.to_image).all())
+    tapped = tap(apply, params, image, target, (), rule=Halved(factor))
+    values: jax.Array = jnp.where(abs(tapped.to_image) < floor, 0, tapped.to_image) + shift
+    return Attribution(values=values, finite=jnp.isfinite(values).all())
 
 
 @ops.iterative
@@ -191,7 +204,7 @@ def look_inside(params: Params, image: Image, target: Target) -> dict[str, tuple
     gates: Linearization = at
     site: Site = next(one for one in sites if one.name == "relu")
     tapped = tap(network, params, image, target, [site])
-    assert bool(jnp.allclose(gates.gates["relu"], tapped.activations["relu"] > 0))
+    assert bool(jnp.array_equal(gates.gates["relu"][0], tapped.activations["relu"] > 0))
     output: jax.Array = layer_activation(network, params, image[None], site.name)
     slope, product = (
         method(network, params, image, target, site=site.name).values
