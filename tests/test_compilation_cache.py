@@ -12,7 +12,7 @@ import pytest
 PROGRAM = """
 import json, sys
 from dmbp_jax import cli
-from dmbp_jax.compile_time import count_compile_time
+from dmbp_jax._compile_time import count_compile_time
 
 count = sys.argv.pop(1)
 with count_compile_time() as spent:

@@ -21,7 +21,7 @@ from small import CLASSES, draw_images, tiny_network
 
 import dmbp_jax
 from dmbp_jax._calls.call import make_program
-from dmbp_jax.explain import check_call
+from dmbp_jax._explain import check_call
 from dmbp_jax._calls.chunks import free_bytes
 from dmbp_jax._calls.chunks import local_mesh
 
@@ -141,7 +141,7 @@ jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(sys.argv[1], 2, index, initialization_timeout=120)
 
 import dmbp_jax
-from dmbp_jax.checks import InputError
+from dmbp_jax._checks import InputError
 from dmbp_jax.rules import PLAIN
 
 def apply(params, x, *, rule=PLAIN):

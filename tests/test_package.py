@@ -1,4 +1,4 @@
-"""What holds for the package as a whole: import, exports, rooms."""
+"""What holds for the package as a whole: import, exports, folders."""
 
 import os
 import subprocess

@@ -29,7 +29,7 @@ FETCH = """
 import json, os, sys, time
 pause = time.sleep
 time.sleep = lambda seconds: pause(min(seconds, 0.01))
-from dmbp_jax.checks import InputError
+from dmbp_jax._checks import InputError
 from dmbp_jax.models import WeightsEntry, fetch
 if "PATIENCE" in os.environ:
     sys.modules["dmbp_jax.models._fetch"].ANSWER_SECONDS = float(os.environ["PATIENCE"])
