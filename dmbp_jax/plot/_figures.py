@@ -117,8 +117,8 @@ def draw_comparison(
     panels = [] if photo is None else [("photograph", photo)]
     for name, heatmap in heatmaps.items():
         panels.append((name.replace("_", " "), color_heatmap(from_minimum(heatmap))))
-    columns = min(COLUMNS, len(panels))
-    rows = -(-len(panels) // columns)
+    rows = -(-len(panels) // COLUMNS)
+    columns = -(-len(panels) // rows)
     figure = matplotlib.figure.Figure(
         figsize=(1.9 * columns, 2.15 * rows + 0.4), dpi=110, layout="constrained"
     )
