@@ -88,10 +88,8 @@ def _explicit_mesh(leaf: Any) -> Any:
 #
 # Peak memory grows linearly in the chunk, and not at all in the number of images. So the program is asked
 # once, at the chunk that one would like to run: XLA counts its buffers when it compiles, and since that is
-# the
-# program that then runs, asking costs nothing where it fits. Only where it does not, a second one is
-# compiled,
-# at the largest power of two that the straight line through the first allows.
+# the program that then runs, asking costs nothing where it fits. Only where it does not, a second one is
+# compiled, at the largest power of two that the straight line through the first allows.
 
 MOST_ON_CPU = 8
 """Per device. Each image has its own masks, so that a chunk shares nothing but the weights: on two cores a

@@ -13,9 +13,8 @@ from dmbp_jax._gated.program import Flat, Op, Value
 # The slope of an elementwise function at its kinks, which does not depend on how the function is written.
 #
 # Beside each value its slopes to the left and to the right go through the operations. Where the two differ,
-# the
-# slope is the one of smaller magnitude, and 0 where their signs differ: 0 for a ReLU at 0 and for `clip` at
-# both ends, 0 for `abs` at 0, the negative side's for a leaky ReLU.
+# the slope is the one of smaller magnitude, and 0 where their signs differ: 0 for a ReLU at 0 and for `clip`
+# at both ends, 0 for `abs` at 0, the negative side's for a leaky ReLU.
 
 _COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 

@@ -131,13 +131,11 @@ def _reshaped_moves(shape: Sequence[int], result: Sequence[int]) -> Moves:
     return moves
 
 
-# Which axis of an array belongs to the images, and which to the channels: a rule sees the one first, and
-# the
+# Which axis of an array belongs to the images, and which to the channels: a rule sees the one first, and the
 # other last.
 #
 # Lengths do not tell: there may be two images, and another axis of length 2. So the axes are followed from
-# the
-# input through every operation; and the program for another number of images says which axis has moved.
+# the input through every operation; and the program for another number of images says which axis has moved.
 
 
 class Images(NamedTuple):

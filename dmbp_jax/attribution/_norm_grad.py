@@ -17,8 +17,7 @@ from dmbp_jax.rules import ACTIVATIONS, Site, find_sites, tap
 from dmbp_jax.rules._tap import choose_map, lay_out
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
-# How the maps of several sites become one: Rebuffi et al., "There and Back Again: Revisiting
-# Backpropagation
+# How the maps of several sites become one: Rebuffi et al., "There and Back Again: Revisiting Backpropagation
 # Saliency Methods", CVPR 2020, the part on combining saliency maps of different layers.
 
 COMBINATIONS = ("geometric_mean", "sum")
@@ -104,15 +103,13 @@ def _varies(one: Float[Array, "h w"]) -> Array:
     return one.max() - one.min() > 8 * float(jnp.finfo(one.dtype).eps) * jnp.abs(one).max()
 
 
-# The NormGrad family: Rebuffi, Fong, Ji, Vedaldi, "There and Back Again: Revisiting Backpropagation
-# Saliency
+# The NormGrad family: Rebuffi, Fong, Ji, Vedaldi, "There and Back Again: Revisiting Backpropagation Saliency
 # Methods", CVPR 2020.
 #
-# A layer that changes nothing, a *virtual identity*, is imagined after a site. The gradient of its weights
-# is a
-# sum over positions `u`, and how large the term of `u` is says how much `u` matters. With the activation
-# `x_u`
-# and the gradient `g_u` of the explained score there, and the zero-padded 3x3 patch `p_u` of activations:
+# A layer that changes nothing, a *virtual identity*, is imagined after a site. The gradient of its weights is
+# a sum over positions `u`, and how large the term of `u` is says how much `u` matters. With the activation
+# `x_u` and the gradient `g_u` of the explained score there, and the zero-padded 3x3 patch `p_u` of
+# activations:
 #
 # | `layer` | weight gradient at `u` |
 # |---|---|

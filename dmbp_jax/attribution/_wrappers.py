@@ -21,10 +21,8 @@ from dmbp_jax.typing import Apply, Image, Key, Params, Target
 # A method at noisy copies of the image: Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017.
 #
 # The square is from Hooker et al., "A Benchmark for Interpretability Methods in Deep Neural Networks",
-# NeurIPS
-# 2019; the variance from Adebayo et al., "Local Explanation Methods for Deep Neural Networks Lack
-# Sensitivity
-# to Parameter Values", 2018.
+# NeurIPS 2019; the variance from Adebayo et al., "Local Explanation Methods for Deep Neural Networks Lack
+# Sensitivity to Parameter Values", 2018.
 
 STATISTICS = ("smoothgrad", "smoothgrad_sq", "vargrad")
 

@@ -179,8 +179,7 @@ def measure_rounds(
 # How fast a step could be at most: the roofline (Williams, Waterman, Patterson, CACM 2009).
 #
 # What comes out is a projection from data sheets, not a measurement: no program reaches the peak of its
-# device,
-# and convolutions at batch one stay far below it.
+# device, and convolutions at batch one stay far below it.
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 BYTES = {"float32": 4, "tf32": 4, "bfloat16": 2}

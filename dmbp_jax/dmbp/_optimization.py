@@ -147,14 +147,11 @@ def optimize(
 #
 # Masks are above zero: they weigh paths and turn no sign. At every masked activation of the positive branch
 # what speaks for the target has been made strong, but between the first of them and the pixels nothing is
-# masked, and there one filter that speaks for the target has a bright side and a dark one: `a+` carries
-# both
-# signs, where the evidence *for* lies, and so does `a-`, where the evidence *against* lies. The sum of Eq.
-# 7
+# masked, and there one filter that speaks for the target has a bright side and a dark one: `a+` carries both
+# signs, where the evidence *for* lies, and so does `a-`, where the evidence *against* lies. The sum of Eq. 7
 # then shows the wrong sign of the stronger branch louder than the right sign of the weaker one.
 #
-# So the image gets a mask too, which needs no learning: of `a+` the mask that makes `y+` greatest is 1
-# where
+# So the image gets a mask too, which needs no learning: of `a+` the mask that makes `y+` greatest is 1 where
 # `a+ > 0` and 0 elsewhere, and of `a-` the one that makes `y-` least is 1 where `a- < 0`.
 
 CELLS = 7

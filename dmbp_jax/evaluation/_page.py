@@ -96,8 +96,7 @@ def _classes(**flags: bool) -> str:
 # The page of an evaluation: one HTML file with its style, its script, its numbers and its pictures inside.
 #
 # Tables are written here, so that they are read, printed and searched without a script; curves and the
-# gallery
-# are drawn by `page.js` from data in the page. The page loads nothing, and its policy forbids it to.
+# gallery are drawn by `page.js` from data in the page. The page loads nothing, and its policy forbids it to.
 
 
 class DrawnCurve(NamedTuple):

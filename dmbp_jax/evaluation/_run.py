@@ -104,17 +104,13 @@ def _explain(plan: Plan, contestant: Contestant, items: Sequence[Item]) -> list[
 
 # An evaluation: every method on every image, every metric on every map, row by row into a store.
 #
-# The samples are cut into chunks once and for all. One method on one chunk is explained as a whole,
-# measured by
-# every metric that is missing, and stored together: after an interruption it is computed again with the
-# same
-# arrays in the same places, so that an interrupted run ends with the rows of an undisturbed one. Where maps
-# are
-# kept, a metric that is added later reads them.
+# The samples are cut into chunks once and for all. One method on one chunk is explained as a whole, measured
+# by every metric that is missing, and stored together: after an interruption it is computed again with the
+# same arrays in the same places, so that an interrupted run ends with the rows of an undisturbed one. Where
+# maps are kept, a metric that is added later reads them.
 #
 # Several processes work in rounds: they meet, see what is left to do, and divide it among those that are
-# alive.
-# One round does, unless one of them dies: then the others do in the next what it has left.
+# alive. One round does, unless one of them dies: then the others do in the next what it has left.
 
 
 def run_evaluation(

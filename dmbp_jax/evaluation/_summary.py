@@ -58,8 +58,7 @@ def titles_of(store: Store) -> Titles:
 #
 # The mean of a metric goes over (image, target) pairs, as the paper's. Several targets of one image are not
 # independent of each other, images are: the bootstrap therefore draws whole images, each with all its
-# targets,
-# and the signed-rank test sees one difference per image.
+# targets, and the signed-rank test sees one difference per image.
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000

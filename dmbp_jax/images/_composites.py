@@ -8,8 +8,7 @@ from dmbp_jax.images._samples import Dataset, Problem, Sample, draw
 
 # Composites: photographs of different classes, side by side in one image.
 #
-# The grid pointing game (Boehle, Fritz, Schiele, "Convolutional Dynamic Alignment Networks for
-# Interpretable
+# The grid pointing game (Boehle, Fritz, Schiele, "Convolutional Dynamic Alignment Networks for Interpretable
 # Classifications", CVPR 2021) asks how much of the map for a class falls into that class's cell.
 
 
@@ -78,11 +77,9 @@ def _composite(photos: list[Sample], grid: int) -> Sample:
 
 # Pairs: photographs of two classes side by side, each at the network's full size.
 #
-# Composites of shrunk photographs (`make_grids`) cost no more than a photograph, but many networks
-# recognise
+# Composites of shrunk photographs (`make_grids`) cost no more than a photograph, but many networks recognise
 # nothing in them. Two photographs at full size are seen as each is alone, so that a map for one class minus
-# the
-# other can be asked what belongs to which: `dmbp_jax.metrics.contrast_localization`.
+# the other can be asked what belongs to which: `dmbp_jax.metrics.contrast_localization`.
 
 
 def make_pairs(dataset: Dataset, *, seed: int = 0) -> Dataset:

@@ -373,11 +373,9 @@ def _shown(image: Float[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
 
 # Reading ahead: photographs are decoded while the device computes.
 #
-# A pool of threads, which Pillow lets run in parallel while it decodes and resizes. `grain` 0.2.18 was
-# tried,
+# A pool of threads, which Pillow lets run in parallel while it decodes and resizes. `grain` 0.2.18 was tried,
 # and is sound: its iterator goes on after an element that raised, and its threads end with it. But it does
-# the
-# same with the same pool, for 10 packages more that we have no need of, and 1.1 s instead of 1 ms to
+# the same with the same pool, for 10 packages more that we have no need of, and 1.1 s instead of 1 ms to
 # import.
 
 T = TypeVar("T")

@@ -24,10 +24,8 @@ from dmbp_jax.typing import Image, Images, Numbers, Target
 
 # What insertion, complementary insertion and deletion share: a probability while pixels are exchanged.
 #
-# All three exchange the pixels of one image for those of another, a few more at every step, in an order
-# that
-# the heat map decides, and take the area under the curve of a probability. The definition is RISE's:
-# Petsiuk,
+# All three exchange the pixels of one image for those of another, a few more at every step, in an order that
+# the heat map decides, and take the area under the curve of a probability. The definition is RISE's: Petsiuk,
 # Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018, and the
 # authors' `evaluation.py` (github.com/eclique/RISE).
 
@@ -186,8 +184,8 @@ def make_substrate(image: Float[Array | np.ndarray, "h w c"], substrate: Substra
     return jnp.zeros_like(image)
 
 
-# Insertion (IM): Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box
-# Models", BMVC 2018.
+# Insertion (IM): Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models",
+# BMVC 2018.
 
 
 def insertion(
@@ -252,8 +250,8 @@ def insertion(
     )
 
 
-# Deletion: Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models",
-# BMVC 2018.
+# Deletion: Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC
+# 2018.
 
 
 def deletion(

@@ -218,8 +218,8 @@ def _claim(removed: Float[Array, "..."], values: Float[Array, "..."]) -> Float[A
     return (by_channel.astype(values.dtype) * values).sum()
 
 
-# Sensitivity-n: Ancona, Ceolini, Öztireli, Gross, "Towards Better Understanding of Gradient-based
-# Attribution Methods for Deep Neural Networks", ICLR 2018.
+# Sensitivity-n: Ancona, Ceolini, Öztireli, Gross, "Towards Better Understanding of Gradient-based Attribution
+# Methods for Deep Neural Networks", ICLR 2018.
 
 LARGEST_SHARE = 0.8
 """Of the pixels: where the paper's curves end, about."""

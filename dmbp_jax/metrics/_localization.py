@@ -203,8 +203,7 @@ def grid_pointing_game(heatmap: Float[Array | np.ndarray, "h w"] | Numbers, grid
 # Whether red and blue lie where they should, on two photographs side by side; ours.
 #
 # DMBP's name promises a *disentangled* map: what speaks for the target apart from what speaks against it. A
-# difference of two logits, class A's minus class B's, over a photograph of each tells whether that holds,
-# at
+# difference of two logits, class A's minus class B's, over a photograph of each tells whether that holds, at
 # both ends of the map: evidence for A is on A's photograph, evidence against it, which is for B, on B's.
 
 

@@ -12,8 +12,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from dmbp_jax._checks import InputError, check_choice
 from dmbp_jax.typing import Key, Numbers, Params
 
-# How alike two heat maps are, by the order of their pixels: the measure of the sanity check (Adebayo et
-# al.,
+# How alike two heat maps are, by the order of their pixels: the measure of the sanity check (Adebayo et al.,
 # "Sanity Checks for Saliency Maps", NeurIPS 2018) and of class sensitivity (Rebuffi et al., CVPR 2020).
 
 

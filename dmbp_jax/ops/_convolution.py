@@ -33,8 +33,7 @@ def cast_floats(tree: Tree, dtype: Any) -> Tree:
 # Winograd's convolution F(2 x 2, 3 x 3): 16 multiplications for four outputs, where 36 are usual.
 #
 # Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, Section 4.1.
-# Libraries
-# for GPUs have it; XLA on a CPU has not. In float32 its result is rounded up to twice as much.
+# Libraries for GPUs have it; XLA on a CPU has not. In float32 its result is rounded up to twice as much.
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
@@ -140,8 +139,7 @@ def _sums(parts: Sequence[Array]) -> tuple[Array, Array]:
 
 # `kernel * x`, fast to compute on CPUs too, and fast to differentiate.
 #
-# What XLA does well it is left to do. On a CPU it does not see that a 1 x 1 convolution is a matrix
-# product,
+# What XLA does well it is left to do. On a CPU it does not see that a 1 x 1 convolution is a matrix product,
 # nor does it know Winograd's algorithm; and it makes slow programs of the gradient at the data.
 
 Sizes = tuple[int, int]

@@ -40,8 +40,7 @@ class Scores(NamedTuple):
 # Explanations in a `.safetensors` file.
 #
 # Each field is an array of that name; those of `scores`, `history` and `masks` have the field's name before
-# their own: `scores.total`, `masks.layer1.0.relu1`. In a file of several explanations the name of each
-# stands
+# their own: `scores.total`, `masks.layer1.0.relu1`. In a file of several explanations the name of each stands
 # in front: `rise/values`.
 
 Fields = Mapping[str, Any]

@@ -137,10 +137,9 @@ class Masked:
 # The rule of the preset `fast`: masks that a backward pass chooses on its way from the logit to the image.
 #
 # A pass of one image in three equal rows, whose cotangents are those of the plain network, of the positive
-# and
-# of the negative branch. The values are the plain network's; at each masked site, what arrives there in the
-# three rows decides the masks, and the branches go on through them. So the masks of a layer are chosen when
-# those of all layers above are known.
+# and of the negative branch. The values are the plain network's; at each masked site, what arrives there in
+# the three rows decides the masks, and the branches go on through them. So the masks of a layer are chosen
+# when those of all layers above are known.
 
 
 class Choice(NamedTuple):
@@ -242,10 +241,9 @@ class Swept(Behind):
 # `dmbp_jax.attribution.lpr` for what is reconstructed.
 #
 # This rule is for the pass whose *gradient* is the explanation. The values of a network under it do not
-# depend
-# on theta, its gradients do; so a loss on those values has the wrong gradient wherever their inputs depend
-# on
-# theta. A second pass over an image that was masked with the first one's gradient must take the plain rule.
+# depend on theta, its gradients do; so a loss on those values has the wrong gradient wherever their inputs
+# depend on theta. A second pass over an image that was masked with the first one's gradient must take the
+# plain rule.
 
 
 @jax.custom_vjp
