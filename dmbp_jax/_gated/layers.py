@@ -120,7 +120,7 @@ def same_shape(kinds: dict[int, jax.ShapeDtypeStruct], one: int, other: int) -> 
     return kinds[one].shape == kinds[other].shape
 
 
-# The affine layers of a flat program, and what each is for.
+# The affine layers of a program, and the role of each.
 
 _SHIFTS = frozenset({"add", "sub", "add_any"})
 _CHAIN = frozenset({"mul", "div", "neg"}) | _SHIFTS

@@ -107,8 +107,8 @@ def _key_that_draws_nothing() -> jax.Array:
     return jax.random.key(0, impl=_random_without_draws())
 
 
-# What is built with flax, as `function(params, images)`: modules of nnx and linen, a `TrainState`, the Flax
-# models of transformers.
+# Networks of flax as `function(params, images)`: modules of nnx and linen, a `TrainState`, the Flax models of
+# transformers.
 
 
 def of_flax(network: Any) -> tuple[Callable[[Any, Any], Any], Any] | None:
@@ -209,7 +209,7 @@ class _Transformers:
         return self.model(images, params=params, train=False)
 
 
-# What the libraries call a network, as `function(params, images)`; none of them is imported for it.
+# A network of any library as `function(params, images)`. None of the libraries is imported for it.
 
 WANTED = (
     "a flax.nnx.Module, (module, variables) of flax.linen, a TrainState, an equinox.Module, a Keras model, "

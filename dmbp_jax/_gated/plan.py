@@ -45,7 +45,7 @@ from dmbp_jax._gated.steps import (
 )
 from dmbp_jax.ops._equations import convolution_of
 
-# What goes wrong while a network is traced, as one message with a remedy.
+# Errors while a network is traced, as one message with a remedy.
 
 
 @contextlib.contextmanager

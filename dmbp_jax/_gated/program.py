@@ -24,7 +24,7 @@ from dmbp_jax.ops._equations import (
     varying_alike,
 )
 
-# Objects of libraries that are not imported for it.
+# Objects of libraries, recognised without importing the libraries.
 
 
 def is_a(thing: Any, module: str, name: str) -> bool:
@@ -48,7 +48,7 @@ def refuse_changes(before: Any, after: Any, remedy: str) -> None:
         )
 
 
-# Where an operation stands: its named scopes, and the line of the user's source.
+# The place of an operation: its named scopes, and the line of the user's source.
 
 _TRANSFORM = re.compile(r"\w+\((.*)\)$")
 _NAME = re.compile(r"[\w.]+")

@@ -18,7 +18,7 @@ from dmbp_jax.ops._equations import convolution_of, ordering_of, removed_axes, w
 from dmbp_jax.ops._pool import window_extent
 from dmbp_jax.typing import Role, Rule, Window
 
-# What a gated network is made of: plain operations, and the places where it asks the rule.
+# The steps of a gated network: plain operations, and those that a rule replaces.
 
 Arrays: TypeAlias = dict[Value, Any]
 
@@ -237,7 +237,7 @@ def _is_common(op: Op, kernel: Any) -> bool:
 
 # Maxima over windows and axes: as the max-pool that rules know, or as a choice among stacked elements.
 #
-# And what else is linear once it is known which element goes where: sorts, the largest k, running maxima.
+# Also operations that only move elements once their order is known: sorts, the largest k, running maxima.
 
 
 def as_pool(flat: Flat, op: Op, axes: AxesOf) -> Pool | None:

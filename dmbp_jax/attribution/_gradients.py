@@ -16,7 +16,7 @@ from dmbp_jax.rules._guided import DeconvNet, Guided
 from dmbp_jax.rules._rescale import RESCALE
 from dmbp_jax.typing import Apply, Image, Key, Numbers, Params, Rule, Target
 
-# The image that stands for "nothing there", from which a path or a difference starts.
+# Baselines: the image from which a path or a difference starts.
 
 Baseline = Literal["zero", "blur", "mean"] | Annotated[Numbers, FINITE]
 BLUR_SIGMA = 10.0

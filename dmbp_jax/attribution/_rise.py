@@ -144,7 +144,7 @@ def _stretch(cells: int, length: int) -> Float[np.ndarray, "up s"]:
     return np.maximum(1 - np.abs(places[:, None] - np.arange(cells)[None]), 0)
 
 
-# A map that knows nothing: the level that every method has to beat.
+# A random map: the level that every method should exceed.
 
 
 def random_map(

@@ -20,7 +20,7 @@ from dmbp_jax.images._samples import draw, read_ahead
 from dmbp_jax.models import Model, ModelSpec
 from dmbp_jax.typing import Key, Params
 
-# What the metrics of an evaluation are given, and what they give: items, and measurements of them.
+# Items, which metrics are given, and measurements, which they return.
 
 
 class Item(NamedTuple):
@@ -151,7 +151,7 @@ def label_indices(sample: Sample, spec: ModelSpec) -> tuple[int, ...]:
     return found
 
 
-# The photographs that a network gets right, of which pairs are made.
+# Photographs that a network classifies correctly, of which pairs are made.
 
 
 def choose_recognized(
@@ -192,7 +192,7 @@ def choose_recognized(
     )
 
 
-# What a metric is to an evaluation: how it is measured, what it needs, how its rows are shown and read.
+# A metric in an evaluation: how it is measured, what it needs, how its rows are shown.
 
 
 class Shown(NamedTuple):

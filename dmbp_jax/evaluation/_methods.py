@@ -18,7 +18,7 @@ from dmbp_jax.images._folder import expand
 from dmbp_jax.result import Method
 from dmbp_jax.typing import OutputActivation
 
-# Maps that somebody else has made, in a folder of `.npy` files.
+# Maps of another program, in a folder of `.npy` files.
 
 
 class MapFolder(NamedTuple):
@@ -80,7 +80,7 @@ class MapFolder(NamedTuple):
         return digest.hexdigest()[:16]
 
 
-# What an evaluation compares: methods with the options under which the paper ran them, and others' maps.
+# Methods in an evaluation, with the paper's options, and maps of other programs.
 
 TABLE1 = ("gradient_x_input", "dmbp_positive", "dmbp_posneg", "dmbp")
 """The ablation of the objective; gradient times input is ND, no disentangling."""

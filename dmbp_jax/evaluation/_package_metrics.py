@@ -16,8 +16,7 @@ from dmbp_jax.images import Dataset
 from dmbp_jax.ops._programs import kept_jit
 from dmbp_jax.typing import Apply, Key, Params
 
-# The metrics that ask whether a map accounts for what the network does, and where it lies, as an evaluation
-# measures them.
+# Faithfulness, robustness and localization, as an evaluation measures them.
 
 SUBSETS = 20
 """Of pixels, for each size, in `sensitivity_n`: two hundred looks at the network for each map."""

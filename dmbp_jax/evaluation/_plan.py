@@ -38,7 +38,7 @@ from dmbp_jax.ops._derivatives import check_output
 from dmbp_jax.result import Method
 from dmbp_jax.typing import OutputActivation
 
-# What a run records: what determines its rows, and what else is worth knowing of it.
+# The record of a run: the settings that determine its rows; versions, devices and dates.
 
 
 def config_of(
@@ -121,7 +121,7 @@ def _versions() -> dict[str, Any]:
     }
 
 
-# What an evaluation is to do, made concrete before any work begins.
+# The plan of an evaluation: every choice is made and checked before anything is computed.
 
 TARGETS = ("truth", "predicted")
 

@@ -147,15 +147,15 @@ def keep_map(
     return KeptMap(image, target, method, seconds, height, width, scale, packed)
 
 
-# Where an evaluation keeps its rows: SQLite files, to which whole units of work are added, each at once.
+# The store of an evaluation: SQLite files. Work is added in units, each in one transaction.
 #
 # A unit is one metric of one method on one chunk of samples. Its rows, and the note that it is done, are
 # added in one transaction, together with the other metrics that are measured of the same maps and with the
 # maps, so a run that is killed at any moment finds on its return every unit either whole or absent. SQLite
 # was chosen over Parquet parts since it gives exactly that, and is read everywhere.
 #
-# Every process of a run has a file of its own, and whoever reads sees them all as one; see `store_files`. A
-# run in no folder has one database in memory.
+# Every process of a run has a file of its own, and whoever reads sees them all as one; see `_store_files.py`.
+# A run in no folder has one database in memory.
 
 
 class Store:

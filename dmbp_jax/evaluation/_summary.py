@@ -12,7 +12,7 @@ from dmbp_jax.evaluation._items import Shown
 from dmbp_jax.evaluation._registry import METRICS
 from dmbp_jax.evaluation._store import Row, Store
 
-# What metrics and methods are called on a page, and which way each metric is good.
+# Titles of metrics and methods, and whether higher or lower is better.
 
 
 class Titles(NamedTuple):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from dmbp_jax.evaluation._page import Cell, Column, Table
 from dmbp_jax.evaluation._summary import Comparison, Interval, Key, Summary, Titles
 
-# The figures that the paper publishes, under this package's names.
+# The paper's published figures, by the names of this package.
 
 SETUPS: dict[str, tuple[str, str]] = {
     "voc_vgg16": ("voc2012", "vgg16_caffe"),

@@ -79,7 +79,7 @@ def _read_class_folders(
     return check_usable(Dataset("imagenet", tuple(samples), tuple(problems)), path)
 
 
-# Which pixels of what the network sees show an object of a class, and which nobody can tell.
+# Segmentations: which pixels of the cropped image belong to a class, and which are void.
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),
@@ -320,7 +320,7 @@ def _text(node: ET.Element, tag: str) -> str:
     return (node.findtext(tag) or "").strip()
 
 
-# A dataset from what a person typed: its kind and its path; and kinds of one's own.
+# Data sets by name, `KIND:PATH`, and kinds that a user registers.
 
 KINDS = ("folder", "imagenet", "voc2007", "voc2012", "grid", "pairs")
 Reader: TypeAlias = Callable[[str], Dataset | Arrays]

@@ -14,7 +14,7 @@ import safetensors.numpy
 from dmbp_jax._checks import InputError, shorten
 from dmbp_jax.images._image_file import quiet_readers
 
-# Files that appear whole or not at all.
+# Atomic writing: a file is written whole or not at all.
 
 
 @contextlib.contextmanager

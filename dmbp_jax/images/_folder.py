@@ -151,7 +151,7 @@ def parse_prediction(text: str) -> tuple[Box, ...] | None:
     return boxes if all(box.left < box.right and box.top < box.bottom for box in boxes) else None
 
 
-# From what a person typed, files and folders, to the photographs meant.
+# Photographs from files and folders that are given as arguments.
 
 
 class Listing(NamedTuple):

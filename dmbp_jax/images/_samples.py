@@ -17,7 +17,7 @@ from dmbp_jax._checks import InputError, kind_of, shorten
 from dmbp_jax.images._image_file import open_image, upright_size
 from dmbp_jax.images._preprocess import Preprocess
 
-# What every dataset is made of: samples with labels, not yet read, and what was wrong with the others.
+# Samples, files and labels that are not read yet; and problems, files that cannot be used.
 
 
 class Box(NamedTuple):
@@ -101,7 +101,7 @@ def check_usable(dataset: Dataset, path: Path) -> Dataset:
     )
 
 
-# From a sample to what the network takes, and how large that will be.
+# A sample read and preprocessed, and the shape that it will have.
 
 
 def read_sample(sample: Sample, preprocess: Preprocess, *, depth: int | None = None) -> LoadedSample:
@@ -221,7 +221,7 @@ def _first_of_each(samples: list[Sample], number: int) -> list[Sample]:
     return first
 
 
-# Images that are arrays already: of a program of one's own, in no folder.
+# Samples from arrays in memory.
 
 
 class ArraySample(NamedTuple):

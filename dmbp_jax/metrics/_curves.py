@@ -152,7 +152,7 @@ def curve_along(
     return Curve(auc=area_under_curve(scores), probabilities=scores)
 
 
-# The image that insertion starts from and deletion ends in: what is seen where a pixel is not shown.
+# The image whose pixels replace those of the photograph: insertion starts from it, deletion ends in it.
 
 Substrate = Literal["rise", "gaussian", "zero"] | Numbers
 BLUR_SIZE = 11

@@ -12,7 +12,7 @@ from dmbp_jax.metrics._curves import pixel_order, tie_ranks
 from dmbp_jax.metrics._variants import as_map, as_order
 from dmbp_jax.typing import Numbers
 
-# A heat map of the network's size, put back into the photograph that it explains.
+# A heat map at the size of the photograph that it explains.
 
 
 def to_photograph(
@@ -77,7 +77,7 @@ def _between(values: Float[np.ndarray, "cells across"], places: np.ndarray) -> F
     return np.clip(found, np.minimum(low, high), np.maximum(low, high))
 
 
-# Where the object is, for metrics that compare a map with a segmentation.
+# Masks of objects, for metrics that compare a map with a segmentation.
 
 
 def check_region(
@@ -200,7 +200,7 @@ def grid_pointing_game(heatmap: Float[Array | np.ndarray, "h w"] | Numbers, grid
     return float(positive[rows, columns].sum() / total)
 
 
-# Whether red and blue lie where they should, on two photographs side by side; ours.
+# Localization of both signs on two photographs side by side; ours.
 #
 # DMBP's name promises a *disentangled* map: what speaks for the target apart from what speaks against it. A
 # difference of two logits, class A's minus class B's, over a photograph of each tells whether that holds, at

@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Int, UInt32
 from dmbp_jax._checks import InputError, check_choice
 from dmbp_jax.typing import Key, Numbers, Params
 
-# How alike two heat maps are, by the order of their pixels: the measure of the sanity check (Adebayo et al.,
-# "Sanity Checks for Saliency Maps", NeurIPS 2018) and of class sensitivity (Rebuffi et al., CVPR 2020).
+# Rank correlation of two heat maps: the measure of the sanity check (Adebayo et al., "Sanity Checks for
+# Saliency Maps", NeurIPS 2018) and of class sensitivity (Rebuffi et al., CVPR 2020).
 
 
 class RankCorrelation(NamedTuple):
@@ -53,8 +53,8 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float(stats.spearmanr(a, b).statistic)
 
 
-# Layers that forget what they learned: Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim, "Sanity Checks for
-# Saliency Maps", NeurIPS 2018 (the model parameter randomisation test).
+# Layers drawn anew: Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim, "Sanity Checks for Saliency Maps",
+# NeurIPS 2018 (the model parameter randomisation test).
 
 Layer: TypeAlias = str | Sequence[str]
 """A dotted path in a tree of parameters, such as `"layer1.0.conv1"`, which stands for all tensors below it;

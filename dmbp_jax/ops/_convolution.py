@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Inexact
 
 from dmbp_jax._checks import ShapeError
 
-# Arrays of another precision.
+# Floating-point arrays cast to another precision.
 
 Tree = TypeVar("Tree")
 
@@ -139,8 +139,8 @@ def _sums(parts: Sequence[Array]) -> tuple[Array, Array]:
 
 # `kernel * x`, fast to compute on CPUs too, and fast to differentiate.
 #
-# What XLA does well it is left to do. On a CPU it does not see that a 1 x 1 convolution is a matrix product,
-# nor does it know Winograd's algorithm; and it makes slow programs of the gradient at the data.
+# XLA runs most convolutions well. On a CPU it does not see that a 1 x 1 convolution is a matrix product, nor
+# does it know Winograd's algorithm; and it makes slow programs of the gradient at the data.
 
 Sizes = tuple[int, int]
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Inexact
 from dmbp_jax._checks import InputError, check_choice
 from dmbp_jax.typing import OutputActivation, Target
 
-# Derivatives as they are needed where an explanation is itself differentiated.
+# Functions whose derivatives are finite and right where an explanation is itself differentiated.
 
 Tree = TypeVar("Tree")
 

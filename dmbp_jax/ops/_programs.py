@@ -13,7 +13,7 @@ from jaxtyping import Array, Int
 from dmbp_jax.ops._equations import called, evaluate, is_jit
 from dmbp_jax.result import Attribution
 
-# Programs that are compiled for a network, and let go of it.
+# Compiled programs of a network, of which the last are kept.
 
 KEPT = 32
 """So many networks, each with a method or metric and its options, keep what was compiled for them, and with
@@ -48,7 +48,7 @@ def kept_jit(function: Callable[..., Any], *, static_argnames: tuple[str, ...] =
     return call
 
 
-# Programs as data: a traced function, to be taken apart and put together anew.
+# A traced function as data, which can be split in two.
 
 Atom = Var | Literal
 
@@ -185,7 +185,7 @@ def hoist(step: Callable[..., Any], *changing: Any) -> tuple[list[Any], Callable
     return list(before), within
 
 
-# A long computation as data: where it starts, what a step is, how many there are, what becomes of the last.
+# A loop as data: its first state, its step, the number of steps, and what is computed from the last state.
 #
 # A method that loops says so by returning its `Loop`. The same loop is then scanned inside one program, or
 # walked from the host in slices, which can tell how far it is (`_calls/call.py`).

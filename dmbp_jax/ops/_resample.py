@@ -12,7 +12,7 @@ from dmbp_jax._checks import InputError, Number
 from dmbp_jax.ops._derivatives import largest
 from dmbp_jax.typing import Numbers
 
-# Constants of an image's shape, and such as count as part of its own computation.
+# Constant arrays: on every device over which an image is divided, and of an image's shape.
 
 
 def full_along(
