@@ -188,7 +188,7 @@ BAD_OPTIONS = (
 def test_options_out_of_range_are_one_clear_error_each():
     """In a process of its own, since here the annotations are checked first."""
     program = (
-        "import sys, ast, dmbp_jax.dmbp as d\n"
+        "import sys, ast, dmbp_jax.dmbp._config as d\n"
         "for options in eval(sys.argv[1], {'inf': float('inf')}):\n"
         "    try: d.configure('paper', **options)\n"
         "    except ValueError as error: print(error)\n"
