@@ -425,7 +425,6 @@ def test_a_checkpoint_of_another_network_leaves_nothing(checkpoint, tmp_path):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-@pytest.mark.long
 @pytest.mark.parity
 def test_two_processes_fetch_one_checkpoint_at_once(hub, checkpoint, start, tmp_path):
     state = random_state("squeezenet1_1")
