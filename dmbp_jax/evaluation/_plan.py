@@ -146,10 +146,9 @@ class Evaluation:
     output: OutputActivation | None = None
     """What makes probabilities of the logits; None: what the model says."""
     methods: tuple[str | Method, ...] = ("table2",)
-    """Names in `contestants.known_methods`, `all`, names in `contestants.GROUPS`, `maps:FOLDER`,
-    functions."""
+    """Names of methods, `all`, names of groups of methods such as `table2`, `maps:FOLDER`, functions."""
     metrics: tuple[str | MetricFunction, ...] | None = None
-    """Names in `registry.METRICS`, functions; None takes those of the paper that the dataset allows: `im`,
+    """Names of metrics, functions; None takes those of the paper that the dataset allows: `im`,
     and `cim` where images have several classes."""
     preset: str = "fast"
     """`"paper"`: 200 steps of DMBP, RISE's own number of masks, and five random images of each class of

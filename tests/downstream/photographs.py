@@ -1,6 +1,6 @@
 """A user's program, type-checked as such: photographs, a model, its maps, what they are worth, and figures.
 
-Uses every public name of `dmbp_jax.images`, `.metrics`, `.models` and `.plot`.
+Uses every public name of `dmbp_jax.bench`, `.images`, `.metrics`, `.models` and `.plot`.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import PIL.Image
 
 import dmbp_jax as dmbp
+from dmbp_jax.bench import Memory, count_memory
 from dmbp_jax.images import (
     VOC_CLASSES,
     ArraySample,
@@ -344,6 +345,8 @@ def main() -> None:
             print(metric, value)
         assert examine(model, read[1], maps[1], photographs)["mass"] == 1
         assert forget(model) == ["classifier.1"]
+        memory: Memory = count_memory(model.apply, model.params, (SIDE, SIDE, 3), preset="fast")
+        assert memory.total > 0
         assert len(draw(read[1], maps[1], Path(name))) == 6
         assert len(evaluate_all(model, read[1], Path(name, "run")).summary()) == 2
 
