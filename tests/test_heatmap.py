@@ -1,9 +1,10 @@
 """Heat maps as colours: red for, blue against, white for nothing, grey for what is no number."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dmbp_jax.plot import blend, color_heatmap, symmetric_limit
+from dmbp_jax.plot import blend, color_heatmap, draw_comparison, smooth_heatmap, symmetric_limit
 from dmbp_jax.plot._figures import draw_explanation
 from dmbp_jax.plot._heatmap import from_minimum, thumbnail_map
 
@@ -149,3 +150,13 @@ def test_parts_are_drawn_on_the_maps_own_scale():
     panels = {axes.get_title(): axes.images[0].get_array() for axes in figure.axes}
     np.testing.assert_array_equal(panels["strong"], panels["map"])
     np.testing.assert_allclose(panels["weak"].astype(int), 255, atol=2)
+
+
+def test_arrays_of_jax_are_drawn_as_those_of_numpy():
+    heatmap = np.linspace(-1, 1, 48, dtype=np.float32).reshape(6, 8)
+    photo = np.arange(144, dtype=np.uint8).reshape(6, 8, 3)
+    for function in (color_heatmap, from_minimum, symmetric_limit, lambda one: smooth_heatmap(one, 1.0)):
+        np.testing.assert_array_equal(function(jnp.asarray(heatmap)), function(heatmap))
+    np.testing.assert_array_equal(blend(jnp.asarray(photo), jnp.asarray(heatmap)), blend(photo, heatmap))
+    draw_comparison(jnp.asarray(photo), {"gradient": jnp.asarray(heatmap)})
+    draw_explanation(jnp.asarray(photo), jnp.asarray(heatmap), {"for": jnp.asarray(heatmap)})

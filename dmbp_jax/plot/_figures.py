@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import matplotlib.figure
 import numpy as np
-from jaxtyping import Float, UInt8
 
 from dmbp_jax.plot._heatmap import (
     DEFAULT_STYLE,
+    Heatmap,
+    Photo,
     Style,
     blend,
     color_heatmap,
@@ -29,19 +30,19 @@ LETTERS = 15
 class Row(NamedTuple):
     """What is drawn of one explanation."""
 
-    photo: UInt8[np.ndarray, "h w 3"] | None
+    photo: Photo | None
     """Without one there is no overlay either."""
-    heatmap: Float[np.ndarray, "h w"]
-    parts: Mapping[str, Float[np.ndarray, "h w"]] = {}
+    heatmap: Heatmap
+    parts: Mapping[str, Heatmap] = {}
     """By their titles."""
     title: str = ""
     subtitle: str = ""
 
 
 def draw_explanation(
-    photo: UInt8[np.ndarray, "h w 3"] | None,
-    heatmap: Float[np.ndarray, "h w"],
-    parts: Mapping[str, Float[np.ndarray, "h w"]] | None = None,
+    photo: Photo | None,
+    heatmap: Heatmap,
+    parts: Mapping[str, Heatmap] | None = None,
     *,
     title: str = "",
     subtitle: str = "",
@@ -75,7 +76,7 @@ def _draw_row(figure: matplotlib.figure.FigureBase, row: Row, style: Style, *, w
     heatmap = from_minimum(smoothed)
     limit = symmetric_limit(heatmap, style.percentile)
 
-    def color(one: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    def color(one: Heatmap) -> Photo:
         return color_heatmap(one, limit, cmap=style.cmap)
 
     panels = [] if row.photo is None else [("photograph", row.photo)]
@@ -104,8 +105,8 @@ COLUMNS = 6
 
 
 def draw_comparison(
-    photo: UInt8[np.ndarray, "h w 3"] | None,
-    heatmaps: Mapping[str, Float[np.ndarray, "h w"]],
+    photo: Photo | None,
+    heatmaps: Mapping[str, Heatmap],
     *,
     title: str = "",
 ) -> matplotlib.figure.Figure:

@@ -3,15 +3,17 @@
 import dataclasses
 import io
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import matplotlib
 import numpy as np
-import numpy.typing as npt
 import PIL.Image
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from dmbp_jax._checks import InputError, check_choice
+
+Heatmap: TypeAlias = Float[np.ndarray | Array, "h w"]
+Photo: TypeAlias = UInt8[np.ndarray | Array, "h w 3"]
 
 # Heat maps as colours: red speaks for the target, blue against it, white does not matter.
 
@@ -20,7 +22,7 @@ CMAP = "seismic"
 """Blue, white and red."""
 
 
-def symmetric_limit(heatmap: npt.NDArray[np.floating], percentile: float = PERCENTILE) -> float:
+def symmetric_limit(heatmap: Heatmap, percentile: float = PERCENTILE) -> float:
     """The magnitude at which colours saturate: a percentile of `|heatmap|`, so that no single pixel rules.
 
     Above 0, also for a map of zeros and one that is not finite.
@@ -28,12 +30,13 @@ def symmetric_limit(heatmap: npt.NDArray[np.floating], percentile: float = PERCE
     >>> symmetric_limit(np.asarray([[0.0, -2.0]]), 100.0)
     2.0
     """
+    heatmap = np.asarray(heatmap)
     magnitudes = np.abs(heatmap[np.isfinite(heatmap)])
     limit = float(np.percentile(magnitudes, percentile)) if magnitudes.size else 0.0
     return limit or float(magnitudes.max(initial=0.0)) or 1.0
 
 
-def from_minimum(heatmap: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+def from_minimum(heatmap: Heatmap) -> Float[np.ndarray, "h w"]:
     """A map without negative values less its minimum, others as they are: for the eye, not for numbers.
 
     RISE and FullGrad give even the pixel that matters least a value above zero, and would be red all over.
@@ -41,12 +44,13 @@ def from_minimum(heatmap: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     >>> from_minimum(np.asarray([[2.0, 5.0]])).tolist(), from_minimum(np.asarray([[-2.0, 5.0]])).tolist()
     ([[0.0, 3.0]], [[-2.0, 5.0]])
     """
+    heatmap = np.asarray(heatmap)
     finite = heatmap[np.isfinite(heatmap)]
     return heatmap - finite.min() if finite.size and finite.min() >= 0 else heatmap
 
 
 def color_heatmap(
-    heatmap: Float[np.ndarray, "h w"], limit: float | None = None, *, cmap: str = CMAP
+    heatmap: Heatmap, limit: float | None = None, *, cmap: str = CMAP
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The map in blue, white and red on a scale from `-limit` to `limit`; what is not finite is grey.
 
@@ -55,20 +59,22 @@ def color_heatmap(
     >>> color_heatmap(np.asarray([[-1.0, 0.0, 1.0]]), 1.0)[0].tolist()
     [[0, 0, 76], [255, 253, 253], [127, 0, 0]]
     """
+    heatmap = np.asarray(heatmap)
     scaled = heatmap / (symmetric_limit(heatmap) if limit is None else limit)
     colors = matplotlib.colormaps[cmap].with_extremes(bad="grey")
     return colors(np.ma.masked_invalid((scaled + 1) / 2), bytes=True)[..., :3]
 
 
 def blend(
-    photo: UInt8[np.ndarray, "h w 3"],
-    heatmap: Float[np.ndarray, "h w"],
+    photo: Photo,
+    heatmap: Heatmap,
     limit: float | None = None,
     *,
     cmap: str = CMAP,
     alpha: float = 1.0,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Colours over the photograph in grey, the larger the magnitude the more opaque, up to `alpha`."""
+    photo, heatmap = np.asarray(photo), np.asarray(heatmap)
     limit = symmetric_limit(heatmap) if limit is None else limit
     # The root lets weaker pixels show: on a photograph they have more to stand out from than on white.
     magnitude = np.abs(np.nan_to_num(heatmap, posinf=limit, neginf=limit))
@@ -128,7 +134,7 @@ def make_style(**options: Any) -> Style:
     return Style(**options)
 
 
-def smooth_heatmap(heatmap: Float[np.ndarray, "h w"], sigma: float) -> Float[np.ndarray, "h w"]:
+def smooth_heatmap(heatmap: Heatmap, sigma: float) -> Float[np.ndarray, "h w"]:
     """The map under a Gaussian of `sigma` pixels, for the eye; what is not finite stays alone and as it is.
 
     The mean of the finite pixels around each, weighted by the Gaussian, nothing beyond the border.
@@ -136,6 +142,7 @@ def smooth_heatmap(heatmap: Float[np.ndarray, "h w"], sigma: float) -> Float[np.
     >>> smooth_heatmap(np.asarray([[1.0, 1.0, np.nan]]), 1.0).tolist()
     [[1.0, 1.0, nan]]
     """
+    heatmap = np.asarray(heatmap)
     if sigma == 0:
         return heatmap
     import scipy.ndimage
@@ -156,12 +163,12 @@ SIDE = 112
 """Of a thumbnail's longer side, in pixels."""
 
 
-def thumbnail_photo(rgb: UInt8[np.ndarray, "h w 3"]) -> bytes:
+def thumbnail_photo(rgb: Photo) -> bytes:
     """A photograph as a small PNG."""
     return _png(rgb, colors=128)
 
 
-def thumbnail_map(heatmap: Float[np.ndarray, "h w"]) -> bytes:
+def thumbnail_map(heatmap: Heatmap) -> bytes:
     """A heat map in blue, white and red as a small PNG; what is not finite is grey.
 
     A map without negative values is shown from its minimum.
@@ -172,8 +179,8 @@ def thumbnail_map(heatmap: Float[np.ndarray, "h w"]) -> bytes:
     return _png(color_heatmap(from_minimum(heatmap)), colors=32)
 
 
-def _png(rgb: UInt8[np.ndarray, "h w 3"], *, colors: int) -> bytes:
-    image = PIL.Image.fromarray(rgb)
+def _png(rgb: Photo, *, colors: int) -> bytes:
+    image = PIL.Image.fromarray(np.asarray(rgb))
     image.thumbnail((SIDE, SIDE), PIL.Image.Resampling.BOX)
     file = io.BytesIO()
     image.quantize(colors, dither=PIL.Image.Dither.NONE).save(file, "PNG", optimize=True)
