@@ -1,6 +1,7 @@
 """Maps that a run keeps, and maps that somebody else has made: a metric is added without an explanation."""
 
 import contextlib
+import dataclasses
 import functools
 import io
 import os
@@ -215,7 +216,7 @@ def shifted(by):
     @functools.wraps(dmbp_jax.METHODS["gradient"])
     def gradient_and_more(*args, **options):
         a = dmbp_jax.METHODS["gradient"](*args, **options)
-        return a._replace(values=a.values + by)
+        return dataclasses.replace(a, values=a.values + by)
 
     gradient_and_more.__name__ = "gradient_and_more"
     return gradient_and_more

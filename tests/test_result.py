@@ -1,5 +1,6 @@
 """What an explanation can do: be told in a line, taken apart, kept in a file, drawn and shown."""
 
+import dataclasses
 import io
 import sys
 import types
@@ -65,7 +66,7 @@ def test_repr_is_short_and_tells_shapes_flags_and_scores(a):
     assert "masks={2 sites}" in text
     assert "total=float32[3,3]" in text
     assert "convergence_delta" not in text
-    one = repr(a.take(0))
+    one = repr(a[0])
     assert "finite=True, " in one
     assert f"total={float(a.scores.total[0]):.4g}," in one
 
@@ -102,7 +103,8 @@ def test_repr_knows_what_stands_in_place_of_arrays(a):
 def test_an_explanation_is_a_tree_of_arrays_still(a):
     leaves, structure = jax.tree.flatten(a)
     assert isinstance(jax.tree.unflatten(structure, leaves), Attribution)
-    assert isinstance(a, tuple)
+    assert not isinstance(a, tuple)
+    assert len(a) == 3
     doubled = jax.jit(lambda b: jax.tree.map(lambda leaf: leaf, b))(a)
     assert_equal(doubled, a)
 
@@ -110,19 +112,28 @@ def test_an_explanation_is_a_tree_of_arrays_still(a):
 # Taken apart.
 
 
-def test_take_is_the_image_or_the_images(network, a):
+def test_an_index_is_an_image_and_a_slice_is_several(network, a):
     for index in (0, 2, -1):
-        assert_equal(a.take(index), jax.tree.map(lambda leaf, index=index: leaf[index], a))
-    assert a.take(1).heatmap.shape == (8, 8)
-    assert a.take(slice(1, 3)).heatmap.shape == (2, 8, 8)
+        assert_equal(a[index], jax.tree.map(lambda leaf, index=index: leaf[index], a))
+    assert a[1].heatmap.shape == (8, 8)
+    assert a[1:3].heatmap.shape == (2, 8, 8)
 
 
 @pytest.mark.parametrize("index", [3, -4])
-def test_take_refuses_what_is_not_there(a, index):
-    with pytest.raises(InputError, match=f"there is no image {index} in a batch of 3"):
-        a.take(index)
-    with pytest.raises(InputError, match="explanation of one image already"):
-        a.take(0).take(0)
+def test_an_index_that_is_not_there_is_refused(a, index):
+    with pytest.raises(IndexError, match=f"there is no image {index} in a batch of 3"):
+        a[index]
+    with pytest.raises(InputError, match="explanation of one image"):
+        a[0][0]
+    for wrong in ("values", 1.0, True, None, (0, 1)):
+        with pytest.raises(InputError, match="indexed by an image or a slice"):
+            a[wrong]
+
+
+def test_it_is_walked_image_by_image(a):
+    assert len(list(a)) == len(a) == 3
+    for one, expected in zip(a, a.values, strict=True):
+        np.testing.assert_array_equal(one.values, expected)
 
 
 def test_a_heatmap_sums_channels_whatever_stands_before_them():
@@ -152,8 +163,8 @@ def test_an_image_without_channels_is_drawn_with_its_parts():
 def test_what_is_saved_is_what_is_loaded(a, tmp_path):
     # As `explain_classes` gives them, with an axis of classes behind that of the images.
     of_classes = jax.tree.map(lambda leaf: np.stack([leaf, leaf], axis=1), a)
-    bare = a._replace(masks=None, history=None, scores=None)
-    for number, one in enumerate((a, a.take(0), bare, of_classes)):
+    bare = dataclasses.replace(a, masks=None, history=None, scores=None)
+    for number, one in enumerate((a, a[0], bare, of_classes)):
         path = tmp_path / f"{number}.safetensors"
         one.save(path, photo=PHOTO, target=3)
         assert_equal(Attribution.load(path), one)
@@ -277,7 +288,7 @@ def test_a_plot_has_a_row_for_each_image_with_its_parts_on_its_own_scale(a):
 
 
 def test_a_plot_of_one_image_is_the_figure_of_draw_explanation(a):
-    one = a.take(1)
+    one = a[1]
     parts = {
         f"positive part, y+ = {one.scores.positive:.3g}": np.asarray(one.positive.sum(-1)),
         f"negative part, y- = {one.scores.negative:.3g}": np.asarray(one.negative.sum(-1)),
@@ -292,7 +303,7 @@ def test_one_photograph_serves_all_rows_and_none_leaves_the_maps_alone(a):
     for row in panels(a.plot()):
         assert "photograph" not in row
         assert "overlay" not in row
-    np.testing.assert_array_equal(panels(a.take(0).plot(PIL.Image.fromarray(PHOTO)))[0]["photograph"], PHOTO)
+    np.testing.assert_array_equal(panels(a[0].plot(PIL.Image.fromarray(PHOTO)))[0]["photograph"], PHOTO)
 
 
 def test_smoothing_is_told_and_changes_no_value(a, tmp_path):
@@ -323,7 +334,7 @@ def test_smoothing_keeps_constants_means_and_what_is_not_finite():
 
 
 def test_alpha_colours_and_percentile_are_options(a):
-    one = a.take(0)
+    one = a[0]
     grey = panels(one.plot(PHOTO, alpha=0.0))[0]["overlay"]
     np.testing.assert_array_equal(grey, grey[..., :1].repeat(3, axis=-1))
     half = panels(one.plot(PHOTO, alpha=0.5))[0]["overlay"].astype(int)
@@ -366,7 +377,7 @@ def test_what_is_no_map_is_refused(a):
         Attribution(np.ones((2, 7)), np.ones(2, bool)).plot()
     with pytest.raises(InputError, match="17 images are too many"):
         Attribution(np.ones((17, 4, 4, 1)), np.ones(17, bool)).plot()
-    with pytest.raises(InputError, match=r"draw one image's, a.take\(0\)"):
+    with pytest.raises(InputError, match=r"draw one image's, a\[0\]"):
         Attribution(np.ones((2, 3, 4, 4, 1)), np.ones((2, 3), bool)).plot()
     with pytest.raises(InputError, match=r"not a path, got out.png: .*crop_photo"):
         a.plot("out.png")
@@ -392,7 +403,7 @@ def test_figures_belong_to_nobody(a):
 def test_a_notebook_shows_the_first_maps_and_their_scores(a):
     with PIL.Image.open(io.BytesIO(a._repr_png_())) as picture:
         three = picture.size
-    with PIL.Image.open(io.BytesIO(a.take(0)._repr_png_())) as picture:
+    with PIL.Image.open(io.BytesIO(a[0]._repr_png_())) as picture:
         assert picture.width < three[0]
     many = Attribution(np.ones((100, 4, 4, 1)), np.arange(100) % 2 == 0)
     assert len(many._repr_png_()) < 200_000
@@ -405,7 +416,7 @@ def test_show_opens_a_viewer_or_a_notebooks_display(a, monkeypatch):
     seen = []
     monkeypatch.setattr(PIL.Image.Image, "show", lambda picture: seen.append(("viewer", picture.size)))
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
-    a.take(0).show(PHOTO, titles="tabby")
+    a[0].show(PHOTO, titles="tabby")
     notebook = types.ModuleType("IPython")
     notebook.get_ipython = lambda: types.SimpleNamespace(kernel=kernels.pop(0))
     notebook.display = types.ModuleType("IPython.display")
@@ -413,8 +424,8 @@ def test_show_opens_a_viewer_or_a_notebooks_display(a, monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython", notebook)
     monkeypatch.setitem(sys.modules, "IPython.display", notebook.display)
     kernels = [None, "ipykernel"]
-    a.take(0).show(PHOTO, titles="tabby")
-    a.take(0).show(PHOTO, titles="tabby")
+    a[0].show(PHOTO, titles="tabby")
+    a[0].show(PHOTO, titles="tabby")
     assert not kernels
     assert [where for where, _ in seen] == ["viewer", "viewer", "notebook"]
     assert len({size for _, size in seen}) == 1

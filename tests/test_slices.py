@@ -1,5 +1,6 @@
 """A loop walked in slices is the same loop."""
 
+import dataclasses
 import functools
 
 import jax
@@ -94,7 +95,7 @@ def test_a_wrapper_has_not_the_loop_of_what_it_wraps():
     @functools.wraps(smoothgrad)
     def negative(*args, **kwargs):
         result = smoothgrad(*args, **kwargs)
-        return result._replace(values=-result.values)
+        return dataclasses.replace(result, values=-result.values)
 
     assert loop_of(smoothgrad) is not None
     assert loop_of(negative) is None

@@ -1,5 +1,6 @@
 """A call of `explain` as a program: whole, or in slices that report their progress."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, TypeAlias
@@ -272,4 +273,4 @@ def _flag(result: Attribution, target: jax.Array, classes: int) -> Attribution:
     if not jax.numpy.issubdtype(target.dtype, jax.numpy.integer):
         return result
     # The gradient of a class that does not exist is zero, which is finite and no explanation.
-    return result._replace(finite=result.finite & (target >= 0) & (target < classes))
+    return dataclasses.replace(result, finite=result.finite & (target >= 0) & (target < classes))

@@ -1,5 +1,6 @@
 """NormGrad, selective NormGrad, and how the maps of several layers are combined."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -235,7 +236,7 @@ def norm_grad(
     explanation = attribution(values[:, :, None])
     # Scaling to [0, 1] hides what is not finite, and a target out of range shows in the score only.
     finite = [explanation.finite, jnp.isfinite(tapped.score), *(jnp.isfinite(one).all() for one in maps)]
-    return explanation._replace(finite=jnp.stack(finite).all())
+    return dataclasses.replace(explanation, finite=jnp.stack(finite).all())
 
 
 def selective_norm_grad(

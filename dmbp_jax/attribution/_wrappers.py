@@ -1,5 +1,6 @@
 """Methods made from methods: the noise tunnel, SmoothGrad, meta-saliency."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -188,7 +189,7 @@ def smoothgrad(
 
     def times_image(mean: Attribution) -> Attribution:
         a = attribution(mean.values * image)
-        return a._replace(finite=a.finite & mean.finite)
+        return dataclasses.replace(a, finite=a.finite & mean.finite)
 
     return loop.then(times_image) if multiply_by_inputs else loop
 

@@ -1,5 +1,7 @@
 """What an explanation is: its arrays and scores, and how it is kept in a file."""
 
+import dataclasses
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -11,7 +13,7 @@ import numpy.typing as npt
 import PIL.Image
 from jaxtyping import Array, Bool, Float
 
-from dmbp_jax._checks import InputError, check_choice
+from dmbp_jax._checks import InputError, check_choice, is_number
 from dmbp_jax.images._files import read_tensors, write_tensors
 from dmbp_jax.result._display import describe, is_known
 
@@ -138,10 +140,13 @@ def _storable(array: npt.ArrayLike) -> np.ndarray:
 # The result of every method.
 
 
-class Attribution(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Attribution:
     """An explanation: what each input value contributes to the explained output.
 
-    Shapes are given for a batch; a single-image method returns the same without the leading `n`.
+    Shapes are given for a batch; a single-image method returns the same without the leading `n`. It is a
+    tree of arrays for JAX, and is indexed along the batch: `a[3]` is the explanation of one image, `a[:8]`
+    that of eight. `dataclasses.replace` changes a field.
     """
 
     values: Float[Array, "..."]
@@ -180,20 +185,31 @@ class Attribution(NamedTuple):
         """
         return self.values.sum(axis=-1) if self.values.ndim - np.ndim(self.finite) > 2 else self.values
 
-    def take(self, index: int | slice) -> "Attribution":
+    def __len__(self) -> int:
+        """The number of images. Raises `InputError` without a batch axis."""
+        if not np.ndim(self.finite):
+            raise InputError("this is the explanation of one image: it has no batch axis")
+        return int(self.finite.shape[0])
+
+    def __getitem__(self, index: int | slice) -> "Attribution":
         """The explanation of one image of a batch, without batch axis; with a slice of several.
 
-        Raises `InputError` for an index out of range, and without a batch axis.
+        Raises `InputError` for an index that is no whole number and no slice, and without a batch axis;
+        `IndexError` for an index out of range.
 
         >>> a = Attribution(np.ones((2, 8, 8, 3)), np.ones(2, bool))
-        >>> a.take(-1).heatmap.shape, a.take(slice(1)).heatmap.shape
-        ((8, 8), (1, 8, 8))
+        >>> a[-1].heatmap.shape, a[:1].heatmap.shape, len(a)
+        ((8, 8), (1, 8, 8), 2)
         """
-        if not np.ndim(self.finite):
-            raise InputError("this is the explanation of one image already: it has no batch axis")
-        count = self.finite.shape[0]
-        if not isinstance(index, slice) and not -count <= index < count:
-            raise InputError(f"there is no image {index} in a batch of {count}")
+        count = len(self)
+        if not isinstance(index, slice):
+            if not is_number(index, numbers.Integral):
+                raise InputError(
+                    f"an explanation is indexed by an image or a slice, a[3] or a[:8], not by {index!r}"
+                )
+            if not -count <= index < count:
+                # What Python's own loops end by.
+                raise IndexError(f"there is no image {index} in a batch of {count}")
         taken: Attribution = jax.tree.map(lambda leaf: leaf[index], self)
         return taken
 
@@ -208,7 +224,7 @@ class Attribution(NamedTuple):
         """A figure with a row for each image: photograph, map, DMBP's two parts, the map over the photograph.
 
         Red speaks for the target, blue against it, white does not matter; each row has a scale of its own.
-        The figure belongs to nobody, `pyplot` does not know it: `figure.savefig("why.png")`.
+        The figure is not one of `pyplot`'s: `figure.savefig("why.png")`.
 
         Args:
             photo: `(h, w, 3)` of 8 bits, as the network saw it (`model.spec.preprocess.crop_photo`), or
@@ -260,7 +276,7 @@ class Attribution(NamedTuple):
         `name` chooses among the methods of a file that `dmbp-jax explain --method all` saved. Raises
         `InputError` for a file that is missing or damaged, or holds no such explanation.
         """
-        several = {field: field in ("scores", "history", "masks") for field in cls._fields}
+        several = {one.name: one.name in ("scores", "history", "masks") for one in dataclasses.fields(cls)}
         fields = read_explanation(Path(path), name, several)
         check_fields(Path(path), fields)
         for field in ("scores", "history"):
@@ -272,7 +288,7 @@ class Attribution(NamedTuple):
         """The fields as they are kept in a file: arrays, or arrays by name, or None."""
         return {
             name: value._asdict() if isinstance(value, Scores) else value
-            for name, value in self._asdict().items()
+            for name, value in vars(self).items()
         }
 
     def __repr__(self) -> str:
@@ -284,6 +300,8 @@ class Attribution(NamedTuple):
 
         return png_of_maps(self)
 
+
+jax.tree_util.register_dataclass(Attribution)
 
 Method: TypeAlias = Callable[..., Attribution]
 """`method(apply, params, image, target, *, key=None, **options) -> Attribution` for one image."""

@@ -1,5 +1,6 @@
 """An explanation in a line, and as a figure in a notebook."""
 
+import dataclasses
 import io
 import sys
 from collections.abc import Mapping
@@ -24,7 +25,8 @@ MOST_NUMBERS = 4
 
 
 def describe(result: Any) -> str:
-    """A NamedTuple of arrays in a line: a vector's first numbers, how many flags hold, else dtype and shape.
+    """A NamedTuple or dataclass of arrays in a line: the first numbers of a vector, how many flags hold, else
+    dtype and shape.
 
     Works on whatever stands in place of the arrays: tracers, shapes, axes.
 
@@ -36,7 +38,8 @@ def describe(result: Any) -> str:
     >>> describe(Three(np.asarray([0.5, 1 / 3]), np.zeros((2, 8, 8, 3)), np.asarray([True, False])))
     'Three(scores=[0.5, 0.3333], values=float64[2,8,8,3], finite=1 of 2)'
     """
-    told = [f"{name}={_tell(value)}" for name, value in result._asdict().items() if value is not None]
+    fields = vars(result) if dataclasses.is_dataclass(result) else result._asdict()
+    told = [f"{name}={_tell(value)}" for name, value in fields.items() if value is not None]
     return f"{type(result).__name__}({', '.join(told)})"
 
 

@@ -1,5 +1,6 @@
 """What is drawn of an explanation: the rows of its figure."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -40,15 +41,13 @@ def make_rows(
     if axes > 1:
         raise InputError(
             f"these are explanations of shape {np.shape(a.finite)}, and a figure has the rows of one axis: "
-            "draw one image's, a.take(0).plot(photo)"
+            "draw one image's, a[0].plot(photo)"
         )
     if not has_maps(a):
         raise InputError(f"values of shape {a.values.shape} are no maps (h, w): there is nothing to draw")
-    batch = [a] if axes == 0 else [a.take(i) for i in range(min(len(a.values), MOST + 1))]
+    batch = [a] if axes == 0 else [a[i] for i in range(min(len(a), MOST + 1))]
     if len(batch) > MOST:
-        raise InputError(
-            f"{len(a.values)} images are too many for a figure: up to {MOST}, a.take(slice({MOST})).plot()"
-        )
+        raise InputError(f"{len(a.values)} images are too many for a figure: up to {MOST}, a[:{MOST}].plot()")
     titles, captions = (
         _each(what, texts, len(batch)) for what, texts in (("titles", titles), ("captions", captions))
     )
@@ -71,10 +70,10 @@ def _parts(one: "Attribution") -> dict[str, Float[np.ndarray, "h w"]]:
         return {}
     return {
         f"positive part, y+ = {one.scores.positive:.3g}": np.asarray(
-            one._replace(values=one.positive).heatmap
+            dataclasses.replace(one, values=one.positive).heatmap
         ),
         f"negative part, y- = {one.scores.negative:.3g}": np.asarray(
-            one._replace(values=one.negative).heatmap
+            dataclasses.replace(one, values=one.negative).heatmap
         ),
     }
 

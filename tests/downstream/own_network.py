@@ -189,7 +189,7 @@ def explain_it(params: Params, images: Images) -> jax.Array:
         other = explain(network, params, images, weights, method, key=jax.random.key(1), batch_size=1)
         maps = maps + jnp.asarray(other.heatmap)
     several: Attribution = dmbp.explain_classes(network, params, images, [0, 1], "gradient")
-    assert several.take(0).heatmap.shape == (2, 8, 8)
+    assert several[0].heatmap.shape == (2, 8, 8)
     alone: Attribution = dmbp_method(network, params, images[0], jnp.asarray(0), preset="fast")
     return maps + jnp.asarray(alone.heatmap)[None]
 
