@@ -60,7 +60,7 @@ def made_up_run(
     *,
     images: int = 64,
     methods: Sequence[str] = METHODS,
-    metrics: Sequence[str] = ("im", "cim", "deletion"),
+    metrics: Sequence[str] = ("insertion", "complementary_insertion", "deletion"),
     chunks: int | None = None,
     data: str = "folder:../shared/images",
     steps: int = 10,
@@ -124,9 +124,9 @@ def _add_image(
         rows, pictures = [], [Picture(name, -1, "", photo)]
         for target in targets:
             for metric in metrics:
-                if metric == "cim" and len(targets) == 1:
+                if metric == "complementary_insertion" and len(targets) == 1:
                     continue
-                level = {"im": 0.25 + 0.03 * at, "cim": 0.08 + 0.01 * at, "deletion": 0.2 - 0.01 * at}.get(
+                level = {"insertion": 0.25 + 0.03 * at, "complementary_insertion": 0.08 + 0.01 * at, "deletion": 0.2 - 0.01 * at}.get(
                     metric, 0.1
                 )
                 value: float | None = float(np.clip(level + hard + rng.normal(0, 0.06), 0, 1))

@@ -39,10 +39,10 @@ def make_run(folder: Path) -> None:
     curve = (0.0, 0.5, None)
     for process in (0, 1):
         with resume_store(folder, CONFIG, ABOUT, process=process) as store:
-            store.add_metrics([METRICS["im"], METRICS["deletion"]])
+            store.add_metrics([METRICS["insertion"], METRICS["deletion"]])
             image = f"{process}.jpg"
             for method in ("dmbp", "gradient"):
-                rows = {m: [Row(image, 3, method, m, 0.5, 0.1, curve)] for m in ("im", "deletion")}
+                rows = {m: [Row(image, 3, method, m, 0.5, 0.1, curve)] for m in ("insertion", "deletion")}
                 pictures = [Picture(image, 3, method, PHOTO), Picture(image, -1, "", PHOTO)]
                 kept = KEPT._replace(image=image, method=method)
                 store.add(process, method, rows, pictures, maps=[kept], compiling=1.0)
@@ -97,7 +97,7 @@ SQL_VALUES = st.one_of(
 COLUMNS = [
     *(("config", "value", name) for name in CONFIG),
     *(("about", "value", name) for name in ABOUT),
-    *(("metrics", column, "im") for column in ("name", "code", "shown")),
+    *(("metrics", column, "insertion") for column in ("name", "code", "shown")),
     *(
         ("rows", column, None)
         for column in ("image", "target", "method", "metric", "value", "seconds", "curve")
@@ -115,7 +115,7 @@ STATEMENTS = (
     "DELETE FROM config",
     "DROP TABLE units",
     "DROP TABLE rows; CREATE VIEW rows AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) "
-    "SELECT 'a' image, x target, 'm' method, 'im' metric, 1.0 value, 1.0 seconds, NULL curve, x rowid FROM n",
+    "SELECT 'a' image, x target, 'm' method, 'insertion' metric, 1.0 value, 1.0 seconds, NULL curve, x rowid FROM n",
     "CREATE TRIGGER t AFTER INSERT ON problems BEGIN DELETE FROM rows; END",
     "ALTER TABLE rows ADD COLUMN more TEXT",
     "PRAGMA journal_mode = WAL",

@@ -94,7 +94,7 @@ def test_a_run_of_one_chunk_tells_both_apart(tmp_path):
         network,
         (images, [0, 1]),
         methods=[slow_to_trace],
-        metrics=["im"],
+        metrics=["insertion"],
         folder=tmp_path / "run",
         progress=False,
     )

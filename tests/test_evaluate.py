@@ -44,7 +44,7 @@ def setting(photos, **options):
     given = {
         "data": f"folder:{photos}",
         "methods": ("gradient_x_input",),
-        "metrics": ("im",),
+        "metrics": ("insertion",),
         "batch_size": 4,
     }
     return Evaluation(**given | options)
@@ -91,7 +91,7 @@ def without_seconds(rows):
 
 def test_rows_are_what_explain_and_the_metrics_give(photos, tmp_path, model):
     rows = run(
-        setting(photos, methods=("gradient_x_input", "dmbp"), metrics=("im", "deletion")),
+        setting(photos, methods=("gradient_x_input", "dmbp"), metrics=("insertion", "deletion")),
         tmp_path / "run",
     )
     assert len(rows) == 11 * 2 * 2
@@ -105,7 +105,7 @@ def test_rows_are_what_explain_and_the_metrics_give(photos, tmp_path, model):
         def predict(images):
             return jax.nn.softmax(model.apply(model.params, images))
 
-        metric = {"im": metrics.insertion, "deletion": metrics.deletion}[row.metric]
+        metric = {"insertion": metrics.insertion, "deletion": metrics.deletion}[row.metric]
         curve = metric(predict, x, a.heatmap[0], jnp.asarray(row.target))
         np.testing.assert_allclose(row.value, curve.auc, rtol=1e-4)
         np.testing.assert_allclose(row.curve, curve.probabilities, rtol=1e-4)
@@ -115,7 +115,7 @@ def test_rows_are_what_explain_and_the_metrics_give(photos, tmp_path, model):
 
 def test_rows_of_composites_are_what_the_metrics_give(photos, tmp_path, model):
     """Each metric put together anew, from `explain` and `dmbp_jax.metrics`."""
-    names = ("cim", "grid_pointing", "sanity", "cascade", "class_sensitivity")
+    names = ("complementary_insertion", "grid_pointing", "sanity", "cascade", "class_sensitivity")
     evaluation = setting(photos, data=f"grid:{photos}", metrics=names, seed=3)
     rows = run(evaluation, tmp_path / "run")
     (sample, *_), *_ = plan_module.make_plan(evaluation).chunks
@@ -139,7 +139,7 @@ def test_rows_of_composites_are_what_the_metrics_give(photos, tmp_path, model):
     for cell, target in enumerate(labels):
         others = jnp.zeros(10).at[jnp.asarray([other for other in labels if other != target])].set(1.0)
         cim = metrics.complementary_insertion(predict, x, heatmap(target), others).auc
-        assert value("cim", target).value == pytest.approx(float(cim), rel=1e-4)
+        assert value("complementary_insertion", target).value == pytest.approx(float(cim), rel=1e-4)
         share = metrics.grid_pointing_game(heatmap(target), grid=2, cell=cell)
         assert value("grid_pointing", target).value == pytest.approx(share, rel=1e-4)
         drawn = [metrics.randomize_layers(key, model.params, layers[: n + 1]) for n in range(3)]
@@ -158,24 +158,24 @@ def test_rows_of_composites_are_what_the_metrics_give(photos, tmp_path, model):
 
 
 def test_every_metric_gives_one_row_for_what_it_is_defined_on(photos, tmp_path):
-    grid = ["im", "cim", "deletion", "grid_pointing", "sanity", "cascade", "class_sensitivity"]
+    grid = ["insertion", "complementary_insertion", "deletion", "grid_pointing", "sanity", "cascade", "class_sensitivity"]
     rows = run(setting(f"{photos}", data=f"grid:{photos}", metrics=tuple(grid)), tmp_path / "run")
     count = {name: sum(row.metric == name for row in rows) for name in {row.metric for row in rows}}
     # Two composites of four classes; the classes that are compared for sensitivity are the network's choice.
-    eight = {"im", "cim", "deletion", "grid_pointing", "sanity", "sanity_abs", "cascade", "cascade_abs"}
+    eight = {"insertion", "complementary_insertion", "deletion", "grid_pointing", "sanity", "sanity_abs", "cascade", "cascade_abs"}
     two = {"class_sensitivity", "class_sensitivity_abs"}
     assert count == dict.fromkeys(eight, 8) | dict.fromkeys(two, 2)
     assert all(row.value is not None and np.isfinite(row.value) for row in rows)
     curves = {row.metric: len(row.curve) for row in rows if row.curve}
     # 256 pixels, 10 a step; three layers.
-    assert curves == {"im": 27, "cim": 27, "deletion": 27, "cascade": 3, "cascade_abs": 3}
+    assert curves == {"insertion": 27, "complementary_insertion": 27, "deletion": 27, "cascade": 3, "cascade_abs": 3}
 
 
 def test_every_metric_describes_the_rows_that_it_gives(photos, tmp_path):
     for data, names in (
         (
             f"grid:{photos}",
-            ["im", "cim", "deletion", "grid_pointing", "sanity", "cascade", "class_sensitivity"],
+            ["insertion", "complementary_insertion", "deletion", "grid_pointing", "sanity", "cascade", "class_sensitivity"],
         ),
         (f"folder:{photos}", ["counter_evidence"]),
     ):
@@ -207,7 +207,7 @@ def recognized(tmp_path, model, monkeypatch):
 def test_rows_of_pairs_are_what_explain_and_the_metrics_give(recognized, tmp_path):
     folder, model = recognized
     evaluation = setting(
-        folder, data=f"pairs:{folder}", metrics=("contrast", "counter_evidence", "cim"), gallery=0
+        folder, data=f"pairs:{folder}", metrics=("contrast", "counter_evidence", "complementary_insertion"), gallery=0
     )
     rows = run(evaluation, tmp_path / "run")
     plan = plan_module.make_plan(evaluation)
@@ -291,13 +291,13 @@ def test_voc_explains_each_class_and_points_at_its_boxes(tmp_path):
             VocImage("b", (VocObject("boat", whole),)),
         ],
     )
-    rows = run(dataclasses.replace(unknown, metrics=("im", "cim", "pointing")), tmp_path / "run")
+    rows = run(dataclasses.replace(unknown, metrics=("insertion", "complementary_insertion", "pointing")), tmp_path / "run")
     pointing = {(row.image, NAMES[row.target]): row.value for row in rows if row.metric == "pointing"}
     assert pointing.keys() == {("a", "dog"), ("a", "cat"), ("b", "boat")}
     assert pointing["a", "dog"] == pointing["b", "boat"] == 1
     # An image of one class has no other class.
-    assert {row.image for row in rows if row.metric == "cim"} == {"a"}
-    assert sum(row.metric == "im" for row in rows) == 3
+    assert {row.image for row in rows if row.metric == "complementary_insertion"} == {"a"}
+    assert sum(row.metric == "insertion" for row in rows) == 3
 
 
 def test_voc_with_a_sigmoid_and_photographs_of_many_sizes(tmp_path, monkeypatch, capsys):
@@ -317,10 +317,10 @@ def test_voc_with_a_sigmoid_and_photographs_of_many_sizes(tmp_path, monkeypatch,
     for name, size in (("a", (16, 24)), ("b", (24, 16)), ("d", (16, 24))):
         save_photo(photos / f"{name}.jpg", size=size)
     evaluation = Evaluation(
-        data=f"voc2012:{devkit}", methods=("gradient_x_input",), metrics=("im", "cim", "im"), batch_size=4
+        data=f"voc2012:{devkit}", methods=("gradient_x_input",), metrics=("insertion", "complementary_insertion", "insertion"), batch_size=4
     )
     rows = run(evaluation, tmp_path / "run")
-    assert sorted((row.image, NAMES[row.target]) for row in rows if row.metric == "im") == [
+    assert sorted((row.image, NAMES[row.target]) for row in rows if row.metric == "insertion") == [
         ("a", "cat"),
         ("a", "dog"),
         ("a", "sofa"),
@@ -331,7 +331,7 @@ def test_voc_with_a_sigmoid_and_photographs_of_many_sizes(tmp_path, monkeypatch,
     # Four targets at once: the three of a, alone, then the two of d, of the same size, and b's.
     plan = plan_module.make_plan(evaluation)
     assert [[sample.name for sample in chunk] for chunk in plan.chunks] == [["a"], ["d"], ["b"]]
-    assert {row.image for row in rows if row.metric == "cim"} == {"a", "d"}
+    assert {row.image for row in rows if row.metric == "complementary_insertion"} == {"a", "d"}
     with open_store(tmp_path / "run") as store:
         assert [problem.name for problem in store.problems()] == ["c"]
 
@@ -345,7 +345,7 @@ def test_voc_with_a_sigmoid_and_photographs_of_many_sizes(tmp_path, monkeypatch,
 
     others = jnp.zeros(10).at[bus].set(1.0)
     expected = metrics.complementary_insertion(predict, x, a.heatmap[0], others).auc
-    (row,) = (r for r in rows if (r.image, r.target, r.metric) == ("d", car, "cim"))
+    (row,) = (r for r in rows if (r.image, r.target, r.metric) == ("d", car, "complementary_insertion"))
     assert row.value == pytest.approx(float(expected), rel=1e-4)
 
 
@@ -396,7 +396,7 @@ def stop_after(units, evaluation, folder, monkeypatch):
     "stop_at", [1, 5, *(pytest.param(number, marks=pytest.mark.long) for number in (0, 4))]
 )
 def test_a_run_that_stopped_goes_on_with_the_same_rows(photos, tmp_path, monkeypatch, stop_at):
-    evaluation = setting(photos, methods=("random", "dmbp"), metrics=("im", "sanity"))
+    evaluation = setting(photos, methods=("random", "dmbp"), metrics=("insertion", "sanity"))
     undisturbed = run(evaluation, tmp_path / "undisturbed")
     stop_after(stop_at, evaluation, tmp_path / "stopped", monkeypatch)
     with open_store(tmp_path / "stopped") as store:
@@ -489,7 +489,7 @@ def test_maps_that_are_not_numbers_have_no_value(photos, tmp_path, monkeypatch):
     params = jax.tree.map(jnp.copy, broken.params)
     params["conv2"]["kernel"] = params["conv2"]["kernel"].at[0].set(jnp.nan)
     monkeypatch.setattr(plan_module, "load_model", lambda name, weights: broken._replace(params=params))
-    rows = run(setting(photos, limit=2, metrics=("im", "sanity")), tmp_path / "run")
+    rows = run(setting(photos, limit=2, metrics=("insertion", "sanity")), tmp_path / "run")
     assert [row.value for row in rows] == [None] * 6
     assert all(row.curve is None for row in rows)
 
@@ -509,7 +509,7 @@ def test_the_gallery_keeps_a_random_subset(photos, tmp_path):
 @pytest.mark.parametrize(
     ("metric", "needs"),
     [
-        ("cim", "several classes"),
+        ("complementary_insertion", "several classes"),
         ("pointing", "bounding boxes"),
         ("grid_pointing", "composites"),
         ("contrast", "side by side"),
@@ -517,7 +517,7 @@ def test_the_gallery_keeps_a_random_subset(photos, tmp_path):
 )
 def test_a_metric_that_the_data_do_not_allow_is_refused_at_once(photos, tmp_path, metric, needs):
     with pytest.raises(InputError, match=f"{metric} needs .*{needs}"):
-        run(setting(photos, metrics=("im", metric)), tmp_path / "run")
+        run(setting(photos, metrics=("insertion", metric)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -525,7 +525,7 @@ def test_a_metric_that_the_data_do_not_allow_is_refused_at_once(photos, tmp_path
     ("options", "message"),
     [
         ({"metrics": ("auc",)}, "unknown metric 'auc'"),
-        ({"metrics": ("insertion",)}, r"unknown metric 'insertion': Insertion \(IM\) is 'im'"),
+        ({"metrics": ("insertion",)}, r"unknown metric 'insertion': Insertion \(IM\) is 'insertion'"),
         ({"preset": "papr"}, "did you mean 'paper'"),
         ({"target": "true"}, "unknown target 'true'"),
         ({"limit": 0}, "limit must be at least 1, got 0"),
@@ -564,7 +564,7 @@ def test_the_papers_protocol_fills_in_what_was_not_said(tmp_path):
     config = plan.config
     assert config["per_class"] == 5
     assert config["samples"] == 10
-    assert [metric.name for metric in plan.metrics] == ["im"]
+    assert [metric.name for metric in plan.metrics] == ["insertion"]
     assert config["target"] == "truth"
     assert len(config["methods"]) == 12
     assert config["methods"]["dmbp"]["options"]["steps"] == 200
@@ -574,5 +574,5 @@ def test_the_papers_protocol_fills_in_what_was_not_said(tmp_path):
 
     devkit = make_voc(tmp_path, [VocImage("a", (VocObject("dog"), VocObject("cat")))])
     voc = plan_module.make_plan(Evaluation(data=f"voc2012:{devkit}", preset="paper"))
-    assert [metric.name for metric in voc.metrics] == ["im", "cim"]
+    assert [metric.name for metric in voc.metrics] == ["insertion", "complementary_insertion"]
     assert voc.config["per_class"] is None

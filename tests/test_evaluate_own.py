@@ -63,7 +63,7 @@ def test_rows_are_what_explain_and_the_metrics_give(network, images, targets):
         network,
         (images, targets),
         methods=["gradient_x_input", brightness],
-        metrics=["im", half_mass],
+        metrics=["insertion", half_mass],
         **QUIET,
     )
     rows = run.rows()
@@ -121,7 +121,7 @@ def test_what_is_drawn_belongs_to_an_image_a_target_and_a_method(network, images
 
     options = {
         "methods": ["some_noise", "some_masks", "random", drawing],
-        "metrics": ["im", "sanity", "class_sensitivity", "max_sensitivity", moves],
+        "metrics": ["insertion", "sanity", "class_sensitivity", "max_sensitivity", moves],
         "progress": False,
     }
     with forgetting():
@@ -153,11 +153,11 @@ def test_what_is_drawn_belongs_to_an_image_a_target_and_a_method(network, images
             expected = {"sanity": 1, "class_sensitivity": 1, "max_sensitivity": 0}
             assert value == pytest.approx(expected.get(metric, value), abs=1e-6)
     # Others draw otherwise.
-    assert len({value for row, value in one.items() if row[2:] == ("random", "im")}) == 3
+    assert len({value for row, value in one.items() if row[2:] == ("random", "insertion")}) == 3
 
 
 def test_samples_one_by_one_are_the_arrays_with_names(network, images, targets, tmp_path):
-    options = {"methods": ["random"], "metrics": ["im"], **QUIET}
+    options = {"methods": ["random"], "metrics": ["insertion"], **QUIET}
     arrays = dmbp_jax.evaluate(network, (images, targets), **options)
     one_by_one = (ArraySample(image, int(target)) for image, target in zip(images, targets, strict=True))
     assert without_seconds(dmbp_jax.evaluate(network, one_by_one, **options)) == without_seconds(arrays)
@@ -175,7 +175,7 @@ def test_several_targets_are_explained_in_turn_and_the_others_known(network, ima
         **QUIET,
     )
     rows = run.rows()
-    assert {row.metric for row in rows} == {"im", "cim"}
+    assert {row.metric for row in rows} == {"insertion", "complementary_insertion"}
     assert {(row.image, row.target) for row in rows} == {
         (str(number), number + step) for number in range(COUNT) for step in (0, 1)
     }
@@ -313,7 +313,7 @@ def test_an_undefined_value_has_no_number(network, images, targets):
 
 def test_a_model_in_memory_is_the_same_as_by_its_name(images, targets):
     model = tiny_model()
-    options = {"methods": ["gradient_x_input", "rise"], "metrics": ["im"], **QUIET}
+    options = {"methods": ["gradient_x_input", "rise"], "metrics": ["insertion"], **QUIET}
     with forgetting():
         dmbp_jax.register_network(lambda: model, name="tiny_of_this_test")
         by_name = dmbp_jax.evaluate("tiny_of_this_test", (images, targets), **options)
@@ -326,7 +326,7 @@ def test_a_model_in_memory_is_the_same_as_by_its_name(images, targets):
 
 def test_labels_may_be_the_names_of_classes(network, images):
     names = [f"kind {number}" for number in range(CLASSES)]
-    options = {"methods": ["gradient"], "metrics": ["im"], **QUIET}
+    options = {"methods": ["gradient"], "metrics": ["insertion"], **QUIET}
     run = dmbp_jax.evaluate(network, (images[:2], ["kind 3", "kind 0"]), classes=names, **options)
     assert [row.target for row in run.rows()] == [3, 0]
     with pytest.raises(InputError, match="the label 'kind 11' is no class"):
@@ -361,7 +361,7 @@ def one_of_two(params, x, *, rule=PLAIN):
 def of_one_logit():
     """Rows of the two networks."""
     images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
-    measured = ["im", "deletion", "road", "counter_evidence"]
+    measured = ["insertion", "deletion", "road", "counter_evidence"]
     options = {"methods": ["gradient_x_input", "rise"], "metrics": measured, **QUIET}
     return [
         dmbp_jax.evaluate((apply, tiny_network()[1]), (images, [0, 0]), **options).rows()
@@ -376,7 +376,7 @@ def test_one_logit_is_one_class_against_its_opposite(of_one_logit):
         # RISE's map has no negative pixels, hence no counter-evidence.
         values = np.asarray([row.value, other.value], float)
         np.testing.assert_allclose(values[0], values[1], rtol=1e-4, atol=1e-5, err_msg=row.metric)
-    assert all(0 < row.value < 0.999 for row in one if row.metric in ("im", "deletion", "road_morf"))
+    assert all(0 < row.value < 0.999 for row in one if row.metric in ("insertion", "deletion", "road_morf"))
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_a_softmax_of_one_logit_is_refused_and_so_is_what_needs_two_classes():
 
 
 def test_a_models_own_output_gives_way_and_a_run_knows_which_it_had(images, targets, tmp_path):
-    options = {"methods": ["gradient"], "metrics": ["im"], "folder": tmp_path / "run", **QUIET}
+    options = {"methods": ["gradient"], "metrics": ["insertion"], "folder": tmp_path / "run", **QUIET}
     with_softmax = dmbp_jax.evaluate(tiny_model(), (images[:1], targets[:1]), **options).rows()
     with pytest.raises(InputError, match="output"):
         dmbp_jax.evaluate(tiny_model(), (images[:1], targets[:1]), output="sigmoid", **options)
@@ -441,7 +441,7 @@ def test_a_models_own_output_gives_way_and_a_run_knows_which_it_had(images, targ
 
 def test_in_memory_nothing_is_left_behind(network, images, targets, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = dmbp_jax.evaluate(network, (images, targets), methods=["gradient"], metrics=["im"], **QUIET)
+    run = dmbp_jax.evaluate(network, (images, targets), methods=["gradient"], metrics=["insertion"], **QUIET)
     assert run.folder is None
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InputError, match="say where the report goes"):
@@ -450,7 +450,7 @@ def test_in_memory_nothing_is_left_behind(network, images, targets, tmp_path, mo
 
 
 def test_a_folder_holds_the_same_run_and_is_opened_again(network, images, targets, tmp_path):
-    options = {"methods": ["gradient", "random"], "metrics": ["im", half_mass], **QUIET}
+    options = {"methods": ["gradient", "random"], "metrics": ["insertion", half_mass], **QUIET}
     memory = dmbp_jax.evaluate(network, (images, targets), **options)
     run = dmbp_jax.evaluate(network, (images, targets), folder=tmp_path / "run", **options)
     assert without_seconds(run) == without_seconds(memory)
@@ -491,14 +491,14 @@ def test_the_summary_and_the_report_know_the_directions(network, images, targets
 
 
 def test_a_frame_needs_pandas(network, images, targets, monkeypatch):
-    run = dmbp_jax.evaluate(network, (images, targets), methods=["gradient"], metrics=["im"], **QUIET)
+    run = dmbp_jax.evaluate(network, (images, targets), methods=["gradient"], metrics=["insertion"], **QUIET)
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(InputError, match="pip install pandas"):
         run.frame()
 
 
 def test_a_frame_has_a_line_for_each_row(network, images, targets):
-    run = dmbp_jax.evaluate(network, (images, targets), methods=["gradient"], metrics=["im"], **QUIET)
+    run = dmbp_jax.evaluate(network, (images, targets), methods=["gradient"], metrics=["insertion"], **QUIET)
     frame = run.frame()
     assert list(frame.columns) == ["image", "target", "method", "metric", "value", "seconds"]
     assert frame["value"].tolist() == [row.value for row in run.rows()]
@@ -508,7 +508,7 @@ def test_a_frame_has_a_line_for_each_row(network, images, targets):
 
 
 def wrong(images, **change):
-    return {"samples": (images, [0] * COUNT), "methods": ["gradient"], "metrics": ["im"]} | change
+    return {"samples": (images, [0] * COUNT), "methods": ["gradient"], "metrics": ["insertion"]} | change
 
 
 @pytest.mark.parametrize(
@@ -553,19 +553,19 @@ def test_bad_input_is_named(network, images, change, message):
 
 
 def test_one_method_and_one_metric_need_no_list(network, images):
-    run = dmbp_jax.evaluate(network, (images, [0] * COUNT), methods="gradient", metrics="im", **QUIET)
-    listed = dmbp_jax.evaluate(network, (images, [0] * COUNT), methods=["gradient"], metrics=["im"], **QUIET)
+    run = dmbp_jax.evaluate(network, (images, [0] * COUNT), methods="gradient", metrics="insertion", **QUIET)
+    listed = dmbp_jax.evaluate(network, (images, [0] * COUNT), methods=["gradient"], metrics=["insertion"], **QUIET)
     assert [row[:5] for row in run.rows()] == [row[:5] for row in listed.rows()]
 
 
 def test_the_page_of_a_network_of_ones_own_has_no_published_numbers(network, images, tmp_path):
     where = {"folder": tmp_path / "run", **QUIET}
-    run = dmbp_jax.evaluate(network, (images, [0] * COUNT), methods="gradient", metrics="im", **where)
+    run = dmbp_jax.evaluate(network, (images, [0] * COUNT), methods="gradient", metrics="insertion", **where)
     assert "Beside the paper" not in run.write_report().read_text("utf-8")
 
 
 def test_functions_that_cannot_be_told_apart_or_called_are_refused(network, images, targets):
-    def im(predict, image, heatmap, target):
+    def insertion(predict, image, heatmap, target):
         return 0.0
 
     def gradient(apply, params, image, target, *, key=None):
@@ -591,7 +591,7 @@ def test_functions_that_cannot_be_told_apart_or_called_are_refused(network, imag
 
     samples = (images, targets)
     for chosen, message in (
-        ({"metrics": [im]}, "there is a metric 'im' in the package"),
+        ({"metrics": [insertion]}, "there is a metric 'insertion' in the package"),
         ({"methods": [gradient]}, "there is another method 'gradient' in the package"),
         ({"methods": [table1]}, "a method cannot be called 'table1', which means something else"),
         ({"metrics": [fast]}, "a metric cannot be called 'fast', which means something else"),
@@ -610,7 +610,7 @@ def test_photographs_need_a_preprocessing(network, tmp_path):
     from datasets import make_folder
 
     photos = make_folder(tmp_path, 2)
-    options = {"methods": ["gradient"], "metrics": ["im"], **QUIET}
+    options = {"methods": ["gradient"], "metrics": ["insertion"], **QUIET}
     with pytest.raises(InputError, match="nobody has said how they are prepared"):
         dmbp_jax.evaluate(network, f"folder:{photos}", **options)
     prepared = dmbp_jax.evaluate(
@@ -623,7 +623,7 @@ def test_photographs_need_a_preprocessing(network, tmp_path):
 
 def test_a_spec_needs_no_more_than_a_name(network, images, targets):
     model = Model(*network, ModelSpec(architecture="mine"))
-    run = dmbp_jax.evaluate(model, (images, targets), methods=["gradient"], metrics=["im"], **QUIET)
+    run = dmbp_jax.evaluate(model, (images, targets), methods=["gradient"], metrics=["insertion"], **QUIET)
     assert len(run.rows()) == COUNT
     spec = dataclasses.replace(model.spec, classes=("only one",))
     with pytest.raises(InputError, match="10 logits and 1 names of classes: give a name for each"):

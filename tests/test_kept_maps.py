@@ -124,12 +124,12 @@ def test_a_kept_map_that_was_damaged_is_refused_and_not_unpacked(change):
 
 def test_a_kept_map_of_another_size_is_refused_before_it_is_measured(network, samples, tmp_path):
     options = {"methods": ["random"], "keep_maps": True, "folder": tmp_path / "run", **QUIET}
-    dmbp_jax.evaluate(network, samples, metrics=["im"], **options)
+    dmbp_jax.evaluate(network, samples, metrics=["insertion"], **options)
     other = keep_map("0", 0, "random", 0.5, np.ones((8, 8), np.float32))
     with contextlib.closing(sqlite3.connect(tmp_path / "run" / "results.sqlite")) as connection, connection:
         connection.execute("UPDATE maps SET height = 8, width = 8, float16 = ?", (other.values,))
     with pytest.raises(InputError, match="is damaged: it is 8 x 8, and the network's image"):
-        dmbp_jax.evaluate(network, samples, metrics=["im", "deletion"], **options)
+        dmbp_jax.evaluate(network, samples, metrics=["insertion", "deletion"], **options)
 
 
 # A metric that is added later.
@@ -138,14 +138,14 @@ def test_a_kept_map_of_another_size_is_refused_before_it_is_measured(network, sa
 def test_a_metric_is_added_without_a_single_explanation(network, samples, tmp_path, explained):
     options = {"methods": METHODS, "keep_maps": True, **QUIET}
     at_once = dmbp_jax.evaluate(
-        network, samples, metrics=["im", "deletion"], folder=tmp_path / "at_once", **options
+        network, samples, metrics=["insertion", "deletion"], folder=tmp_path / "at_once", **options
     )
-    first = dmbp_jax.evaluate(network, samples, metrics=["im"], folder=tmp_path / "run", **options)
+    first = dmbp_jax.evaluate(network, samples, metrics=["insertion"], folder=tmp_path / "run", **options)
     before = first.rows()
     assert explained
     explained.clear()
     later = dmbp_jax.evaluate(
-        network, samples, metrics=["im", "deletion"], folder=tmp_path / "run", **options
+        network, samples, metrics=["insertion", "deletion"], folder=tmp_path / "run", **options
     )
     assert explained == []
     assert later.rows()[: len(before)] == before
@@ -157,14 +157,14 @@ def test_a_metric_is_added_without_a_single_explanation(network, samples, tmp_pa
 
 def test_without_kept_maps_only_what_is_missing_is_computed_anew(network, samples, tmp_path, explained):
     options = {"methods": METHODS, **QUIET}
-    at_once = dmbp_jax.evaluate(network, samples, metrics=["im", "deletion"], **options)
+    at_once = dmbp_jax.evaluate(network, samples, metrics=["insertion", "deletion"], **options)
     dmbp_jax.evaluate(network, samples, metrics=["deletion"], folder=tmp_path / "run", **options)
     explained.clear()
-    later = dmbp_jax.evaluate(network, samples, metrics=["im"], folder=tmp_path / "run", **options)
+    later = dmbp_jax.evaluate(network, samples, metrics=["insertion"], folder=tmp_path / "run", **options)
     assert sum(explained) == COUNT * 2 * len(METHODS)
     assert without_seconds(later) == without_seconds(at_once)
     explained.clear()
-    dmbp_jax.evaluate(network, samples, metrics=["im", "deletion"], folder=tmp_path / "run", **options)
+    dmbp_jax.evaluate(network, samples, metrics=["insertion", "deletion"], folder=tmp_path / "run", **options)
     assert explained == []
 
 
@@ -191,7 +191,7 @@ def test_a_metric_of_ones_own_must_stay_the_same_function(network, samples, tmp_
 
 
 def test_a_method_of_ones_own_must_stay_the_same_function(network, samples, tmp_path):
-    options = {"metrics": ["im"], "folder": tmp_path / "run", **QUIET}
+    options = {"metrics": ["insertion"], "folder": tmp_path / "run", **QUIET}
 
     def flat(apply, params, image, target, *, key=None):
         return dmbp_jax.Attribution(values=image, finite=jnp.isfinite(image).all())
@@ -321,7 +321,7 @@ def test_what_cannot_be_told_asks_for_a_name_where_there_is_a_folder(network, sa
 
 
 def test_keeping_maps_is_part_of_the_configuration(network, samples, tmp_path):
-    options = {"methods": ["gradient"], "metrics": ["im"], "folder": tmp_path / "run", **QUIET}
+    options = {"methods": ["gradient"], "metrics": ["insertion"], "folder": tmp_path / "run", **QUIET}
     dmbp_jax.evaluate(network, samples, **options)
     with pytest.raises(InputError, match="keep_maps: there false, now true"):
         dmbp_jax.evaluate(network, samples, keep_maps=True, **options)
@@ -331,8 +331,8 @@ def test_a_map_that_another_process_kept_is_found(tmp_path):
     kept = keep_map("a", 0, "dmbp", 0.5, np.eye(3, dtype=np.float32))
     with resume_store(tmp_path, {}, {}) as first:
         with resume_store(tmp_path, {}, {}, process=1) as second:
-            second.add(1, "dmbp", {"im": []}, maps=[kept], compiling=0.5)
-        first.add(0, "dmbp", {"im": []}, compiling=0.25)
+            second.add(1, "dmbp", {"insertion": []}, maps=[kept], compiling=0.5)
+        first.add(0, "dmbp", {"insertion": []}, compiling=0.25)
         assert first.kept_map("a", 0, "dmbp") == kept
         assert first.kept_map("a", 1, "dmbp") is None
         assert first.compiling() == 0.75
@@ -353,7 +353,7 @@ def kill_before(statement):
 with resume_store(Path(sys.argv[1]), {}, {}) as store:
     store._connection.set_trace_callback(kill_before)
     maps = [keep_map(f"{i}.jpg", 3, "dmbp", 0.5, np.full((64, 64), i, np.float32)) for i in range(50)]
-    store.add(1, "dmbp", {"im": [Row("0.jpg", 3, "dmbp", "im", 0.5, 1.0)]}, maps=maps)
+    store.add(1, "dmbp", {"insertion": [Row("0.jpg", 3, "dmbp", "insertion", 0.5, 1.0)]}, maps=maps)
 """
 
 
@@ -396,20 +396,20 @@ def test_a_folder_of_maps_is_measured_as_the_method_that_made_them(
         network,
         samples,
         methods=[f"maps:{maps}"],
-        metrics=["im", "deletion"],
+        metrics=["insertion", "deletion"],
         folder=tmp_path / "run",
         **QUIET,
     )
     assert explained == []
     made = dmbp_jax.evaluate(
-        network, samples, methods=["gradient_x_input"], metrics=["im", "deletion"], **QUIET
+        network, samples, methods=["gradient_x_input"], metrics=["insertion", "deletion"], **QUIET
     )
     assert {row.method for row in run.rows()} == {"maps:elsewhere"}
     for one, other in zip(run.rows(), made.rows(), strict=True):
         assert (one.image, one.target, one.metric) == (other.image, other.target, other.metric)
         assert one.value == pytest.approx(other.value, rel=1e-3)
         assert one.seconds is None
-    assert run.summary()["im", "maps:elsewhere"].seconds is None
+    assert run.summary()["insertion", "maps:elsewhere"].seconds is None
     assert "Maps of elsewhere" in run.write_report().read_text("utf-8")
 
 
@@ -428,7 +428,7 @@ def test_a_map_of_a_single_target_needs_no_target_and_may_have_channels(network,
 
 
 def test_other_maps_are_another_run(network, samples, maps, tmp_path):
-    options = {"methods": [f"maps:{maps}"], "metrics": ["im"], "folder": tmp_path / "run", **QUIET}
+    options = {"methods": [f"maps:{maps}"], "metrics": ["insertion"], "folder": tmp_path / "run", **QUIET}
     dmbp_jax.evaluate(network, samples, **options)
     save(maps, "0.0", np.zeros((SIZE, SIZE), np.float32))
     with pytest.raises(InputError, match=r"methods\.maps:elsewhere\.maps: there"):
@@ -460,19 +460,19 @@ ARCHIVE = _file.getvalue()
 def test_maps_that_are_missing_or_none_are_named(network, samples, maps, spoil, message):
     spoil(maps)
     with pytest.raises(InputError, match=message):
-        dmbp_jax.evaluate(network, samples, methods=[f"maps:{maps}"], metrics=["im"], **QUIET)
+        dmbp_jax.evaluate(network, samples, methods=[f"maps:{maps}"], metrics=["insertion"], **QUIET)
 
 
 def test_what_a_folder_of_maps_cannot_do_is_refused(network, samples, maps, tmp_path):
     with pytest.raises(InputError, match="sanity explains anew, which maps:elsewhere cannot"):
         dmbp_jax.evaluate(network, samples, methods=[f"maps:{maps}"], metrics=["sanity"], **QUIET)
     with pytest.raises(InputError, match="there is no 'nowhere'"):
-        dmbp_jax.evaluate(network, samples, methods=["maps:nowhere"], metrics=["im"], **QUIET)
+        dmbp_jax.evaluate(network, samples, methods=["maps:nowhere"], metrics=["insertion"], **QUIET)
     other = tmp_path / "other" / "elsewhere"
     other.mkdir(parents=True)
     with pytest.raises(InputError, match="two methods are called 'maps:elsewhere'"):
         dmbp_jax.evaluate(
-            network, samples, methods=[f"maps:{maps}", f"maps:{other}"], metrics=["im"], **QUIET
+            network, samples, methods=[f"maps:{maps}", f"maps:{other}"], metrics=["insertion"], **QUIET
         )
 
 
@@ -483,7 +483,7 @@ def test_a_map_with_a_hole_is_undefined(network, samples, tmp_path):
             tmp_path / "m", str(number), np.where(np.arange(SIZE) == number, np.nan, images[number, :, :, 0])
         )
     run = dmbp_jax.evaluate(
-        network, (images, [1] * COUNT), methods=[f"maps:{tmp_path / 'm'}"], metrics=["im"], **QUIET
+        network, (images, [1] * COUNT), methods=[f"maps:{tmp_path / 'm'}"], metrics=["insertion"], **QUIET
     )
     assert [row.value for row in run.rows()] == [None] * COUNT
     assert os.listdir(Path(tmp_path)) == ["m"]

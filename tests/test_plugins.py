@@ -118,7 +118,7 @@ def test_one_file_teaches_python_all_four(plugin):
 def test_the_command_evaluate_knows_what_a_plugin_teaches(plugin, tmp_path, forget):
     # `main` runs a command in this process.
     arguments = ("evaluate", "--data", "noise:5", "--model", "toy", "--methods", "brightness,contrasty,dmbp")
-    options = ("--metrics", "steepness,im", "--plugin", "taught.py", "-o", "run", "--keep-maps")
+    options = ("--metrics", "steepness,insertion", "--plugin", "taught.py", "-o", "run", "--keep-maps")
     done = run_here(tmp_path, *arguments, *options)
     assert done.code == 0, done.err
     assert "Steepness of the map, lower is better" in done.out
@@ -272,7 +272,7 @@ def test_a_plugin_is_loaded_once(tmp_path, forget):
 def test_names_of_the_package_are_not_replaced_and_ones_own_are(forget):
     def gradient(apply, params, image, target, *, key=None): ...
 
-    def im(predict, image, heatmap, target): ...
+    def insertion(predict, image, heatmap, target): ...
 
     def folder(path): ...
 
@@ -280,7 +280,7 @@ def test_names_of_the_package_are_not_replaced_and_ones_own_are(forget):
 
     for register, thing in (
         (dmbp_jax.register_method, gradient),
-        (dmbp_jax.register_metric, im),
+        (dmbp_jax.register_metric, insertion),
         (dmbp_jax.register_dataset, folder),
         (dmbp_jax.register_network, squeezenet1_1),
     ):
@@ -290,7 +290,7 @@ def test_names_of_the_package_are_not_replaced_and_ones_own_are(forget):
         assert register(thing, name="another") is thing
         assert register(thing, name="another") is thing
     with pytest.raises(InputError, match="in the package: give name="):
-        dmbp_jax.register_metric(im, name="sanity_abs")
+        dmbp_jax.register_metric(insertion, name="sanity_abs")
     registers = (
         *(dmbp_jax.register_method, dmbp_jax.register_metric),
         *(dmbp_jax.register_dataset, dmbp_jax.register_network),
@@ -312,7 +312,7 @@ def test_names_of_the_package_are_not_replaced_and_ones_own_are(forget):
     for register in registers:
         for name in names:
             with pytest.raises(InputError, match=r"means something else|needs a name of letters"):
-                register(im, name=name)
+                register(insertion, name=name)
     dmbp_jax.register_method(gradient, name="another", n_steps=3)
     assert "another" not in methods_module.METHODS
     assert methods_module.VARIANTS["another"] == (gradient, {"n_steps": 3})

@@ -45,7 +45,7 @@ def text_of(table, row, column):
 
 def test_page_of_a_run(tmp_path):
     methods = ("fullgrad", *FEW)
-    run = browser.made_up_run(tmp_path, images=6, methods=methods, metrics=("im", "cim", "deletion"))
+    run = browser.made_up_run(tmp_path, images=6, methods=methods, metrics=("insertion", "complementary_insertion", "deletion"))
     page = page_of(run)
     data, pictures = embedded(page, "data"), embedded(page, "pictures")
     assert "4 methods explained 6 images (folder:../shared/images) for 9 targets, their true classes" in page
@@ -74,14 +74,14 @@ def test_page_of_a_run(tmp_path):
 
 
 def test_page_loads_nothing(tmp_path):
-    page = page_of(browser.made_up_run(tmp_path, images=2, methods=FEW, metrics=("im",)))
+    page = page_of(browser.made_up_run(tmp_path, images=2, methods=FEW, metrics=("insertion",)))
     assert "default-src 'none'" in page
     without_namespace = page.replace("http://www.w3.org/2000/svg", "")
     assert not re.findall(r"https?://|<link [^>]*href=\"(?!data:)|@import|src=", without_namespace)
 
 
 def test_every_table_head_has_a_scope(tmp_path):
-    page = page_of(browser.made_up_run(tmp_path, images=2, methods=FEW, metrics=("im", "sanity")))
+    page = page_of(browser.made_up_run(tmp_path, images=2, methods=FEW, metrics=("insertion", "sanity")))
     heads = re.findall(r"<th\b[^>]*>", page)
     assert heads
     assert all("scope=" in head for head in heads)
@@ -93,7 +93,7 @@ def test_names_are_not_markup(tmp_path, name):
         tmp_path,
         images=1,
         methods=("dmbp",),
-        metrics=("im",),
+        metrics=("insertion",),
         names=[name],
         problems=[Problem(name, name)],
         data=name,
@@ -113,7 +113,7 @@ def test_empty_run(tmp_path):
 
 
 def test_one_method_without_dmbp(tmp_path):
-    report = report_of(browser.made_up_run(tmp_path, images=3, methods=("grad_cam",), metrics=("im",)))
+    report = report_of(browser.made_up_run(tmp_path, images=3, methods=("grad_cam",), metrics=("insertion",)))
     (each,) = report.sections[-1].tables
     assert "Wilcoxon" not in str(each.columns)
     assert not any(cell.strong for row in each.rows for cell in row)
@@ -121,7 +121,7 @@ def test_one_method_without_dmbp(tmp_path):
 
 
 def test_one_image_has_no_interval(tmp_path):
-    report = report_of(browser.made_up_run(tmp_path, images=1, methods=FEW, metrics=("im",)))
+    report = report_of(browser.made_up_run(tmp_path, images=1, methods=FEW, metrics=("insertion",)))
     assert text_of(report.paper[0].tables[0], 0, "95\u00a0%\u00a0interval") == "\u2013"
 
 
@@ -129,7 +129,7 @@ def test_unfinished_run(tmp_path):
     """A made-up run has one image in a batch; one that could not be read leaves its batch empty, and done."""
     problems = [Problem("broken.jpg", "cannot read broken.jpg")]
     run = browser.made_up_run(
-        tmp_path / "a", images=4, methods=FEW, metrics=("im",), chunks=6, problems=problems
+        tmp_path / "a", images=4, methods=FEW, metrics=("insertion",), chunks=6, problems=problems
     )
     page = page_of(run)
     assert "12 of 18 batches are done" in page
@@ -138,12 +138,12 @@ def test_unfinished_run(tmp_path):
     with open_store(run) as store:
         for chunk in (4, 5):
             for method in FEW:
-                store.add(chunk, method, {"im": []})
+                store.add(chunk, method, {"insertion": []})
     assert "not finished" not in page_of(run)
 
 
 def test_unfinished_method(tmp_path):
-    run = browser.made_up_run(tmp_path, images=4, methods=("dmbp",), metrics=("im",), listed=("dmbp", "rise"))
+    run = browser.made_up_run(tmp_path, images=4, methods=("dmbp",), metrics=("insertion",), listed=("dmbp", "rise"))
     assert "4 of 8 batches are done" in page_of(run)
     assert "RISE" in page_of(run)
 
@@ -151,7 +151,7 @@ def test_unfinished_method(tmp_path):
 def test_published_numbers_beside_ours(tmp_path):
     methods = ("gradient_x_input", "dmbp_positive", "dmbp_posneg", "guided_backprop", "norm_grad", "dmbp")
     run = browser.made_up_run(
-        tmp_path, images=4, methods=methods, metrics=("im", "sanity"), dataset="imagenet", model="resnet50"
+        tmp_path, images=4, methods=methods, metrics=("insertion", "sanity"), dataset="imagenet", model="resnet50"
     )
     report = report_of(run)
     tables = report.paper[0].tables
@@ -182,13 +182,13 @@ def test_published_numbers_beside_ours(tmp_path):
 )
 def test_departures_from_the_papers_protocol_are_named(tmp_path, config, difference):
     given = {"preset": "paper", "dataset": "voc2012", "model": "vgg16_caffe"} | config
-    run = browser.made_up_run(tmp_path, images=2, methods=("dmbp",), metrics=("im",), **given)
+    run = browser.made_up_run(tmp_path, images=2, methods=("dmbp",), metrics=("insertion",), **given)
     text = report_of(run).paper[0].text
     assert (difference in text) if difference else ("Note" not in text)
 
 
 def test_published_numbers_of_other_networks_are_labelled(tmp_path):
-    report = report_of(browser.made_up_run(tmp_path, images=4, methods=FEW, metrics=("im", "cim")))
+    report = report_of(browser.made_up_run(tmp_path, images=4, methods=FEW, metrics=("insertion", "complementary_insertion")))
     (table,) = report.paper[0].tables
     groups = [column.group for column in table.columns]
     assert groups.count("IM published for other networks and images") == 4
@@ -198,7 +198,7 @@ def test_published_numbers_of_other_networks_are_labelled(tmp_path):
 
 
 def test_metrics_of_whole_images_show_at_every_target(tmp_path):
-    run = browser.made_up_run(tmp_path, images=2, methods=("dmbp",), metrics=("im",))
+    run = browser.made_up_run(tmp_path, images=2, methods=("dmbp",), metrics=("insertion",))
     with open_store(run) as store:
         image = next(store.rows()).image
         row = browser.Row(image, 77, "dmbp", "class_sensitivity", 0.25, 1.0)
@@ -209,7 +209,7 @@ def test_metrics_of_whole_images_show_at_every_target(tmp_path):
 
 
 def test_output_and_errors(tmp_path):
-    run = browser.made_up_run(tmp_path / "run", images=1, methods=("dmbp",), metrics=("im",))
+    run = browser.made_up_run(tmp_path / "run", images=1, methods=("dmbp",), metrics=("insertion",))
     assert write_report(run) == run / "report.html"
     assert write_report(run, tmp_path / "new" / "page.html").is_file()
     with pytest.raises(InputError, match="holds no evaluation"):
@@ -218,7 +218,7 @@ def test_output_and_errors(tmp_path):
 
 @pytest.mark.parametrize(("table", "name"), [("config", "chunks"), ("about", "classes")])
 def test_a_run_that_does_not_say_what_the_page_tells_is_named(tmp_path, table, name):
-    run = browser.made_up_run(tmp_path / "run", images=1, methods=("dmbp",), metrics=("im",))
+    run = browser.made_up_run(tmp_path / "run", images=1, methods=("dmbp",), metrics=("insertion",))
     with contextlib.closing(sqlite3.connect(run / "results.sqlite")) as connection, connection:
         connection.execute(f"DELETE FROM {table} WHERE name = ?", (name,))
     with pytest.raises(InputError, match=rf"or of another version: it does not say {name}$"):

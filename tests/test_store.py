@@ -13,13 +13,13 @@ from dmbp_jax._checks import InputError
 from dmbp_jax.evaluation._store import FILE, Picture, Row, Unit, open_store, resume_store
 from dmbp_jax.images import Problem
 
-CONFIG = {"seed": 0, "methods": {"dmbp": {"steps": 10}}, "metrics": ["im"]}
+CONFIG = {"seed": 0, "methods": {"dmbp": {"steps": 10}}, "metrics": ["insertion"]}
 ROWS = [
-    Row("a.jpg", 3, "dmbp", "im", 0.25, 1.5, (0.0, 0.5, 0.25)),
+    Row("a.jpg", 3, "dmbp", "insertion", 0.25, 1.5, (0.0, 0.5, 0.25)),
     Row("a.jpg", 3, "dmbp", "cascade", None, 1.5, (None, 0.5)),
 ]
-OF_BOTH = {"im": ROWS[:1], "cascade": ROWS[1:]}
-DONE = {Unit(0, "dmbp", "im"), Unit(0, "dmbp", "cascade")}
+OF_BOTH = {"insertion": ROWS[:1], "cascade": ROWS[1:]}
+DONE = {Unit(0, "dmbp", "insertion"), Unit(0, "dmbp", "cascade")}
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_what_was_added_is_read_again(run):
 
 def test_the_same_configuration_continues(run):
     with resume_store(run, CONFIG, {"device": "another machine"}) as store:
-        store.add(1, "dmbp", {"im": [ROWS[0]._replace(image="c.jpg")]})
+        store.add(1, "dmbp", {"insertion": [ROWS[0]._replace(image="c.jpg")]})
         store.add_problems([Problem("b.jpg", "no such file")])
         assert len(list(store.rows())) == 3
         assert len(store.problems()) == 1
@@ -51,7 +51,7 @@ def test_the_same_configuration_continues(run):
 
 
 def test_another_configuration_is_refused_with_every_difference(run):
-    other = {"seed": 1, "methods": {"dmbp": {"steps": 20}, "rise": {}}, "metrics": ["im"]}
+    other = {"seed": 1, "methods": {"dmbp": {"steps": 20}, "rise": {}}, "metrics": ["insertion"]}
     with pytest.raises(InputError) as refusal, resume_store(run, other, {}):
         pass
     assert str(refusal.value).splitlines()[1:] == [
@@ -82,7 +82,7 @@ def test_a_unit_that_fails_half_way_leaves_nothing(run):
     with open_store(run) as store:
         # Twice the same row is a mistake of ours, not of another process.
         with pytest.raises(sqlite3.IntegrityError):
-            store.add(1, "dmbp", {"im": [good, doubled]})
+            store.add(1, "dmbp", {"insertion": [good, doubled]})
         assert list(store.rows()) == ROWS
         assert store.done() == DONE
 
@@ -90,8 +90,8 @@ def test_a_unit_that_fails_half_way_leaves_nothing(run):
 def test_a_unit_is_never_added_twice(run):
     again = ROWS[0]._replace(image="c.jpg")
     with open_store(run) as one, open_store(run) as other:
-        one.add(1, "dmbp", {"im": [again]})
-        other.add(1, "dmbp", {"im": [again._replace(value=0.75), again._replace(image="d.jpg")]})
+        one.add(1, "dmbp", {"insertion": [again]})
+        other.add(1, "dmbp", {"insertion": [again._replace(value=0.75), again._replace(image="d.jpg")]})
         assert list(other.rows()) == [*ROWS, again]
 
 
@@ -101,10 +101,10 @@ def test_every_process_has_a_file_and_readers_see_them_as_one(run):
         for process in (10, 2):
             with resume_store(run, CONFIG, {"device": "another"}, process=process) as store:
                 assert store.path.name == f"results-{process}.sqlite"
-                rows = {"im": [row._replace(target=process)]}
+                rows = {"insertion": [row._replace(target=process)]}
                 store.add(process, "dmbp", rows, [Picture("a.jpg", 3, "dmbp", b"2")])
                 store.add_problems([Problem("b.jpg", "no such file"), Problem("a", f"{process}")])
-        assert reader.done() == DONE | {Unit(2, "dmbp", "im"), Unit(10, "dmbp", "im")}
+        assert reader.done() == DONE | {Unit(2, "dmbp", "insertion"), Unit(10, "dmbp", "insertion")}
         assert list(reader.rows()) == [*ROWS, row._replace(target=2), row._replace(target=10)]
         assert [problem.name for problem in reader.problems()] == ["a", "b.jpg"]
         assert list(reader.pictures()) == [Picture("a.jpg", 3, "dmbp", b"png")]
@@ -115,7 +115,7 @@ def test_a_unit_that_two_processes_finished_counts_once(run):
     with resume_store(run, CONFIG, {}, process=1) as store:
         again = {name: [row._replace(seconds=9.0) for row in rows] for name, rows in OF_BOTH.items()}
         store.add(0, "dmbp", again)
-        store.add(1, "dmbp", {"im": [ROWS[0]._replace(image="c.jpg")]})
+        store.add(1, "dmbp", {"insertion": [ROWS[0]._replace(image="c.jpg")]})
         assert list(store.rows()) == [*ROWS, ROWS[0]._replace(image="c.jpg")]
 
 
@@ -138,11 +138,11 @@ def test_a_full_disk_is_named_and_costs_nothing_that_was_finished(run):
         store._connection.execute(f"PRAGMA max_page_count = {pages}")
         many = [ROWS[0]._replace(image=f"{i}.jpg", curve=(0.1,) * 100) for i in range(1000)]
         with pytest.raises(InputError, match=r"cannot write .*full.*finished is kept") as refusal:
-            store.add(1, "dmbp", {"im": many})
+            store.add(1, "dmbp", {"insertion": many})
         assert str(run / FILE) in str(refusal.value)
     with open_store(run) as store:
         assert list(store.rows()) == ROWS
-        store.add(1, "dmbp", {"im": many})
+        store.add(1, "dmbp", {"insertion": many})
         assert len(list(store.rows())) == 1002
 
 
@@ -167,7 +167,7 @@ def change(run, statements: str) -> None:
 
 ENDLESS = (
     "DROP TABLE rows; CREATE VIEW rows AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) "
-    "SELECT 'a' image, x target, 'm' method, 'im' metric, 1.0 value, 1.0 seconds, NULL curve, x rowid FROM n"
+    "SELECT 'a' image, x target, 'm' method, 'insertion' metric, 1.0 value, 1.0 seconds, NULL curve, x rowid FROM n"
 )
 
 
@@ -199,7 +199,7 @@ def test_statistics_of_sqlite_are_no_damage(run):
     ("statement", "read"),
     [
         ("UPDATE rows SET value = 'much'", lambda store: list(store.rows())),
-        ("UPDATE rows SET target = 'cat' WHERE metric = 'im'", lambda store: list(store.rows())),
+        ("UPDATE rows SET target = 'cat' WHERE metric = 'insertion'", lambda store: list(store.rows())),
         ("UPDATE rows SET curve = '[1, 2'", lambda store: list(store.rows())),
         ("UPDATE rows SET curve = '[1, \"a\"]'", lambda store: list(store.rows())),
         ("UPDATE rows SET curve = '3'", lambda store: list(store.rows())),
@@ -208,8 +208,8 @@ def test_statistics_of_sqlite_are_no_damage(run):
         ("UPDATE pictures SET png = 'png'", lambda store: list(store.pictures())),
         ("UPDATE problems SET message = X'00'", lambda store: store.problems()),
         ("INSERT INTO compiling VALUES ('long')", lambda store: store.compiling()),
-        ("INSERT INTO metrics VALUES ('im', '', '[]x')", lambda store: store.metrics()),
-        ("INSERT INTO metrics VALUES ('im', '', '{\"im\": {\"name\": 3}}')", lambda store: store.metrics()),
+        ("INSERT INTO metrics VALUES ('insertion', '', '[]x')", lambda store: store.metrics()),
+        ("INSERT INTO metrics VALUES ('insertion', '', '{\"insertion\": {\"name\": 3}}')", lambda store: store.metrics()),
         ("UPDATE config SET value = '{' WHERE name = 'seed'", lambda store: store.config()),
         ("UPDATE config SET value = '\"one\"' WHERE name = 'seed'", lambda store: store.config()),
         ("UPDATE config SET value = '{\"dmbp\": 3}' WHERE name = 'methods'", lambda store: store.config()),
@@ -240,7 +240,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 def test_the_file_is_plain_sqlite(run):
     connection = sqlite3.connect(run / FILE)
-    assert connection.execute("SELECT value FROM rows WHERE metric = 'im'").fetchall() == [(0.25,)]
+    assert connection.execute("SELECT value FROM rows WHERE metric = 'insertion'").fetchall() == [(0.25,)]
     connection.close()
 
 
@@ -256,8 +256,8 @@ def kill_before(statement):
 
 with open_store(Path(sys.argv[1])) as store:
     store._connection.set_trace_callback(kill_before)
-    rows = [Row(f"{i}.jpg", 3, "dmbp", "im", 0.5, 1.0) for i in range(2000)]
-    store.add(1, "dmbp", {"im": rows}, [Picture("0.jpg", 3, "dmbp", b"png")])
+    rows = [Row(f"{i}.jpg", 3, "dmbp", "insertion", 0.5, 1.0) for i in range(2000)]
+    store.add(1, "dmbp", {"insertion": rows}, [Picture("0.jpg", 3, "dmbp", b"png")])
 """
 
 
@@ -274,13 +274,13 @@ def test_a_kill_in_the_middle_of_a_unit_leaves_nothing_of_it(run, statement):
         assert list(store.rows()) == ROWS
         assert store.done() == DONE
         assert len(list(store.pictures())) == 1
-        store.add(1, "dmbp", {"im": [ROWS[0]._replace(image="0.jpg")]})
+        store.add(1, "dmbp", {"insertion": [ROWS[0]._replace(image="0.jpg")]})
 
 
 def test_names_that_are_not_utf_8_are_spelled_out(run):
     name = os.fsdecode(b"caf\xe9.jpg")
     with open_store(run) as store:
-        store.add(1, "dmbp", {"im": [ROWS[0]._replace(image=name)]}, [Picture(name, -1, "", b"png")])
+        store.add(1, "dmbp", {"insertion": [ROWS[0]._replace(image=name)]}, [Picture(name, -1, "", b"png")])
         store.add_problems([Problem(name, f"cannot read {name}")])
         assert list(store.rows())[-1].image == "caf\\udce9.jpg"
         assert store.problems()[-1] == Problem("caf\\udce9.jpg", "cannot read caf\\udce9.jpg")

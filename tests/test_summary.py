@@ -12,7 +12,7 @@ from dmbp_jax.evaluation._store import Row
 from dmbp_jax.evaluation._summary import collect, compare, mean_interval, summarize
 
 
-def row(image, target, method, value, *, metric="im", seconds=1.0, curve=None):
+def row(image, target, method, value, *, metric="insertion", seconds=1.0, curve=None):
     return Row(image, target, method, metric, value, seconds, curve)
 
 
@@ -24,7 +24,7 @@ def test_summary_of_a_small_run():
         row("c", 0, "dmbp", None),
         row("d", 0, "dmbp", float("inf")),
     ]
-    one = summarize(collect(rows))["im", "dmbp"]
+    one = summarize(collect(rows))["insertion", "dmbp"]
     assert (one.targets, one.images, one.undefined) == (3, 2, 2)
     assert one.mean == pytest.approx(0.7)
     assert one.seconds == 1.0
@@ -34,14 +34,14 @@ def test_summary_of_a_small_run():
 
 
 def test_rows_of_one_image_have_no_interval():
-    one = summarize(collect([row("a", 0, "dmbp", 0.5), row("a", 1, "dmbp", 0.7)]))["im", "dmbp"]
+    one = summarize(collect([row("a", 0, "dmbp", 0.5), row("a", 1, "dmbp", 0.7)]))["insertion", "dmbp"]
     assert one.mean == pytest.approx(0.6)
     assert one.interval is None
 
 
 def test_all_undefined():
     measurements = collect([row("a", 0, m, None) for m in ("dmbp", "rise")])
-    one = summarize(measurements)["im", "rise"]
+    one = summarize(measurements)["insertion", "rise"]
     assert (one.targets, one.undefined, one.mean, one.interval) == (0, 1, None, None)
     assert compare(measurements) == {}
 
@@ -86,7 +86,7 @@ def test_comparison_is_paired():
     rows = [row(str(i), 0, "dmbp", hard[i]) for i in range(40)]
     rows += [row(str(i), 0, "rise", hard[i] + gain[i]) for i in range(40)]
     rows += [row("alone", 0, "rise", 100.0), row("0", 9, "dmbp", 100.0)]
-    one = compare(collect(rows))["im", "rise"]
+    one = compare(collect(rows))["insertion", "rise"]
     assert (one.targets, one.images) == (40, 40)
     assert one.difference == pytest.approx(gain.mean())
     assert one.better == (gain > 0).mean()
@@ -100,18 +100,18 @@ def test_comparison_tests_images_not_targets():
     """Twenty targets of one image are one observation."""
     rows = [row(image, t, "dmbp", 0.0) for image in "ab" for t in range(20)]
     rows += [row(image, t, "rise", 1.0 + t) for image in "ab" for t in range(20)]
-    one = compare(collect(rows))["im", "rise"]
+    one = compare(collect(rows))["insertion", "rise"]
     assert (one.targets, one.images) == (40, 2)
     assert one.p == pytest.approx(0.5)
 
 
 def test_better_follows_the_metrics_direction():
-    rows = [row("a", t, "dmbp", 0.5, metric=m) for t in range(3) for m in ("im", "deletion")]
+    rows = [row("a", t, "dmbp", 0.5, metric=m) for t in range(3) for m in ("insertion", "deletion")]
     rows += [
-        row("a", t, "rise", v, metric=m) for t, v in enumerate((0.4, 0.5, 0.9)) for m in ("im", "deletion")
+        row("a", t, "rise", v, metric=m) for t, v in enumerate((0.4, 0.5, 0.9)) for m in ("insertion", "deletion")
     ]
     comparisons = compare(collect(rows))
-    assert (comparisons["im", "rise"].better, comparisons["im", "rise"].worse) == (1 / 3, 1 / 3)
+    assert (comparisons["insertion", "rise"].better, comparisons["insertion", "rise"].worse) == (1 / 3, 1 / 3)
     rows += [row("a", 3, "dmbp", 0.5, metric="deletion"), row("a", 3, "rise", 0.1, metric="deletion")]
     assert compare(collect(rows))["deletion", "rise"].better == 0.5
 
@@ -119,9 +119,9 @@ def test_better_follows_the_metrics_direction():
 def test_equal_methods_and_other_references():
     rows = [row(image, 0, m, 0.5) for image in "abc" for m in ("dmbp", "rise")]
     measurements = collect(rows)
-    one = compare(measurements)["im", "rise"]
+    one = compare(measurements)["insertion", "rise"]
     assert (one.difference, one.better, one.worse, one.p) == (0.0, 0.0, 0.0, None)
-    assert set(compare(measurements, "rise")) == {("im", "dmbp")}
+    assert set(compare(measurements, "rise")) == {("insertion", "dmbp")}
     assert compare(measurements, "missing") == {}
 
 
@@ -138,12 +138,12 @@ def test_curves_are_averaged_point_by_point():
         row("c", 0, "dmbp", 0.5, curve=(4.0, 5.0)),  # an image of another size, in fewer steps
         row("d", 0, "dmbp", 0.5),
     ]
-    np.testing.assert_allclose(collect(rows).series["im", "dmbp"].curve, [2.0, (1 + 4.5) / 2, 11 / 3])
+    np.testing.assert_allclose(collect(rows).series["insertion", "dmbp"].curve, [2.0, (1 + 4.5) / 2, 11 / 3])
 
 
 def test_metrics_in_the_order_of_the_page():
-    rows = [row("a", 0, "dmbp", 0.5, metric=m) for m in ("deletion", "cim", "im")]
-    assert [metric for metric, _ in collect(rows).series] == ["im", "cim", "deletion"]
+    rows = [row("a", 0, "dmbp", 0.5, metric=m) for m in ("deletion", "complementary_insertion", "insertion")]
+    assert [metric for metric, _ in collect(rows).series] == ["insertion", "complementary_insertion", "deletion"]
 
 
 def test_paper_tables_are_the_ones_beside_the_repository(shared):
@@ -154,12 +154,12 @@ def test_paper_tables_are_the_ones_beside_the_repository(shared):
 
 def test_published_numbers():
     assert len(paper_tables.published()) == 6 * 4 + 7 * 12 + 3 * 4
-    table1 = paper_tables.published_columns(1, "im")["imagenet_resnet50"]
+    table1 = paper_tables.published_columns(1, "insertion")["imagenet_resnet50"]
     assert table1 == {"gradient_x_input": 0.26, "dmbp_positive": 0.50, "dmbp_posneg": 0.51, "dmbp": 0.57}
-    assert paper_tables.published_columns(2, "cim")["voc_vgg16"]["grad_cam"] == 0.13
+    assert paper_tables.published_columns(2, "complementary_insertion")["voc_vgg16"]["grad_cam"] == 0.13
     assert paper_tables.published_columns(2, "average")["average"]["dmbp"] == 0.42
     assert paper_tables.published_columns(3, "sanity")["voc_resnet50"]["dmbp"] == -0.03
-    assert paper_tables.published_columns(3, "im") == {}
+    assert paper_tables.published_columns(3, "insertion") == {}
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def along_a_curve(name: str, metric: Callable[..., metrics.Curve]) -> Measure:
         for item, heatmap in zip(items, heatmaps, strict=True):
             others = [label for label in item.labels if label != item.target]
             classes: Array = jnp.asarray(item.target)
-            if name == "cim":
+            if name == "complementary_insertion":
                 if not others:
                     continue
                 classes = jnp.zeros(len(model.spec.classes)).at[jnp.asarray(others)].set(1.0)

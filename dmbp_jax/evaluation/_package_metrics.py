@@ -185,10 +185,10 @@ def _lacks_pairs(dataset: Dataset) -> str | None:
 
 PACKAGE: tuple[Metric, ...] = (
     Metric(
-        "im",
-        measures.along_a_curve("im", metrics.insertion),
+        "insertion",
+        measures.along_a_curve("insertion", metrics.insertion),
         {
-            "im": Shown(
+            "insertion": Shown(
                 "Insertion (IM)",
                 "IM",
                 True,
@@ -199,10 +199,10 @@ PACKAGE: tuple[Metric, ...] = (
         },
     ),
     Metric(
-        "cim",
-        measures.along_a_curve("cim", metrics.complementary_insertion),
+        "complementary_insertion",
+        measures.along_a_curve("complementary_insertion", metrics.complementary_insertion),
         {
-            "cim": Shown(
+            "complementary_insertion": Shown(
                 "Complementary insertion (cIM)",
                 "cIM",
                 True,

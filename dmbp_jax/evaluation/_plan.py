@@ -148,8 +148,8 @@ class Evaluation:
     methods: tuple[str | Method, ...] = ("table2",)
     """Names of methods, `all`, names of groups of methods such as `table2`, `maps:FOLDER`, functions."""
     metrics: tuple[str | MetricFunction, ...] | None = None
-    """Names of metrics, functions; None takes those of the paper that the dataset allows: `im`,
-    and `cim` where images have several classes."""
+    """Names of metrics, functions; None takes those of the paper that the dataset allows: `insertion`, and
+    `complementary_insertion` where images have several classes."""
     preset: str = "fast"
     """`"paper"`: 200 steps of DMBP, RISE's own number of masks, and five random images of each class of
     ImageNet. `"fast"`: a quick look."""
@@ -269,7 +269,7 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
         label_indices(sample, model.spec)
     _check_no_rows(dataset, model.spec)
     several = any(len(sample.labels) > 1 for sample in dataset.samples)
-    metrics = choose_metrics(evaluation.metrics or (("im", "cim") if several else ("im",)))
+    metrics = choose_metrics(evaluation.metrics or (("insertion", "complementary_insertion") if several else ("insertion",)))
     check_metrics(
         metrics,
         dataset,

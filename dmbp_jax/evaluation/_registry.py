@@ -92,8 +92,8 @@ def choose_metrics(chosen: Iterable[str | MetricFunction]) -> tuple[Metric, ...]
 
     Raises `InputError` for an unknown name, and a function that is called as another metric is.
 
-    >>> [metric.name for metric in choose_metrics(["im", "deletion", "im"])]
-    ['im', 'deletion']
+    >>> [metric.name for metric in choose_metrics(["insertion", "deletion", "insertion"])]
+    ['insertion', 'deletion']
     """
     found: dict[str, Metric] = {}
     for one in chosen:

@@ -38,7 +38,7 @@ class Published(NamedTuple):
     setup: str
     """A key of `SETUPS`, or `average`: Table 2's mean of its six rows."""
     metric: str
-    """`im`, `cim` or `sanity`; for the average `average`."""
+    """`insertion`, `complementary_insertion` or `sanity`; for the average `average`."""
     method: str
     value: float
 
@@ -50,7 +50,7 @@ def published() -> tuple[Published, ...]:
     Source: Ruiz, Agudo, Moreno-Noguer, ICCV 2021.
 
     >>> next(p for p in published() if p.table == 2 and p.setup == "imagenet_resnet50" and p.method == "dmbp")
-    Published(table=2, setup='imagenet_resnet50', metric='im', method='dmbp', value=0.56)
+    Published(table=2, setup='imagenet_resnet50', metric='insertion', method='dmbp', value=0.56)
     """
     text = importlib.resources.files("dmbp_jax.evaluation").joinpath("paper_tables.toml").read_text("utf-8")
     numbers = []
@@ -95,7 +95,7 @@ def published_columns(table: int, metric: str) -> dict[str, dict[str, float]]:
 
 NOTHING = Cell("\u2013", muted=True)
 INTERVAL = "95\u00a0%\u00a0interval"
-_PAPER_METRICS = {1: ("im", "cim"), 2: ("im", "cim"), 3: ("sanity",)}
+_PAPER_METRICS = {1: ("insertion", "complementary_insertion"), 2: ("insertion", "complementary_insertion"), 3: ("sanity",)}
 _CAPTIONS = {
     1: "Table 1. What the parts of DMBP's objective contribute.",
     2: "Table 2. DMBP and other methods.",
