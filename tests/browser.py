@@ -126,9 +126,11 @@ def _add_image(
             for metric in metrics:
                 if metric == "complementary_insertion" and len(targets) == 1:
                     continue
-                level = {"insertion": 0.25 + 0.03 * at, "complementary_insertion": 0.08 + 0.01 * at, "deletion": 0.2 - 0.01 * at}.get(
-                    metric, 0.1
-                )
+                level = {
+                    "insertion": 0.25 + 0.03 * at,
+                    "complementary_insertion": 0.08 + 0.01 * at,
+                    "deletion": 0.2 - 0.01 * at,
+                }.get(metric, 0.1)
                 value: float | None = float(np.clip(level + hard + rng.normal(0, 0.06), 0, 1))
                 share = np.linspace(0, 1, 51)
                 rise = share ** (1 / max(value or 0, 0.05) - 1) if metric != "deletion" else (1 - share) ** 4

@@ -115,7 +115,7 @@ STATEMENTS = (
     "DELETE FROM config",
     "DROP TABLE units",
     "DROP TABLE rows; CREATE VIEW rows AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) "
-    "SELECT 'a' image, x target, 'm' method, 'insertion' metric, 1.0 value, 1.0 seconds, NULL curve, x rowid FROM n",
+    "SELECT 'a' image, x target, 'm' method, 'i' metric, 1.0 value, 1.0 seconds, NULL curve, x rowid FROM n",
     "CREATE TRIGGER t AFTER INSERT ON problems BEGIN DELETE FROM rows; END",
     "ALTER TABLE rows ADD COLUMN more TEXT",
     "PRAGMA journal_mode = WAL",

@@ -158,24 +158,55 @@ def test_rows_of_composites_are_what_the_metrics_give(photos, tmp_path, model):
 
 
 def test_every_metric_gives_one_row_for_what_it_is_defined_on(photos, tmp_path):
-    grid = ["insertion", "complementary_insertion", "deletion", "grid_pointing", "sanity", "cascade", "class_sensitivity"]
+    grid = [
+        "insertion",
+        "complementary_insertion",
+        "deletion",
+        "grid_pointing",
+        "sanity",
+        "cascade",
+        "class_sensitivity",
+    ]
     rows = run(setting(f"{photos}", data=f"grid:{photos}", metrics=tuple(grid)), tmp_path / "run")
     count = {name: sum(row.metric == name for row in rows) for name in {row.metric for row in rows}}
     # Two composites of four classes; the classes that are compared for sensitivity are the network's choice.
-    eight = {"insertion", "complementary_insertion", "deletion", "grid_pointing", "sanity", "sanity_abs", "cascade", "cascade_abs"}
+    eight = {
+        "insertion",
+        "complementary_insertion",
+        "deletion",
+        "grid_pointing",
+        "sanity",
+        "sanity_abs",
+        "cascade",
+        "cascade_abs",
+    }
     two = {"class_sensitivity", "class_sensitivity_abs"}
     assert count == dict.fromkeys(eight, 8) | dict.fromkeys(two, 2)
     assert all(row.value is not None and np.isfinite(row.value) for row in rows)
     curves = {row.metric: len(row.curve) for row in rows if row.curve}
     # 256 pixels, 10 a step; three layers.
-    assert curves == {"insertion": 27, "complementary_insertion": 27, "deletion": 27, "cascade": 3, "cascade_abs": 3}
+    assert curves == {
+        "insertion": 27,
+        "complementary_insertion": 27,
+        "deletion": 27,
+        "cascade": 3,
+        "cascade_abs": 3,
+    }
 
 
 def test_every_metric_describes_the_rows_that_it_gives(photos, tmp_path):
     for data, names in (
         (
             f"grid:{photos}",
-            ["insertion", "complementary_insertion", "deletion", "grid_pointing", "sanity", "cascade", "class_sensitivity"],
+            [
+                "insertion",
+                "complementary_insertion",
+                "deletion",
+                "grid_pointing",
+                "sanity",
+                "cascade",
+                "class_sensitivity",
+            ],
         ),
         (f"folder:{photos}", ["counter_evidence"]),
     ):
@@ -207,7 +238,10 @@ def recognized(tmp_path, model, monkeypatch):
 def test_rows_of_pairs_are_what_explain_and_the_metrics_give(recognized, tmp_path):
     folder, model = recognized
     evaluation = setting(
-        folder, data=f"pairs:{folder}", metrics=("contrast", "counter_evidence", "complementary_insertion"), gallery=0
+        folder,
+        data=f"pairs:{folder}",
+        metrics=("contrast", "counter_evidence", "complementary_insertion"),
+        gallery=0,
     )
     rows = run(evaluation, tmp_path / "run")
     plan = plan_module.make_plan(evaluation)
@@ -291,7 +325,10 @@ def test_voc_explains_each_class_and_points_at_its_boxes(tmp_path):
             VocImage("b", (VocObject("boat", whole),)),
         ],
     )
-    rows = run(dataclasses.replace(unknown, metrics=("insertion", "complementary_insertion", "pointing")), tmp_path / "run")
+    rows = run(
+        dataclasses.replace(unknown, metrics=("insertion", "complementary_insertion", "pointing")),
+        tmp_path / "run",
+    )
     pointing = {(row.image, NAMES[row.target]): row.value for row in rows if row.metric == "pointing"}
     assert pointing.keys() == {("a", "dog"), ("a", "cat"), ("b", "boat")}
     assert pointing["a", "dog"] == pointing["b", "boat"] == 1
@@ -317,7 +354,10 @@ def test_voc_with_a_sigmoid_and_photographs_of_many_sizes(tmp_path, monkeypatch,
     for name, size in (("a", (16, 24)), ("b", (24, 16)), ("d", (16, 24))):
         save_photo(photos / f"{name}.jpg", size=size)
     evaluation = Evaluation(
-        data=f"voc2012:{devkit}", methods=("gradient_x_input",), metrics=("insertion", "complementary_insertion", "insertion"), batch_size=4
+        data=f"voc2012:{devkit}",
+        methods=("gradient_x_input",),
+        metrics=("insertion", "complementary_insertion", "insertion"),
+        batch_size=4,
     )
     rows = run(evaluation, tmp_path / "run")
     assert sorted((row.image, NAMES[row.target]) for row in rows if row.metric == "insertion") == [
@@ -525,7 +565,7 @@ def test_a_metric_that_the_data_do_not_allow_is_refused_at_once(photos, tmp_path
     ("options", "message"),
     [
         ({"metrics": ("auc",)}, "unknown metric 'auc'"),
-        ({"metrics": ("insertion",)}, r"unknown metric 'insertion': Insertion \(IM\) is 'insertion'"),
+        ({"metrics": ("im",)}, r"unknown metric 'im': Insertion \(IM\) is 'insertion'"),
         ({"preset": "papr"}, "did you mean 'paper'"),
         ({"target": "true"}, "unknown target 'true'"),
         ({"limit": 0}, "limit must be at least 1, got 0"),

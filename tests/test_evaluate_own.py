@@ -554,7 +554,9 @@ def test_bad_input_is_named(network, images, change, message):
 
 def test_one_method_and_one_metric_need_no_list(network, images):
     run = dmbp_jax.evaluate(network, (images, [0] * COUNT), methods="gradient", metrics="insertion", **QUIET)
-    listed = dmbp_jax.evaluate(network, (images, [0] * COUNT), methods=["gradient"], metrics=["insertion"], **QUIET)
+    listed = dmbp_jax.evaluate(
+        network, (images, [0] * COUNT), methods=["gradient"], metrics=["insertion"], **QUIET
+    )
     assert [row[:5] for row in run.rows()] == [row[:5] for row in listed.rows()]
 
 

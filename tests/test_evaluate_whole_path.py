@@ -67,7 +67,10 @@ def test_the_whole_path_on_a_dataset_in_the_shape_of_voc(shared, tmp_path):
     assert "1 left out:" in done.out
     assert "2008_000003" in done.out
     rows = rows_of(tmp_path / "run")
-    count = {metric: sum(row.metric == metric for row in rows) for metric in ("insertion", "complementary_insertion", "pointing")}
+    count = {
+        metric: sum(row.metric == metric for row in rows)
+        for metric in ("insertion", "complementary_insertion", "pointing")
+    }
     assert count == {"insertion": 3, "complementary_insertion": 2, "pointing": 3}
     assert all(row.value == 1 for row in rows if row.metric == "pointing")
     assert run_here(tmp_path, "report", "run").code == 0

@@ -117,7 +117,9 @@ def test_a_run_goes_on_where_the_dataset_lies_now(tmp_path):
         model = tiny_model(Preprocess(resize=16, crop=16))
         names = ("dog", *(f"class {number}" for number in range(1, len(model.spec.classes))))
         model = model._replace(spec=dataclasses.replace(model.spec, classes=names))
-        evaluation = Evaluation(data=f"voc2012:{devkit}", model=model, methods=("gradient",), metrics=("insertion",))
+        evaluation = Evaluation(
+            data=f"voc2012:{devkit}", model=model, methods=("gradient",), metrics=("insertion",)
+        )
         configs.append(make_plan(evaluation).config)
     assert configs[0] == configs[1] != configs[2]
 

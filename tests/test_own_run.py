@@ -68,7 +68,7 @@ def test_killed_and_resumed_it_has_the_rows_of_an_undisturbed_run(undisturbed, t
     assert "[19 of 20]" in done.stderr
     assert "[18 of 20]" not in done.stderr
     assert rows_of(tmp_path / "my_run") == rows_of(undisturbed / "my_run")
-    # im, deletion and half_mass of five methods; counter-evidence has two rows.
+    # insertion, deletion and half_mass of five methods; counter-evidence has two rows.
     assert len(rows_of(tmp_path / "my_run")) == 32 * 5 * 5
 
 

@@ -45,7 +45,9 @@ def text_of(table, row, column):
 
 def test_page_of_a_run(tmp_path):
     methods = ("fullgrad", *FEW)
-    run = browser.made_up_run(tmp_path, images=6, methods=methods, metrics=("insertion", "complementary_insertion", "deletion"))
+    run = browser.made_up_run(
+        tmp_path, images=6, methods=methods, metrics=("insertion", "complementary_insertion", "deletion")
+    )
     page = page_of(run)
     data, pictures = embedded(page, "data"), embedded(page, "pictures")
     assert "4 methods explained 6 images (folder:../shared/images) for 9 targets, their true classes" in page
@@ -143,7 +145,9 @@ def test_unfinished_run(tmp_path):
 
 
 def test_unfinished_method(tmp_path):
-    run = browser.made_up_run(tmp_path, images=4, methods=("dmbp",), metrics=("insertion",), listed=("dmbp", "rise"))
+    run = browser.made_up_run(
+        tmp_path, images=4, methods=("dmbp",), metrics=("insertion",), listed=("dmbp", "rise")
+    )
     assert "4 of 8 batches are done" in page_of(run)
     assert "RISE" in page_of(run)
 
@@ -151,7 +155,12 @@ def test_unfinished_method(tmp_path):
 def test_published_numbers_beside_ours(tmp_path):
     methods = ("gradient_x_input", "dmbp_positive", "dmbp_posneg", "guided_backprop", "norm_grad", "dmbp")
     run = browser.made_up_run(
-        tmp_path, images=4, methods=methods, metrics=("insertion", "sanity"), dataset="imagenet", model="resnet50"
+        tmp_path,
+        images=4,
+        methods=methods,
+        metrics=("insertion", "sanity"),
+        dataset="imagenet",
+        model="resnet50",
     )
     report = report_of(run)
     tables = report.paper[0].tables
@@ -188,7 +197,9 @@ def test_departures_from_the_papers_protocol_are_named(tmp_path, config, differe
 
 
 def test_published_numbers_of_other_networks_are_labelled(tmp_path):
-    report = report_of(browser.made_up_run(tmp_path, images=4, methods=FEW, metrics=("insertion", "complementary_insertion")))
+    report = report_of(
+        browser.made_up_run(tmp_path, images=4, methods=FEW, metrics=("insertion", "complementary_insertion"))
+    )
     (table,) = report.paper[0].tables
     groups = [column.group for column in table.columns]
     assert groups.count("IM published for other networks and images") == 4

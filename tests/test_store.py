@@ -167,7 +167,7 @@ def change(run, statements: str) -> None:
 
 ENDLESS = (
     "DROP TABLE rows; CREATE VIEW rows AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) "
-    "SELECT 'a' image, x target, 'm' method, 'insertion' metric, 1.0 value, 1.0 seconds, NULL curve, x rowid FROM n"
+    "SELECT 'a' image, x target, 'm' method, 'i' metric, 1.0 value, 1.0 seconds, NULL curve, x rowid FROM n"
 )
 
 
@@ -209,7 +209,10 @@ def test_statistics_of_sqlite_are_no_damage(run):
         ("UPDATE problems SET message = X'00'", lambda store: store.problems()),
         ("INSERT INTO compiling VALUES ('long')", lambda store: store.compiling()),
         ("INSERT INTO metrics VALUES ('insertion', '', '[]x')", lambda store: store.metrics()),
-        ("INSERT INTO metrics VALUES ('insertion', '', '{\"insertion\": {\"name\": 3}}')", lambda store: store.metrics()),
+        (
+            "INSERT INTO metrics VALUES ('insertion', '', '{\"insertion\": {\"name\": 3}}')",
+            lambda store: store.metrics(),
+        ),
         ("UPDATE config SET value = '{' WHERE name = 'seed'", lambda store: store.config()),
         ("UPDATE config SET value = '\"one\"' WHERE name = 'seed'", lambda store: store.config()),
         ("UPDATE config SET value = '{\"dmbp\": 3}' WHERE name = 'methods'", lambda store: store.config()),

@@ -108,7 +108,9 @@ def test_comparison_tests_images_not_targets():
 def test_better_follows_the_metrics_direction():
     rows = [row("a", t, "dmbp", 0.5, metric=m) for t in range(3) for m in ("insertion", "deletion")]
     rows += [
-        row("a", t, "rise", v, metric=m) for t, v in enumerate((0.4, 0.5, 0.9)) for m in ("insertion", "deletion")
+        row("a", t, "rise", v, metric=m)
+        for t, v in enumerate((0.4, 0.5, 0.9))
+        for m in ("insertion", "deletion")
     ]
     comparisons = compare(collect(rows))
     assert (comparisons["insertion", "rise"].better, comparisons["insertion", "rise"].worse) == (1 / 3, 1 / 3)
@@ -143,7 +145,11 @@ def test_curves_are_averaged_point_by_point():
 
 def test_metrics_in_the_order_of_the_page():
     rows = [row("a", 0, "dmbp", 0.5, metric=m) for m in ("deletion", "complementary_insertion", "insertion")]
-    assert [metric for metric, _ in collect(rows).series] == ["insertion", "complementary_insertion", "deletion"]
+    assert [metric for metric, _ in collect(rows).series] == [
+        "insertion",
+        "complementary_insertion",
+        "deletion",
+    ]
 
 
 def test_paper_tables_are_the_ones_beside_the_repository(shared):

@@ -127,8 +127,8 @@ def evaluate(
     metrics: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Separated by commas, of: {', '.join(METRICS)}, or of a plugin. Default: im, and cim where "
-            "images have several classes. More may be added to a run later."
+            help=f"Separated by commas, of: {', '.join(METRICS)}, or of a plugin. Default: insertion, and "
+            "complementary_insertion where images have several classes. More may be added to a run later."
         ),
     ] = None,
     preset: Annotated[

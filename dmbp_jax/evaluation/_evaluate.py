@@ -64,8 +64,8 @@ def evaluate(
             functions with the methods' signature, and `"maps:FOLDER"`: maps `(h, w)` that somebody else has
             made, `NAME.npy` for each sample, or `NAME.TARGET.npy` for each of several targets.
         metrics: one or several: names (`"insertion"`, `"deletion"`, ...), and functions
-            `metric(predict, image, heatmap, target) -> float`; see `register_metric` for more. None: `"insertion"`,
-            and `"complementary_insertion"` where images have several classes.
+            `metric(predict, image, heatmap, target) -> float`; see `register_metric` for more. None:
+            `"insertion"`, and `"complementary_insertion"` where images have several classes.
         folder: of the run: killed at any moment, the same call goes on where it was, with the rows of an
             undisturbed run; with more methods or metrics than before, it measures those. A method, a metric
             or a network that has become another function, or closes over something else, is refused: see

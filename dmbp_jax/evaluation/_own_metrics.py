@@ -40,7 +40,9 @@ def metric_of(
     Raises `InputError` for a signature that cannot be called, and a name that means something else.
     """
     if not callable(function):
-        raise InputError(f"metric must be a name, such as 'insertion', or a function, got {kind_of(function)}")
+        raise InputError(
+            f"metric must be a name, such as 'insertion', or a function, got {kind_of(function)}"
+        )
     name = check_name("metric", name_of(function) if name is None else name)
     wanted, needed = _extras(function, name)
     if jit and "explain" in wanted:

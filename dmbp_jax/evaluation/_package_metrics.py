@@ -160,8 +160,8 @@ def _lacks_classes(dataset: Dataset) -> str | None:
     if any(len(sample.labels) > 1 for sample in dataset.samples):
         return None
     return (
-        "cim needs images with several classes, which this dataset has not: take voc2012:PATH, or "
-        "composites, grid:PATH or pairs:PATH"
+        "complementary_insertion needs images with several classes, which this dataset has not: take "
+        "voc2012:PATH, or composites, grid:PATH or pairs:PATH"
     )
 
 

@@ -269,7 +269,9 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
         label_indices(sample, model.spec)
     _check_no_rows(dataset, model.spec)
     several = any(len(sample.labels) > 1 for sample in dataset.samples)
-    metrics = choose_metrics(evaluation.metrics or (("insertion", "complementary_insertion") if several else ("insertion",)))
+    metrics = choose_metrics(
+        evaluation.metrics or (("insertion", "complementary_insertion") if several else ("insertion",))
+    )
     check_metrics(
         metrics,
         dataset,

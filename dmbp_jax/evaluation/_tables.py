@@ -63,7 +63,8 @@ def published() -> tuple[Published, ...]:
                 elif row == "average":
                     setup, metric, method = row, row, column
                 else:
-                    (setup, _, metric), method = row.rpartition("_"), column
+                    (setup, _, short), method = row.rpartition("_"), column
+                    metric = _METRIC_NAMES[short]
                 number = int(name.removeprefix("table"))
                 numbers.append(Published(number, setup, metric, METHOD_NAMES.get(method, method), value))
     return tuple(numbers)
@@ -95,7 +96,13 @@ def published_columns(table: int, metric: str) -> dict[str, dict[str, float]]:
 
 NOTHING = Cell("\u2013", muted=True)
 INTERVAL = "95\u00a0%\u00a0interval"
-_PAPER_METRICS = {1: ("insertion", "complementary_insertion"), 2: ("insertion", "complementary_insertion"), 3: ("sanity",)}
+_METRIC_NAMES = {"im": "insertion", "cim": "complementary_insertion"}
+"""The paper's short names of metrics."""
+_PAPER_METRICS = {
+    1: ("insertion", "complementary_insertion"),
+    2: ("insertion", "complementary_insertion"),
+    3: ("sanity",),
+}
 _CAPTIONS = {
     1: "Table 1. What the parts of DMBP's objective contribute.",
     2: "Table 2. DMBP and other methods.",
