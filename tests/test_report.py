@@ -272,13 +272,13 @@ def test_in_a_browser(page, tmp_path, width, dark):
         assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
 
         # Tables: by a number, and turned around.
-        column = "#metricim tbody td:nth-child(2)"
-        by_mean = find("#metricim thead tr:last-child button")[1]
+        column = "#metricinsertion tbody td:nth-child(2)"
+        by_mean = find("#metricinsertion thead tr:last-child button")[1]
         click(by_mean)
         assert texts(column) == sorted(texts(column), reverse=True)
         click(by_mean)
         assert texts(column) == sorted(texts(column))
-        assert find("#metricim th[aria-sort]")[0].get_attribute("aria-sort") == "ascending"
+        assert find("#metricinsertion th[aria-sort]")[0].get_attribute("aria-sort") == "ascending"
 
         # Curves: one taken away and brought back, values at the pointer by keyboard.
         curve = "path.curve[data-method=grad_cam]"

@@ -131,8 +131,8 @@ def collect(rows: Iterable[Row], titles: Titles | None = None) -> Measurements:
 
     `titles` knows the order of the metrics; None takes what is registered.
 
-    >>> m = collect([Row("a.jpg", 3, "dmbp", "deletion", 0.5, 1.0), Row("b.jpg", 7, "dmbp", "deletion", None, 1.0)])
-    >>> m.pairs, m.series["deletion", "dmbp"].values.tolist()
+    >>> m = collect([Row("a.jpg", 3, "dmbp", "road", 0.5, 1.0), Row("b.jpg", 7, "dmbp", "road", None, 1.0)])
+    >>> m.pairs, m.series["road", "dmbp"].values.tolist()
     ((('a.jpg', 3), ('b.jpg', 7)), [0.5, nan])
     """
     pairs: dict[tuple[str, int], int] = {}
