@@ -4,7 +4,7 @@ import dataclasses
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -140,6 +140,8 @@ def _storable(array: npt.ArrayLike) -> np.ndarray:
 # The result of every method.
 
 
+# Fields are arrays of NumPy where a batch was computed in chunks or read from a file: not checked at run time.
+@no_type_check
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Attribution:
     """An explanation: what each input value contributes to the explained output.
