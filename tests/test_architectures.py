@@ -25,7 +25,7 @@ BLOCKS = ("alexnet", "resnet18", "resnet50", "squeezenet1_1", "vgg11")
 """One network for each kind of source code; the others repeat its operations at other depths and widths."""
 # With its batch-norms folded, a VGG is the one without (which is a test). The short tests have the one with
 # shortcuts.
-GRAPHS = pytest.mark.parametrize("name", long_but(("resnet18",), (*BLOCKS, "resnet50_caffe", "vgg16_caffe")))
+GRAPHS = pytest.mark.parametrize("name", long_but(("resnet18",), BLOCKS))
 MASK_SITES = ("filter", "relu", "filter_and_shortcut")
 # A negligible eps, at which the result does not depend on the scale of the logits.
 OPTIONS = {"steps": 2, "learning_rate": 0.1, "return_history": True, "return_masks": True, "eps": 1e-150}

@@ -17,6 +17,8 @@ import dmbp_jax
 EVERY = pytest.mark.parametrize(
     "case", long_but(("gradient", "rise", "fast"), [case for case in CASES if case != "two sites"])
 )
+ANYWHERE = ("smoothgrad", "rise", "lpr", "fullgrad", "paper", "fast")
+"""What is compared between processes and on several devices: what draws, what sums, what iterates."""
 ROUNDING = 1e-5
 """Of a map's largest magnitude: what the pages promise."""
 COARSE = {"blur_integrated_gradients": 1e-2}
@@ -45,7 +47,7 @@ def explain(case, images=None, params=None, *, dtype=jnp.float32, **options):
 
 def maps(mesh):
     images = draw_images(8, 8, 8, 3)
-    return {case: np.asarray(explain(case, images, mesh=mesh)) for case in CASES}
+    return {case: np.asarray(explain(case, images, mesh=mesh)) for case in ANYWHERE}
 
 
 def assert_same(found, expected, tolerance=ROUNDING):
@@ -89,7 +91,7 @@ def test_every_process_gives_the_same_bytes_and_eight_devices_the_same_maps(tmp_
         with np.load(tmp_path / f"{seed}.npz") as arrays:
             found.append(dict(arrays))
     one, again, eight = found
-    assert list(one) == list(CASES)
+    assert tuple(one) == ANYWHERE
     for case, expected in one.items():
         np.testing.assert_array_equal(again[case], expected, err_msg=case)
         assert_same(eight[case], expected, COARSE.get(case, ROUNDING))

@@ -187,8 +187,11 @@ def test_a_gated_network_has_the_same_map_and_no_more_arithmetic():
     assert flops[1] == pytest.approx(flops[0], rel=0.01)
 
 
-@pytest.mark.parametrize("method", long_but(("deeplift", "fullgrad"), METHODS))
-@pytest.mark.parametrize("name", long_but(("equinox cnn",), ("equinox cnn", "plain maxout")))
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("equinox cnn", "deeplift"), ("equinox cnn", "fullgrad")]
+    + [pytest.param("plain maxout", method, marks=pytest.mark.long) for method in METHODS],
+)
 def test_every_method_takes_gated_networks(name, method):
     with user_settings():
         _, apply, params, images = build(get(name), jnp.float32)

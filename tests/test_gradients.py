@@ -72,11 +72,11 @@ def traced(function):
 NETWORKS = {"own": own, "pieces": lambda: traced(pieces), "smooth": lambda: traced(smooth)}
 SHORTLY = {("own", "fast"), ("own", "fullgrad"), ("pieces", "fast"), ("smooth", "deeplift")}
 """What is not left to the long tests."""
-PAIRS = [
-    pytest.param(network, case, marks=[] if (network, case) in SHORTLY else pytest.mark.long)
-    for network in NETWORKS
-    for case in CASES
-    if case != "two sites" or network == "own"
+LONGER = [("pieces", case) for case in CASES if case != "two sites"]
+LONGER += [("own", case) for case in ("paper", "deeplift", "lpr", "two sites")]
+LONGER += [("smooth", case) for case in ("gradient", "fast", "smoothgrad", "norm_grad")]
+PAIRS = [pytest.param(*pair) for pair in sorted(SHORTLY)] + [
+    pytest.param(*pair, marks=pytest.mark.long) for pair in LONGER if pair not in SHORTLY
 ]
 
 

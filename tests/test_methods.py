@@ -84,8 +84,15 @@ def test_jit_equals_eager_and_vmap_equals_loop(network, name):
     assert_same(alone, jax.tree.map(lambda leaf: leaf[1], batch))
 
 
-@pytest.mark.parametrize("name", long_but(("gradient_x_input", "fullgrad"), METHODS))
-@pytest.mark.parametrize("kind", long_but(("resnet18",), ("resnet18", "vgg11", "squeezenet1_1", "alexnet")))
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("gradient_x_input", "resnet18"), ("fullgrad", "resnet18")]
+    + [pytest.param(name, "vgg11", marks=pytest.mark.long) for name in METHODS]
+    + [
+        pytest.param("dmbp", kind, marks=pytest.mark.long)
+        for kind in ("resnet18", "squeezenet1_1", "alexnet")
+    ],
+)
 def test_works_on_every_kind_of_network_and_odd_sizes(name, kind):
     apply, params, _ = small_network(kind)
     images = jax.random.normal(jax.random.key(4), (1, 67, 71, 3))

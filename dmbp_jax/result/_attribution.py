@@ -140,7 +140,7 @@ def _storable(array: npt.ArrayLike) -> np.ndarray:
 # The result of every method.
 
 
-# Fields are arrays of NumPy where a batch was computed in chunks or read from a file: not checked at run time.
+# Fields are NumPy arrays where a batch was computed in chunks or read from a file: not checked at run time.
 @no_type_check
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Attribution:
