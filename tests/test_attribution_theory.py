@@ -43,6 +43,7 @@ def one_of(kind, dtype=jnp.float32):
     return apply, params, images[0], jax.random.normal(jax.random.key(9), (CLASSES,), dtype)
 
 
+@pytest.mark.long
 @BASELINES
 @NETWORKS
 @pytest.mark.usefixtures("x64")
@@ -137,6 +138,7 @@ def test_blur_equals_scipy(sigma, padding, mode):
     close(blurred, scipy.ndimage.gaussian_filter(image, (sigma, sigma, 0), mode=mode), rtol=1e-5)
 
 
+@pytest.mark.long
 @NETWORKS
 @pytest.mark.usefixtures("x64")
 def test_full_gradients_sum_to_the_score(kind):

@@ -281,6 +281,7 @@ def test_tokens_laid_out_are_a_map(method):
         dmbp_jax.explain(tokens, params, images, [1, 2], method, token_grid=(6, 6))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_full_gradients_say_what_tangents_account_for():
     """Products of an attention have constants that are no layer's bias."""

@@ -104,6 +104,7 @@ def test_memory_for_not_even_one_image_is_an_error_that_says_how_much():
         )
 
 
+@pytest.mark.long
 def test_explain_takes_what_the_device_has_free(monkeypatch):
     apply, params, _ = small_network("squeezenet1_1")
     images, targets = np.asarray(draw_images(8, 64, 64, 3)), np.arange(8)

@@ -108,6 +108,7 @@ def test_two_values_of_a_number_share_a_program(network, images, targets):
     assert values[0] != values[1]
 
 
+@pytest.mark.long
 def test_what_is_drawn_belongs_to_an_image_a_target_and_a_method(network, images, targets):
     """And not to the chunk that they are explained in, nor to what else is evaluated."""
     images, targets = images[:3, :8, :8], targets[:3]

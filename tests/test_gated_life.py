@@ -134,6 +134,7 @@ class Normalised(nnx.Module):
         return self.scores(nnx.relu(self.layer(self.second(x))).mean((1, 2)))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_the_guard_of_a_normalisation_is_no_relu_and_deeplift_adds_up_through_it():
     """flax keeps a variance above zero with `max(variance, 0)`."""

@@ -70,11 +70,11 @@ def traced(function):
 
 
 NETWORKS = {"own": own, "pieces": lambda: traced(pieces), "smooth": lambda: traced(smooth)}
-SHORTLY = {("own", "fast"), ("own", "fullgrad"), ("pieces", "fast"), ("smooth", "deeplift")}
+SHORTLY = {("own", "fast"), ("pieces", "fast")}
 """What is not left to the long tests."""
 LONGER = [("pieces", case) for case in CASES if case != "two sites"]
-LONGER += [("own", case) for case in ("paper", "deeplift", "lpr", "two sites")]
-LONGER += [("smooth", case) for case in ("gradient", "fast", "smoothgrad", "norm_grad")]
+LONGER += [("own", case) for case in ("paper", "fullgrad", "lpr", "two sites")]
+LONGER += [("smooth", case) for case in ("gradient", "fast", "deeplift", "norm_grad")]
 PAIRS = [pytest.param(*pair) for pair in sorted(SHORTLY)] + [
     pytest.param(*pair, marks=pytest.mark.long) for pair in LONGER if pair not in SHORTLY
 ]

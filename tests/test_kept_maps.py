@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from registered import forgetting
-from small import CLASSES, tiny_network
+from small import CLASSES, long_but, tiny_network
 
 import dmbp_jax
 from dmbp_jax import attribution
@@ -233,7 +233,7 @@ METHODS_OF_A_VALUE = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS_OF_A_VALUE)
+@pytest.mark.parametrize("name", long_but(("noise_tunnel", "closure"), METHODS_OF_A_VALUE))
 def test_a_method_that_closes_over_something_else_is_another_one(network, samples, tmp_path, name):
     make = METHODS_OF_A_VALUE[name]
     options = {"metrics": ["sparseness"], "folder": tmp_path / "run", **QUIET}

@@ -43,6 +43,7 @@ def along(gradient, direction):
     return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, direction))).item()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("target", "outside"), [("index", "zero"), ("contrast", "blur")])
 def test_the_loss_trains_on_its_own_gradient(network, x64, target, outside):
     """Against central differences, in double precision, through the pool and the shortcut too.

@@ -416,6 +416,7 @@ def same(found, expected):
         np.testing.assert_allclose(leaf, other, rtol=2e-3, atol=1e-4)
 
 
+@pytest.mark.long
 def test_one_compilation_serves_all_images_and_a_batch_is_a_loop(alone):
     same(jax.jit(jax.vmap(measure_all))(*EACH), jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone))
 

@@ -100,6 +100,7 @@ def test_what_is_drawn_does_not_depend_on_the_photographs_beside(model):
         np.testing.assert_allclose(values, together[path], rtol=0, atol=1e-5 * np.abs(together[path]).max())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("batch_size", "shapes"), [("auto", 4), (2, 2)])
 def test_odd_numbers_of_photographs_reuse_a_few_programs(model, batch_size, shapes):
     rng = np.random.default_rng(0)
