@@ -21,11 +21,17 @@ import dmbp_jax
 from dmbp_jax import attribution, explain, explain_classes, gated, targets
 from dmbp_jax._checks import InputError
 from dmbp_jax.images import ArraySample, Preprocess
+from dmbp_jax.metrics import grid_pointing_game, insertion, max_sensitivity, road
 from dmbp_jax.models import Model
+from dmbp_jax.plot import Style
 from dmbp_jax.rules import find_sites
 
 APPLY, PARAMS, IMAGES = tiny_network()
 TARGETS = [0, 1, 2]
+
+
+def probabilities(images):
+    return jax.nn.softmax(APPLY(PARAMS, images))
 
 
 class Nnx(nnx.Module):
@@ -444,6 +450,27 @@ MISTAKES: dict[str, Mistake] = {
     "baseline list": M(
         lambda: call(method="integrated_gradients", baseline=[0, 0, 0]),
         "string, flag or an array, got a list",
+    ),
+    # Options of metrics and figures.
+    "a float of steps of a metric": M(
+        lambda: insertion(probabilities, IMAGES[0], IMAGES[0, ..., 0], 1, n_steps=2.5),
+        "n_steps must be a whole number, got 2.5",
+    ),
+    "a float of a chunk": M(
+        lambda: insertion(probabilities, IMAGES[0], IMAGES[0, ..., 0], 1, chunk_size=2.5),
+        "chunk_size must be a whole number, got 2.5",
+    ),
+    "a float of cells": M(
+        lambda: grid_pointing_game(np.ones((8, 8)), grid=2.5, cell=0), "grid must be a whole number, got 2.5"
+    ),
+    "a word among shares": M(
+        lambda: road(probabilities, IMAGES[0], IMAGES[0, ..., 0], 1, key=jax.random.key(0), shares=("half",)),
+        "each of shares must be in (0, 1), got 'half'",
+    ),
+    "a word for a number of a figure": M(lambda: Style(alpha="half"), "alpha must be in [0, 1], got 'half'"),
+    "a radius without end": M(
+        lambda: max_sensitivity(lambda x: x, IMAGES[0], IMAGES[0], key=jax.random.key(0), radius=np.inf),
+        "radius must be finite and at least 0, got inf",
     ),
     # Everything else.
     "key: number": M(

@@ -92,7 +92,7 @@ def test_operations_and_memory_are_counted(finished):
         (("--batch-size", "1,two"), ["whole numbers", "'two'"]),
         (("--dtype", "float16"), ["unknown dtype 'float16'", "bfloat16, float32"]),
         (("--method", "grad_cam"), ["unknown method to time 'grad_cam'", "fullgrad"]),
-        (("--steps", "1"), ["steps must be at least 2, got 1"]),
+        (("--steps", "1"), ["steps must be at least 2, since a step is", "got 1"]),
         (("--method", "rise", "--steps", "0"), ["steps must be at least 1, got 0"]),
         (("--repeats", "0"), ["repeats must be at least 1, got 0"]),
         (("--size", "-1"), ["size must be at least 1, got -1"]),

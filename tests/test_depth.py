@@ -232,9 +232,9 @@ def test_depth_turns_round_where_white_is_zero(write):
         (row([0, 9], "u1"), 12, "reach 255 at most, and depth 12 is up to 4095: leave the depth out"),
         (row([0, 0.5], "f4"), 12, "floats in [0, 1], which need no depth"),
         (row([-1, 9], "i2"), 12, "span -1 to 9, and depth 12 is 0 to 4095"),
-        (row([0, 9], "u2"), 7, "depth must be a whole number of bits from 8 to 32, got 7"),
-        (row([0, 9], "u2"), 33, "depth must be a whole number of bits from 8 to 32, got 33"),
-        (row([0, 9], "u2"), True, "depth must be a whole number of bits from 8 to 32, got True"),
+        (row([0, 9], "u2"), 7, "depth must be from 8 to 32 bits, got 7"),
+        (row([0, 9], "u2"), 33, "depth must be from 8 to 32 bits, got 33"),
+        (row([0, 9], "u2"), True, "depth must be a whole number, got True"),
     ],
 )
 def test_a_depth_that_cannot_be_is_refused(values, depth, said):

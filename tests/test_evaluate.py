@@ -75,7 +75,7 @@ def test_a_depth_of_arrays_and_one_that_cannot_be_are_refused(photos):
     arrays = from_arrays((np.zeros((2, 16, 16, 3), np.float32), [0, 1]))
     with pytest.raises(InputError, match="depth is of photographs in files: these samples are arrays"):
         plan_module.make_plan(setting(photos, data=arrays, depth=12))
-    with pytest.raises(InputError, match="depth must be a whole number of bits from 8 to 32, got 99"):
+    with pytest.raises(InputError, match="depth must be from 8 to 32 bits, got 99"):
         setting(photos, depth=99)
 
 

@@ -504,6 +504,6 @@ def test_bad_input_is_one_clear_error(predict):
         insertion(predict, image, heatmap, TARGET, substrate="rose")
     with pytest.raises(InputError, match="at least 2 values, got 1"):
         area_under_curve(jnp.ones(1))
-    for size, sigma, message in ((10, 5.0, "odd and positive.*got 10"), (11, 0.0, "sigma must be positive")):
+    for size, sigma, message in ((10, 5.0, "size must be odd.*got 10"), (11, 0.0, "sigma must be above 0")):
         with pytest.raises(InputError, match=message):
             folded_gaussian_blur(image, size=size, sigma=sigma)

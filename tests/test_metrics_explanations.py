@@ -112,7 +112,7 @@ def test_a_change_of_nothing_has_no_size():
 def test_bad_max_sensitivity_is_one_clear_error():
     for options, message in (
         ({"n_samples": 0}, "n_samples must be at least 1, got 0"),
-        ({"radius": -1}, "radius must not be negative, got -1"),
+        ({"radius": -1}, "radius must be finite and at least 0, got -1"),
     ):
         with pytest.raises(InputError, match=message):
             max_sensitivity(lambda x: x, IMAGE, IMAGE, key=KEY, **options)

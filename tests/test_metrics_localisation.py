@@ -71,7 +71,7 @@ def test_bad_frames_are_one_clear_error():
         ((0, 0, 1), (3, 3), "region must be four finite numbers"),
         ((0, 0, np.nan, 1), (3, 3), "region must be four finite numbers"),
         ((3, 0, 3, 1), (3, 3), r"region .* is empty: \(3, 0, 3, 1\)"),
-        ((0, 0, 1, 1), (3, 0), r"size must be positive rows and columns, got \(3, 0\)"),
+        ((0, 0, 1, 1), (3, 0), r"each of size \(rows, columns\) must be at least 1, got 0"),
     ):
         with pytest.raises(InputError, match=message):
             to_photograph(heatmap, region, size)
@@ -177,7 +177,7 @@ def test_bad_games_are_one_clear_error():
         ([], 15, "at least one box"),
         ([(3, 0, 2, 1)], 15, r"a box must be \(left, top, right, bottom\), got \(3, 0, 2, 1\)"),
         ([(3, 0, 4)], 15, "a box must be"),
-        ([(0, 0, 1, 1)], -1, "tolerance must not be negative, got -1"),
+        ([(0, 0, 1, 1)], -1, "tolerance must be finite and at least 0, got -1"),
     ):
         with pytest.raises(InputError, match=message):
             pointing_game(peak(0, 0), boxes, tolerance=tolerance)

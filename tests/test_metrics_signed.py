@@ -154,10 +154,17 @@ def test_weights_and_independent_classes(network):
     np.testing.assert_allclose(both.logit, several[0].logit - several[1].logit, atol=1e-5)
 
 
-@pytest.mark.parametrize("shares", [(), (0.0,), (0.5, 1.5)])
-def test_bad_shares_are_named(network, shares):
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ((), "shares must be one or several numbers, got none"),
+        ((0.0,), r"each of shares must be in \(0, 1\], got 0\.0"),
+        ((0.5, 1.5), r"each of shares must be in \(0, 1\], got 1\.5"),
+    ],
+)
+def test_bad_shares_are_named(network, shares, message):
     logits, image = network
-    with pytest.raises(InputError, match="shares must be numbers above 0 and at most 1"):
+    with pytest.raises(InputError, match=message):
         counter_evidence(logits, image, np.ones(image.shape[:2]), jnp.asarray(0), shares=shares)
 
 

@@ -344,7 +344,7 @@ def test_meta_saliency_leaves_whole_numbers_alone(network):
         ({"sites": "relu3"}, "unknown site 'relu3'.*conv1, conv2, fc, pool, relu1, relu2"),
         ({"sites": ("relu1", "relu3")}, "unknown site 'relu3'"),
         ({"sites": ("relu1", "fc")}, r"site 'fc' has no map: its output has shape \(10,\)"),
-        ({"sites": ()}, "at least one site"),
+        ({"sites": ()}, "no site given"),
         ({"weights": (1.0, 2.0)}, "2 weights for 1 sites"),
         ({"sites": ("relu1", "relu2"), "weights": (1.0, -2.0)}, "weights must be finite, none below 0"),
         ({"sites": ("relu1", "relu2"), "weights": (0.0, 0.0)}, "weights must be finite, none below 0"),

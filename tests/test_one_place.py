@@ -1,6 +1,7 @@
-"""What is JAX's own affair is known in one place: how it writes programs down, and nothing private of it."""
+"""What is said and done in one place: how JAX writes programs down, checks of ranges."""
 
 import ast
+import re
 from pathlib import Path
 
 import jax
@@ -39,6 +40,25 @@ def test_equations_are_read_in_one_file():
 def test_nothing_private_of_jax_is_used():
     private = "jax." + "_src"
     assert [path.name for path in SOURCES if private in path.read_text("utf-8")] == []
+
+
+def raised_in(path):
+    """The text of each `raise InputError("...")` of a file, values as braces."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+            parts = getattr(node.exc.args[0], "values", [node.exc.args[0]])
+            yield "".join(
+                str(getattr(part, "value", "")) if isinstance(part, ast.Constant) else "{}" for part in parts
+            )
+
+
+def test_ranges_are_checked_in_one_file():
+    """What a number must be is said by `check_whole` and `check_range`, in the same words everywhere."""
+    of_ranges = re.compile(
+        r"must (not )?be (at least|from|between|above|positive|negative|a whole number|in [(\[])"
+    )
+    files = [path for path in SOURCES if ROOT / "dmbp_jax" in path.parents]
+    assert {path.name for path in files if any(map(of_ranges.search, raised_in(path)))} == {"_checks.py"}
 
 
 @pytest.mark.parametrize("stepwise", [False, True])

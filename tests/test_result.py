@@ -350,9 +350,9 @@ def test_alpha_colours_and_percentile_are_options(a):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"percentile": 0.0}, "percentile must be above 0"),
-        ({"percentile": 101.0}, "percentile must be above 0 and at most 100"),
-        ({"alpha": 1.5}, "alpha must be between 0 and 1"),
+        ({"percentile": 0.0}, r"percentile must be in \(0, 100\]"),
+        ({"percentile": 101.0}, r"percentile must be in \(0, 100\], got 101"),
+        ({"alpha": 1.5}, r"alpha must be in \[0, 1\]"),
         ({"smooth": -1.0}, "smooth must be finite and at least 0"),
         ({"smooth": float("nan")}, "smooth must be finite"),
         ({"cmap": "RdBu_rr"}, "did you mean 'RdBu_r'"),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import numbers
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, get_origin
 
@@ -100,8 +99,8 @@ def check_options(method: Method, options: dict[str, Any]) -> None:
         annotation, default = known[name].annotation, known[name].default
         if value is None and default not in (None, inspect.Parameter.empty):
             raise InputError(f"{name} cannot be None: leave it out for its default, {default!r}")
-        if annotation is int and not is_number(value, numbers.Integral):
-            raise InputError(f"{name} must be a whole number, got {value!r}")
+        if annotation is int:
+            check_whole(name, value, least=-(2**63))
         is_real = annotation is float or (get_origin(annotation) is Annotated and range_of(annotation))
         if is_real and not is_number(value):
             raise InputError(f"{name} must be a number, got {value!r}")

@@ -23,6 +23,7 @@ from dmbp_jax._checks import (
     check_choice,
     check_is_image,
     check_range,
+    check_whole,
 )
 from dmbp_jax.attribution._gradients import Baseline, make_baseline, target_gradient
 from dmbp_jax.ops import Loop, iterative, log_probabilities, target_score
@@ -107,8 +108,7 @@ def lpr(
     ((4, 5, 1), True)
     """
     check_is_image(image.shape, "lpr")
-    if n_steps < 0:
-        raise InputError(f"n_steps must be at least 0, got {n_steps}")
+    check_whole("n_steps", n_steps, least=0)
     check_range("learning_rate", learning_rate, Positive)
     check_range("eps", eps, Positive)
     check_range("start", start, Finite)

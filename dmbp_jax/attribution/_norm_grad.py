@@ -86,7 +86,7 @@ def site_weights(weights: str | tuple[float | int, ...], count: int) -> tuple[fl
             negative, not finite or all zero.
     """
     if count < 1:
-        raise InputError("there must be at least one site")
+        raise InputError("no site given: name one or several")
     if isinstance(weights, str):
         check_choice("weights", weights, WEIGHTINGS)
         numbers = [1.0] * count if weights == "uniform" else [index + 1.0 for index in range(count)]

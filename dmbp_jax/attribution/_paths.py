@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from dmbp_jax._checks import InputError, Positive, check_choice, check_is_image, check_range
+from dmbp_jax._checks import Positive, check_choice, check_is_image, check_range, check_whole
 from dmbp_jax.attribution._gradients import Baseline, make_baseline, target_gradient
 from dmbp_jax.ops import Loop, gaussian_blur, iterative, target_score
 from dmbp_jax.ops._resample import Padding
@@ -40,8 +40,7 @@ def integrated_gradients(
     >>> a.values.sum().item()
     12.0
     """
-    if n_steps < 1:
-        raise InputError(f"n_steps must be at least 1, got {n_steps}")
+    check_whole("n_steps", n_steps, least=1)
     start = make_baseline(image, baseline)
     nodes, weights = np.polynomial.legendre.leggauss(n_steps)
 
@@ -102,8 +101,7 @@ def blur_integrated_gradients(
     ((1, 8, 1), True)
     """
     check_is_image(image.shape, "blur_integrated_gradients")
-    if n_steps < 1:
-        raise InputError(f"n_steps must be at least 1, got {n_steps}")
+    check_whole("n_steps", n_steps, least=1)
     for name, value in (("max_sigma", max_sigma), ("power", power), ("grad_step", grad_step)):
         if value is not None:
             check_range(name, value, Positive)

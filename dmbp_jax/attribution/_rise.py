@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dmbp_jax._checks import InputError, Share, check_is_image, check_range
+from dmbp_jax._checks import InputError, Share, check_is_image, check_range, check_whole
 from dmbp_jax.ops import Loop, iterative, probabilities, target_score
 from dmbp_jax.ops._derivatives import check_output
 from dmbp_jax.ops._resample import full_along
@@ -73,8 +73,7 @@ def rise(
         raise InputError("rise draws random masks: pass a key, for example key=jax.random.key(0)")
     check_output(output)
     for name, value in (("n_masks", n_masks), ("cells", cells), ("chunk_size", chunk_size)):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
+        check_whole(name, value, least=1)
     check_range("probability", probability, Share)
 
     size = (image.shape[0], image.shape[1])

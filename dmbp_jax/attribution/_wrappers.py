@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from dmbp_jax._checks import InputError, NonNegative, Number, called, check_choice, check_range
+from dmbp_jax._checks import InputError, NonNegative, Number, called, check_choice, check_range, check_whole
 from dmbp_jax.attribution._gradients import gradient
 from dmbp_jax.ops import Loop, iterative, log_probabilities, target_score
 from dmbp_jax.ops._derivatives import largest
@@ -141,8 +141,7 @@ def _add(statistic: str, sums: tuple[Array, ...], values: Array, number: Int[Arr
 
 def _check(n_samples: int, noise_level: NonNegative, statistic: str) -> None:
     check_choice("statistic", statistic, STATISTICS)
-    if n_samples < 1:
-        raise InputError(f"n_samples must be at least 1, got {n_samples}")
+    check_whole("n_samples", n_samples, least=1)
     check_range("noise_level", noise_level, NonNegative)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dmbp_jax._calls.chunks import program_bytes
-from dmbp_jax._checks import InputError, check_choice
+from dmbp_jax._checks import check_choice, check_whole
 from dmbp_jax._explain import explain
 from dmbp_jax.bench._counts import NetworkCounts
 from dmbp_jax.dmbp import DMBPConfig
@@ -241,8 +241,7 @@ def step_bytes(counts: NetworkCounts, *, batch_size: int = 1, precision: Precisi
     >>> step_bytes(NetworkCounts(0, 0, weights=100, activations=10, gates=10, masks=10), batch_size=2)
     1030
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    check_whole("batch_size", batch_size, least=1)
     check_choice("precision", precision, BYTES)
     size = BYTES[precision]
     activations = (2 * 3 + 2) * size * counts.activations
@@ -257,6 +256,5 @@ def slice_seconds(seconds: float, chips: int, images: int) -> float:
     >>> slice_seconds(2.0, chips=4, images=9)
     6.0
     """
-    if chips < 1:
-        raise InputError(f"chips must be at least 1, got {chips}")
+    check_whole("chips", chips, least=1)
     return seconds * float(np.ceil(images / chips))

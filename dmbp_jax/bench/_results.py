@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from rich.table import Column, Table
 
-from dmbp_jax._checks import InputError, check_choice
+from dmbp_jax._checks import check_choice, check_whole
 from dmbp_jax.bench._counts import NetworkCounts
 from dmbp_jax.bench._measure import Spread
 from dmbp_jax.bench._methods import TIMED, Timed
@@ -41,14 +41,11 @@ class Case:
         check_choice("dtype", self.dtype, DTYPES)
         check_choice("method to time", self.method, TIMED)
         for name, value in (("batch size", self.batch_size), ("repeats", self.repeats), ("size", self.size)):
-            if value < 1:
-                raise InputError(f"{name} must be at least 1, got {value}")
-        if self.method == "dmbp" and self.count <= SHORT:
-            raise InputError(
-                f"steps must be at least {SHORT + 1}, got {self.count}: a step is the difference of two calls"
-            )
-        if self.count < 1:
-            raise InputError(f"steps must be at least 1, got {self.count}")
+            check_whole(name, value, least=1)
+        if self.method == "dmbp":
+            why = ", since a step is measured as the difference of two calls"
+            check_whole("steps", self.count, least=SHORT + 1, why=why)
+        check_whole("steps", self.count, least=1)
 
     @property
     def timed(self) -> Timed:

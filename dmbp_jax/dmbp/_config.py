@@ -1,19 +1,16 @@
 """The options of DMBP and its presets."""
 
 import dataclasses
-import numbers
 from typing import Any, Literal, get_args
 
 from dmbp_jax._checks import (
+    CountFromZero,
     Decay,
     Finite,
     InputError,
     Positive,
-    as_number,
     check_choice,
-    check_range,
-    is_number,
-    range_of,
+    check_fields,
 )
 
 MaskSites = Literal["filter", "relu", "filter_and_shortcut"]
@@ -31,7 +28,7 @@ class DMBPConfig:
     0.01
     """
 
-    steps: int = 200
+    steps: CountFromZero = 200
     """Steps of RMSProp; 0 leaves the masks at their start."""
     learning_rate: Positive = 0.01
     decay: Decay = 0.99
@@ -65,9 +62,7 @@ class DMBPConfig:
         check_choice("objective", self.objective, get_args(Objective))
         if self.compute_dtype is not None:
             check_choice("compute_dtype", self.compute_dtype, get_args(ComputeDtype))
-        if not is_number(as_number(self.steps), numbers.Integral) or self.steps < 0:
-            raise InputError(f"steps must be a whole number, at least 0, got {self.steps!r}")
-        _check_ranges(self)
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,13 +86,7 @@ class SweepConfig:
         check_choice("mask_sites", self.mask_sites, get_args(MaskSites))
         if self.compute_dtype is not None:
             check_choice("compute_dtype", self.compute_dtype, get_args(ComputeDtype))
-        _check_ranges(self)
-
-
-def _check_ranges(config: DMBPConfig | SweepConfig) -> None:
-    for field in dataclasses.fields(config):
-        if range_of(field.type) is not None:
-            check_range(field.name, getattr(config, field.name), field.type)
+        check_fields(self)
 
 
 PRESETS: dict[str, DMBPConfig | SweepConfig] = {"paper": DMBPConfig(), "fast": SweepConfig()}

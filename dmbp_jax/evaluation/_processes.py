@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import jax
 from jax.experimental import multihost_utils
 
-from dmbp_jax._checks import InputError
+from dmbp_jax._checks import InputError, check_whole
 
 NOTE = "results-stopped.txt"
 """The file in the run's folder that says why a process ended, for as long as others are to read it."""
@@ -176,7 +176,4 @@ def _check(coordinator: str, count: int | None, index: int | None) -> None:
         raise InputError(f"--coordinator must be HOST:PORT, the same for all processes, got {coordinator!r}")
     if count is None or index is None:
         raise InputError("--coordinator HOST:PORT needs --num-processes and --process-id too")
-    if not 0 <= index < count:
-        raise InputError(
-            f"--process-id must be from 0 to {count - 1}, one less than --num-processes, got {index}"
-        )
+    check_whole("--process-id", index, least=0, most=count - 1, why=", one less than --num-processes")

@@ -1,23 +1,24 @@
 """The numbers that an image file stores, and what is white: depths, signs, floats, transparency."""
 
 import contextlib
-import numbers
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import PIL.Image
 import PIL.TiffImagePlugin
 from jaxtyping import Num, UInt8, UInt16
 
-from dmbp_jax._checks import InputError, is_number, warn_once
+from dmbp_jax._checks import InputError, Whole, check_option, warn_once
 
 Reopen = Callable[[], contextlib.AbstractContextManager[PIL.Image.Image]]
 """Opens the same file again: of colours of 16 bits, Pillow gives eight at a time."""
 CONTAINERS = {2.0**16 - 1: 16, 2.0**32 - 1: 32}
 """Bits by the greatest value: what is measured with 10, 12 or 14 bits is often stored in 16."""
 LEAST_DEPTH, MOST_DEPTH = 8, 32
+Depth: TypeAlias = Annotated[int, Whole(LEAST_DEPTH, MOST_DEPTH, " bits")]
+"""Bits of the values of a file's pixels."""
 _ORDERS = ("RGB", "RGBA", "RGBX", "RGBa")
 """Pillow's names for orders of samples, of whose 16 bits it keeps the upper eight."""
 _NATIVE = {"F;32BF": "F;32F", "I;16BS": "I;16S", "I;32BS": "I;32S"}
@@ -117,11 +118,7 @@ def check_depth(depth: int | None) -> None:
 
     >>> check_depth(12)
     """
-    whole = is_number(depth, numbers.Integral)
-    if depth is not None and not (whole and LEAST_DEPTH <= depth <= MOST_DEPTH):
-        raise InputError(
-            f"depth must be a whole number of bits from {LEAST_DEPTH} to {MOST_DEPTH}, got {depth!r}"
-        )
+    check_option("depth", depth, Depth | None)
 
 
 def bands(height: int, width: int) -> Iterator[tuple[int, int]]:

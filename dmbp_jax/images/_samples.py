@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
-from dmbp_jax._checks import InputError, kind_of, shorten
+from dmbp_jax._checks import InputError, check_whole, kind_of, shorten
 from dmbp_jax.images._image_file import open_image, upright_size
 from dmbp_jax.images._preprocess import Preprocess
 
@@ -201,8 +201,8 @@ def take(
     ['0', '2', '4', '5', '6', '7']
     """
     for what, number in (("limit", limit), ("per_class", per_class)):
-        if number is not None and number < 1:
-            raise InputError(f"{what} must be at least 1, got {number}")
+        if number is not None:
+            check_whole(what, number, least=1)
     lots = sorted(dataset.samples, key=lambda sample: draw(seed, sample.name))
     if per_class is not None:
         lots = _first_of_each(lots, per_class)
@@ -398,8 +398,7 @@ def read_ahead(
     [('a.jpg', 5), ('b.jpg', 5)]
     """
     for what, number in (("workers", workers), ("ahead", ahead)):
-        if number < 1:
-            raise InputError(f"{what} must be at least 1, got {number}")
+        check_whole(what, number, least=1)
     return _read_ahead(iter(samples), read, workers, ahead)
 
 

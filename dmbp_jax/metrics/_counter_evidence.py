@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dmbp_jax._checks import InputError
+from dmbp_jax._checks import InputError, Share, check_shares
 from dmbp_jax.metrics._curves import Substrate, make_substrate, pixel_ranks
 from dmbp_jax.metrics._variants import (
     as_map,
@@ -79,8 +79,7 @@ def counter_evidence(
     >>> found.logit.tolist(), found.blurred.tolist(), (found.log_probability > 0).tolist()
     ([-1.0, -1.0], [0.5, 0.5], [True, True])
     """
-    if not shares or not all(0 < share <= 1 for share in shares):
-        raise InputError(f"shares must be numbers above 0 and at most 1, got {tuple(shares)}")
+    check_shares(shares, Share)
     image, order = jnp.asarray(image), as_order(heatmap)
     heatmap, target = as_map(heatmap), as_target(target)
     check_heatmap(image, heatmap)

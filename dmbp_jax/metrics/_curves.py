@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dmbp_jax._checks import InputError, check_choice
+from dmbp_jax._checks import InputError, check_choice, check_whole
 from dmbp_jax.metrics._variants import (
     as_order,
     as_target,
@@ -132,8 +132,7 @@ def curve_along(
     >>> curve_along(seen, zeros, ones, heatmap, jnp.asarray(0), **options).probabilities.tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
-    if n_steps < 1:
-        raise InputError(f"n_steps must be at least 1, got {n_steps}")
+    check_whole("n_steps", n_steps, least=1)
     start, finish, heatmap = jnp.asarray(start), jnp.asarray(finish), as_order(heatmap)
     target = as_target(target)
     check_heatmap(start, heatmap)

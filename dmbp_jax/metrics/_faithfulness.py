@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dmbp_jax._checks import InputError
+from dmbp_jax._checks import InputError, NonNegative, check_range, check_whole
 from dmbp_jax.metrics._curves import Substrate, make_substrate
 from dmbp_jax.metrics._variants import (
     as_map,
@@ -75,10 +75,7 @@ def remove_square(
     image = jnp.asarray(image)
     height, width, _ = image.shape
     longest = math.ceil(MAX_SIDE * min(height, width)) if max_side is None else max_side
-    if not 1 <= longest <= min(height, width):
-        raise InputError(
-            f"max_side must be from 1 to {min(height, width)}, the image's shorter side, got {longest}"
-        )
+    check_whole("max_side", longest, least=1, most=min(height, width), why=", the image's shorter side")
     sides = np.arange(1, longest + 1, dtype=np.int32)
     squares = (height - sides + 1) * (width - sides + 1)
     for_side, for_top, for_left = jax.random.split(key, 3)
@@ -187,8 +184,7 @@ def infidelity(
     >>> found.unscaled.round(6).item(), found.scaled.round(6).item()
     (0.0, 0.0)
     """
-    if n_samples < 1:
-        raise InputError(f"n_samples must be at least 1, got {n_samples}")
+    check_whole("n_samples", n_samples, least=1)
     image, values, target = jnp.asarray(image), as_map(values), as_target(target)
     if values.shape not in (image.shape, image.shape[:2]):
         raise InputError(f"values must have the shape {image.shape} or {image.shape[:2]}, got {values.shape}")
@@ -288,10 +284,11 @@ def sensitivity_n(
     if sizes is None:
         spaced = np.geomspace(1, max(LARGEST_SHARE * pixels, 1), N_SIZES)
         sizes = np.unique(spaced.round().astype(int)).tolist()
-    if not sizes or not all(1 <= size < pixels for size in sizes):
-        raise InputError(f"sizes must be numbers from 1 to {pixels - 1}, got {tuple(sizes)}")
-    if n_subsets < 2:
-        raise InputError(f"n_subsets must be at least 2, got {n_subsets}")
+    if not len(sizes):
+        raise InputError("sizes must be one or several numbers of pixels, got none")
+    for size in sizes:
+        check_whole("each of sizes", size, least=1, most=pixels - 1, why=" pixels")
+    check_whole("n_subsets", n_subsets, least=2)
     replacement = make_substrate(image, substrate)
     of_each = jnp.asarray(sizes, jnp.int32)
 
@@ -370,10 +367,8 @@ def max_sensitivity(
     >>> jax.jit(lambda key: max_sensitivity(noisy, image, image[..., 0], key=key) < 0.15)(jax.random.key(0))
     Array(True, dtype=bool)
     """
-    if n_samples < 1:
-        raise InputError(f"n_samples must be at least 1, got {n_samples}")
-    if not radius >= 0:
-        raise InputError(f"radius must not be negative, got {radius}")
+    check_whole("n_samples", n_samples, least=1)
+    check_range("radius", radius, NonNegative)
     image, values = jnp.asarray(image), jnp.asarray(values)
     noise = jax.random.uniform(key, (n_samples, *image.shape), image.dtype, -1, 1)
     found = jnp.asarray(explain(image[None] + radius * (image.max() - image.min()) * noise))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from dmbp_jax._checks import InputError
+from dmbp_jax._checks import InputError, NonNegative, check_range, check_whole
 from dmbp_jax.metrics._curves import pixel_order, tie_ranks
 from dmbp_jax.metrics._variants import as_map, as_order
 from dmbp_jax.typing import Numbers
@@ -48,8 +48,10 @@ def to_photograph(
     heatmap = np.asarray(heatmap, np.float64)
     if left >= right or top >= bottom:
         raise InputError(f"region (left, top, right, bottom) is empty: {tuple(region)}")
-    if len(size) != 2 or min(size) < 1:
-        raise InputError(f"size must be positive rows and columns, got {size}")
+    if len(size) != 2:
+        raise InputError(f"size must be rows and columns, got {size}")
+    for length in size:
+        check_whole("each of size (rows, columns)", length, least=1)
     rows, in_rows = _places(size[0], top, bottom, heatmap.shape[0])
     columns, in_columns = _places(size[1], left, right, heatmap.shape[1])
     by_rows = _between(heatmap, rows)
@@ -134,8 +136,7 @@ def pointing_game(
     """
     if len(boxes) == 0:
         raise InputError("the pointing game needs at least one box of the target's class")
-    if not tolerance >= 0:
-        raise InputError(f"tolerance must not be negative, got {tolerance}")
+    check_range("tolerance", tolerance, NonNegative)
     for box in boxes:
         if len(box) != 4 or not (box[0] <= box[2] and box[1] <= box[3]):
             raise InputError(f"a box must be (left, top, right, bottom), got {tuple(box)}")
@@ -183,12 +184,8 @@ def grid_pointing_game(heatmap: Float[Array | np.ndarray, "h w"] | Numbers, grid
     """
     heatmap = np.asarray(heatmap, np.float64)
     height, width = heatmap.shape
-    if not 1 <= grid <= min(height, width):
-        raise InputError(
-            f"grid must be from 1 to {min(height, width)}, the heat map's shorter side, got {grid}"
-        )
-    if not 0 <= cell < grid * grid:
-        raise InputError(f"cell must be from 0 to {grid * grid - 1} in a grid of {grid} x {grid}, got {cell}")
+    check_whole("grid", grid, least=1, most=min(height, width), why=", the heat map's shorter side")
+    check_whole("cell", cell, least=0, most=grid * grid - 1, why=f" in a grid of {grid} x {grid}")
     positive = np.maximum(heatmap, 0)
     total = positive.sum()
     if not 0 < total < np.inf:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dmbp_jax._checks import InputError
+from dmbp_jax._checks import Fraction, InputError, NonNegative, check_range, check_shares
 from dmbp_jax.metrics._curves import Predict, pixel_ranks
 from dmbp_jax.metrics._variants import (
     as_order,
@@ -74,8 +74,7 @@ def noisy_linear_imputation(
         raise InputError(
             f"removed must have the image's rows and columns {image.shape[:2]}, got {removed.shape}"
         )
-    if not noise_level >= 0:
-        raise InputError(f"noise_level must not be negative, got {noise_level}")
+    check_range("noise_level", noise_level, NonNegative)
     image, hole = jnp.asarray(image), jnp.asarray(removed)[..., None]
     seen = jnp.where(hole, 0, image)
     weights = _neighbours(jnp.ones_like(image[..., :1]))
@@ -178,8 +177,7 @@ def road(
     """
     image, heatmap, target = jnp.asarray(image), as_order(heatmap), as_target(target)
     check_heatmap(image, heatmap)
-    if not shares or not all(0 < share < 1 for share in shares):
-        raise InputError(f"shares must be numbers above 0 and below 1, got {tuple(shares)}")
+    check_shares(shares, Fraction)
     if target.ndim:
         raise InputError(f"target must be the index of a class, got an array of shape {target.shape}")
     counts = jnp.asarray([int(share * heatmap.size) for share in shares], jnp.int32)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dmbp_jax._checks import InputError, as_number, shorten
+from dmbp_jax._checks import InputError, as_number, check_whole, shorten
 from dmbp_jax.ops import target_score
 from dmbp_jax.typing import Images, Numbers, Target
 
@@ -30,8 +30,7 @@ def in_chunks(look: Callable[[Int[Array, "size"]], Found], count: int, *, chunk_
     >>> in_chunks(lambda numbers: numbers * numbers, 4, chunk_size=3).tolist()
     [0, 1, 4, 9]
     """
-    if chunk_size < 1:
-        raise InputError(f"chunk_size must be at least 1, got {chunk_size}")
+    check_whole("chunk_size", chunk_size, least=1)
     # Chunks of one size, as even as can be: 29 variants in chunks of at most 16 are 15 and 14.
     chunks = math.ceil(count / chunk_size)
     size = math.ceil(count / chunks)

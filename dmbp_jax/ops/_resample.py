@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Inexact
 
-from dmbp_jax._checks import InputError, Number
+from dmbp_jax._checks import InputError, Number, Positive, check_range, check_whole
 from dmbp_jax.ops._derivatives import largest
 from dmbp_jax.typing import Numbers
 
@@ -109,10 +109,10 @@ def folded_gaussian_kernel(size: int, sigma: float) -> Float[np.ndarray, "size"]
     >>> round(float(k[5] * k[5]), 5), round(float(k[0] * k[0]), 5)
     (0.00883, 0.00774)
     """
-    if size < 1 or size % 2 == 0:
-        raise InputError(f"size must be odd and positive, so that the kernel has a centre, got {size}")
-    if not sigma > 0:
-        raise InputError(f"sigma must be positive, got {sigma}")
+    check_whole("size", size, least=1)
+    if size % 2 == 0:
+        raise InputError(f"size must be odd, so that the kernel has a centre, got {size}")
+    check_range("sigma", sigma, Positive)
     from scipy import ndimage
 
     impulse = np.zeros(size)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import math
 from typing import Any, TypeAlias
 
 import matplotlib
@@ -10,7 +9,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Array, Float, UInt8
 
-from dmbp_jax._checks import InputError, check_choice
+from dmbp_jax._checks import NonNegative, Opacity, Percentile, check_choice, check_range
 
 Heatmap: TypeAlias = Float[np.ndarray | Array, "h w"]
 Photo: TypeAlias = UInt8[np.ndarray | Array, "h w 3"]
@@ -103,12 +102,8 @@ class Style:
     """The standard deviation in pixels of a Gaussian over maps, for the eye; 0 for none."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.percentile <= 100:
-            raise InputError(f"percentile must be above 0 and at most 100, got {self.percentile}")
-        if not 0 <= self.alpha <= 1:
-            raise InputError(f"alpha must be between 0 and 1, got {self.alpha}")
-        if not (math.isfinite(self.smooth) and self.smooth >= 0):
-            raise InputError(f"smooth must be finite and at least 0, got {self.smooth}")
+        for name, allowed in (("percentile", Percentile), ("alpha", Opacity), ("smooth", NonNegative)):
+            check_range(name, getattr(self, name), allowed)
         check_choice("cmap", self.cmap, matplotlib.colormaps)
 
     def caption(self) -> str:
