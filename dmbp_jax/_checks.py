@@ -189,7 +189,8 @@ Percentile: TypeAlias = Annotated[Number, Range("in (0, 100]", lambda value: 0 <
 class Whole:
     """The whole numbers that an option may be, beside its type: `Annotated[int, Whole(least)]`."""
 
-    least: int
+    least: int | None = None
+    """None: as far as 64 bits hold, like `most`."""
     most: int | None = None
     why: str = ""
     """The reason for the range, as it follows it in a message."""
@@ -256,7 +257,8 @@ def check_option(name: str, value: Any, annotation: Any) -> None:
     if any(_is_literal(value, part) for part in get_args(annotation)):
         return
     if whole is not None:
-        check_whole(name, value, least=whole.least, most=whole.most, why=whole.why)
+        least = -(2**63) if whole.least is None else whole.least
+        check_whole(name, value, least=least, most=whole.most, why=whole.why)
     elif range_of(annotation) is not None:
         check_range(name, value, annotation)
 

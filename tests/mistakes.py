@@ -348,6 +348,9 @@ MISTAKES: dict[str, Mistake] = {
     "evaluate: no samples": M(
         lambda: evaluate(samples=None), "samples must be (images, targets) ... got None"
     ),
+    "evaluate: an option that is none": M(
+        lambda: evaluate(per_klass=2), "unknown option of evaluate 'per_klass': did you mean 'per_class'?"
+    ),
     "evaluate: boxes": M(
         lambda: evaluate(samples=[ArraySample(IMAGES[0], 1, boxes=[(1, 2, 3, 4)])]),
         "must be a Box(label, left",

@@ -15,7 +15,7 @@ import dmbp_jax
 from dmbp_jax import metrics
 from dmbp_jax._checks import InputError
 from dmbp_jax.evaluation import _plan as plan_module
-from dmbp_jax.evaluation._plan import Evaluation
+from dmbp_jax.evaluation._evaluate import Evaluation
 from dmbp_jax.evaluation._registry import METRICS
 from dmbp_jax.evaluation._run import run_evaluation
 from dmbp_jax.evaluation._store import Store, open_store
@@ -42,7 +42,8 @@ def photos(tmp_path):
 
 def setting(photos, **options):
     given = {
-        "data": f"folder:{photos}",
+        "network": "squeezenet1_1",
+        "samples": f"folder:{photos}",
         "methods": ("gradient_x_input",),
         "metrics": ("insertion",),
         "batch_size": 4,
@@ -64,7 +65,7 @@ def test_photographs_are_read_with_the_depth_of_the_run(tmp_path, monkeypatch, d
     write_csv(
         tmp_path / "labels.csv", ("file", "class_index"), *[(f"{n}.png", i) for i, n in enumerate("abcd")]
     )
-    plan = plan_module.make_plan(setting(tmp_path, data=f"{data}:{tmp_path}", depth=12))
+    plan = plan_module.make_plan(setting(tmp_path, samples=f"{data}:{tmp_path}", depth=12))
     loaded = plan.read(plan.chunks[0][0])
     assert set(loaded.rgb.ravel().tolist()) == {128}
     assert depths == [12] * (data == "pairs")
@@ -74,13 +75,13 @@ def test_photographs_are_read_with_the_depth_of_the_run(tmp_path, monkeypatch, d
 def test_a_depth_of_arrays_and_one_that_cannot_be_are_refused(photos):
     arrays = from_arrays((np.zeros((2, 16, 16, 3), np.float32), [0, 1]))
     with pytest.raises(InputError, match="depth is of photographs in files: these samples are arrays"):
-        plan_module.make_plan(setting(photos, data=arrays, depth=12))
+        plan_module.make_plan(setting(photos, samples=arrays, depth=12))
     with pytest.raises(InputError, match="depth must be from 8 to 32 bits, got 99"):
         setting(photos, depth=99)
 
 
 def run(evaluation, folder):
-    run_evaluation(evaluation, folder)
+    run_evaluation(dataclasses.replace(evaluation, folder=folder))
     with open_store(folder) as store:
         return list(store.rows())
 
@@ -116,7 +117,7 @@ def test_rows_are_what_explain_and_the_metrics_give(photos, tmp_path, model):
 def test_rows_of_composites_are_what_the_metrics_give(photos, tmp_path, model):
     """Each metric put together anew, from `explain` and `dmbp_jax.metrics`."""
     names = ("complementary_insertion", "grid_pointing", "sanity", "cascade", "class_sensitivity")
-    evaluation = setting(photos, data=f"grid:{photos}", metrics=names, seed=3)
+    evaluation = setting(photos, samples=f"grid:{photos}", metrics=names, seed=3)
     rows = run(evaluation, tmp_path / "run")
     (sample, *_), *_ = plan_module.make_plan(evaluation).chunks
     x = jnp.asarray(read_sample(sample, CUT).image)
@@ -167,7 +168,7 @@ def test_every_metric_gives_one_row_for_what_it_is_defined_on(photos, tmp_path):
         "cascade",
         "class_sensitivity",
     ]
-    rows = run(setting(f"{photos}", data=f"grid:{photos}", metrics=tuple(grid)), tmp_path / "run")
+    rows = run(setting(f"{photos}", samples=f"grid:{photos}", metrics=tuple(grid)), tmp_path / "run")
     count = {name: sum(row.metric == name for row in rows) for name in {row.metric for row in rows}}
     # Two composites of four classes; the classes that are compared for sensitivity are the network's choice.
     eight = {
@@ -211,7 +212,7 @@ def test_every_metric_describes_the_rows_that_it_gives(photos, tmp_path):
         (f"folder:{photos}", ["counter_evidence"]),
     ):
         folder = tmp_path / names[0]
-        rows = run(setting(photos, data=data, metrics=tuple(names), methods=("random",), limit=1), folder)
+        rows = run(setting(photos, samples=data, metrics=tuple(names), methods=("random",), limit=1), folder)
         described = {row for name in names for row in METRICS[name].shown}
         assert {row.metric for row in rows} == described
     assert [row for metric in METRICS.values() for row in metric.shown] == list(registered_titles().metrics)
@@ -239,7 +240,7 @@ def test_rows_of_pairs_are_what_explain_and_the_metrics_give(recognized, tmp_pat
     folder, model = recognized
     evaluation = setting(
         folder,
-        data=f"pairs:{folder}",
+        samples=f"pairs:{folder}",
         metrics=("contrast", "counter_evidence", "complementary_insertion"),
         gallery=0,
     )
@@ -283,7 +284,7 @@ def test_rows_of_pairs_are_what_explain_and_the_metrics_give(recognized, tmp_pat
 def test_pairs_of_a_limit_are_as_many_and_always_the_same(recognized):
     folder, _ = recognized
     limited = [
-        plan_module.make_plan(setting(folder, data=f"pairs:{folder}", metrics=("contrast",), limit=5))
+        plan_module.make_plan(setting(folder, samples=f"pairs:{folder}", metrics=("contrast",), limit=5))
         for _ in range(2)
     ]
     first, second = ([sample for chunk in plan.chunks for sample in chunk] for plan in limited)
@@ -295,7 +296,7 @@ def test_a_map_of_one_sign_has_no_share_of_the_other(recognized, tmp_path):
     folder, _ = recognized
     evaluation = setting(
         folder,
-        data=f"pairs:{folder}",
+        samples=f"pairs:{folder}",
         methods=("grad_cam",),
         metrics=("contrast", "counter_evidence"),
     )
@@ -313,7 +314,7 @@ def test_voc_explains_each_class_and_points_at_its_boxes(tmp_path):
             VocImage("b", (VocObject("boat", whole),)),
         ],
     )
-    unknown = Evaluation(data=f"voc2012:{devkit}", methods=("gradient_x_input",))
+    unknown = Evaluation("squeezenet1_1", f"voc2012:{devkit}", methods=("gradient_x_input",))
     with pytest.raises(InputError, match=r"a: the label 'zebra' is no class of tiny\.test"):
         run(unknown, tmp_path / "unknown")
     assert not (tmp_path / "unknown").exists()
@@ -354,7 +355,8 @@ def test_voc_with_a_sigmoid_and_photographs_of_many_sizes(tmp_path, monkeypatch,
     for name, size in (("a", (16, 24)), ("b", (24, 16)), ("d", (16, 24))):
         save_photo(photos / f"{name}.jpg", size=size)
     evaluation = Evaluation(
-        data=f"voc2012:{devkit}",
+        "squeezenet1_1",
+        f"voc2012:{devkit}",
         methods=("gradient_x_input",),
         metrics=("insertion", "complementary_insertion", "insertion"),
         batch_size=4,
@@ -509,7 +511,8 @@ def test_a_name_that_is_not_utf_8_is_evaluated_too(tmp_path):
     (folder / "cat" / "a.png").rename(folder / "cat" / os.fsdecode(b"caf\xe9.png"))
     save_photo(folder / "dog" / "b.png")
     (folder / "dog" / os.fsdecode(b"\xff.png")).write_bytes(b"no picture")
-    rows = run(Evaluation(data=f"imagenet:{folder}", methods=("gradient_x_input",)), tmp_path / "run")
+    evaluation = Evaluation("squeezenet1_1", f"imagenet:{folder}", methods=("gradient_x_input",))
+    rows = run(evaluation, tmp_path / "run")
     assert sorted(row.image for row in rows) == ["cat/caf\\udce9.png", "dog/b.png"]
     with open_store(tmp_path / "run") as store:
         assert [problem.name for problem in store.problems()] == ["dog/\\udcff.png"]
@@ -599,7 +602,7 @@ def test_the_papers_protocol_fills_in_what_was_not_said(tmp_path):
     for name in ("tench", "cat"):
         for number in range(7):
             save_photo(folder / name / f"{name}{number}.JPEG")
-    paper = Evaluation(data=f"imagenet:{folder}", preset="paper")
+    paper = Evaluation("squeezenet1_1", f"imagenet:{folder}", preset="paper")
     plan = plan_module.make_plan(paper)
     config = plan.config
     assert config["per_class"] == 5
@@ -613,6 +616,6 @@ def test_the_papers_protocol_fills_in_what_was_not_said(tmp_path):
     assert plan_module.make_plan(dataclasses.replace(paper, per_class=2)).config["samples"] == 4
 
     devkit = make_voc(tmp_path, [VocImage("a", (VocObject("dog"), VocObject("cat")))])
-    voc = plan_module.make_plan(Evaluation(data=f"voc2012:{devkit}", preset="paper"))
+    voc = plan_module.make_plan(Evaluation("squeezenet1_1", f"voc2012:{devkit}", preset="paper"))
     assert [metric.name for metric in voc.metrics] == ["insertion", "complementary_insertion"]
     assert voc.config["per_class"] is None

@@ -468,6 +468,18 @@ def test_a_folder_holds_the_same_run_and_is_opened_again(network, images, target
         dmbp_jax.evaluate(changed, (images, targets), folder=tmp_path / "run", **options)
 
 
+def test_numbers_of_numpy_and_generators_are_options_too(network, images, targets, tmp_path):
+    numbers = {"limit": 2, "seed": 1, "gallery": 0}
+    names = {"methods": ["gradient"], "metrics": ["sparseness"]}
+    samples, folder = (images, targets), tmp_path / "run"
+    given = {name: np.int64(value) for name, value in numbers.items()}
+    given |= {name: iter(value) for name, value in names.items()}
+    run = dmbp_jax.evaluate(network, samples, folder=folder, **given, **QUIET)
+    assert len(run.rows()) == 2
+    again = dmbp_jax.evaluate(network, samples, folder=folder, **numbers, **names, **QUIET)
+    assert again.rows() == run.rows()
+
+
 def test_the_summary_and_the_report_know_the_directions(network, images, targets, tmp_path):
     def down(predict, image, heatmap, target):
         return float(np.abs(heatmap).max())

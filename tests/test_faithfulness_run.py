@@ -14,8 +14,9 @@ from tiny_evaluation import tiny_model
 import dmbp_jax
 from dmbp_jax import metrics
 from dmbp_jax._checks import InputError
+from dmbp_jax.evaluation._evaluate import Evaluation
 from dmbp_jax.evaluation._package_metrics import DRAWS, SUBSETS
-from dmbp_jax.evaluation._plan import Evaluation, make_plan
+from dmbp_jax.evaluation._plan import make_plan
 from dmbp_jax.images import VOC_CLASSES, ArraySample, Preprocess
 
 SIZE = 16
@@ -117,9 +118,7 @@ def test_a_run_goes_on_where_the_dataset_lies_now(tmp_path):
         model = tiny_model(Preprocess(resize=16, crop=16))
         names = ("dog", *(f"class {number}" for number in range(1, len(model.spec.classes))))
         model = model._replace(spec=dataclasses.replace(model.spec, classes=names))
-        evaluation = Evaluation(
-            data=f"voc2012:{devkit}", model=model, methods=("gradient",), metrics=("insertion",)
-        )
+        evaluation = Evaluation(model, f"voc2012:{devkit}", methods=("gradient",), metrics=("insertion",))
         configs.append(make_plan(evaluation).config)
     assert configs[0] == configs[1] != configs[2]
 

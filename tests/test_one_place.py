@@ -1,6 +1,7 @@
-"""What is said and done in one place: how JAX writes programs down, checks of ranges."""
+"""What is said and done in one place: JAX's programs, checks of ranges, options of an evaluation."""
 
 import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from small import tiny_network
 
 import dmbp_jax
+from dmbp_jax.cli._options import meanings
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for folder in ("dmbp_jax", "tests", "notebooks") for path in (ROOT / folder).rglob("*.py")]
@@ -59,6 +61,29 @@ def test_ranges_are_checked_in_one_file():
     )
     files = [path for path in SOURCES if ROOT / "dmbp_jax" in path.parents]
     assert {path.name for path in files if any(map(of_ranges.search, raised_in(path)))} == {"_checks.py"}
+
+
+def named_in(path):
+    """The names of parameters, fields and keyword arguments of a file."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.arg | ast.keyword):
+            yield node.arg
+        elif isinstance(node, ast.AnnAssign):
+            yield getattr(node.target, "id", "")
+
+
+@pytest.mark.parametrize("option", ["gallery", "per_class", "grid", "keep_maps", "split"])
+def test_an_option_of_an_evaluation_is_declared_once(option):
+    """In `Evaluation`: `evaluate` and the command have their names, types and defaults from there."""
+    files = [*(ROOT / "dmbp_jax" / "cli").glob("*.py"), ROOT / "dmbp_jax" / "evaluation" / "_evaluate.py"]
+    assert sum(name == option for path in files for name in named_in(path)) == 1
+
+
+def test_evaluate_says_what_each_of_its_options_means():
+    parameters = inspect.signature(dmbp_jax.evaluate).parameters
+    assert list(meanings(dmbp_jax.evaluate)) == list(parameters)
+    assert parameters["grid"].default == 2
+    assert parameters["grid"].kind is inspect.Parameter.KEYWORD_ONLY
 
 
 @pytest.mark.parametrize("stepwise", [False, True])

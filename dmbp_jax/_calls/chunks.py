@@ -297,13 +297,13 @@ def _among_chunks(on_step: OnStep, behind: int, number: int) -> OnStep:
     return lambda done, total: on_step(behind * total + done, number * total)
 
 
-def by_shape(things: Iterable[T], shape: Callable[[T], tuple[int, ...]]) -> list[list[T]]:
+def by_shape(things: Iterable[T], shape: Callable[[T], tuple[int, ...] | None]) -> list[list[T]]:
     """The things in groups of one shape, in order of first appearance.
 
     >>> by_shape(["a", "bc", "d"], lambda text: (len(text),))
     [['a', 'd'], ['bc']]
     """
-    groups: dict[tuple[int, ...], list[T]] = {}
+    groups: dict[tuple[int, ...] | None, list[T]] = {}
     for thing in things:
         groups.setdefault(shape(thing), []).append(thing)
     return list(groups.values())

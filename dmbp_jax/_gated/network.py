@@ -17,6 +17,7 @@ from dmbp_jax._gated.plan import NetworkProgram, is_same, plan_steps, tracing
 from dmbp_jax._gated.probes import open_faithful, recognise_relus
 from dmbp_jax._gated.program import Flat, flatten
 from dmbp_jax._gated.steps import Affine
+from dmbp_jax.ops._programs import named_tensors
 from dmbp_jax.rules import PLAIN, find_sites
 from dmbp_jax.typing import Apply, Image, Params, Rule
 
@@ -201,10 +202,7 @@ def layer_parameters(
     >>> layer_parameters(apply, params, jnp.ones(3))
     {'dense': ('b', 'w'), 'dense_2': ('w',)}
     """
-    paths = [
-        jax.tree_util.keystr(path, simple=True, separator=".")
-        for path, _ in jax.tree_util.tree_leaves_with_path(params)
-    ]
+    paths = [path for path, _ in named_tensors(params)]
     if isinstance(apply, GatedApply):
         read = dict(_read(apply, params, image))
         found = {site: tuple(paths[number] for number in numbers) for site, numbers in read.items()}

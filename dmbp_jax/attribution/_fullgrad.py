@@ -1,14 +1,14 @@
 """FullGrad: Srinivas and Fleuret, "Full-Gradient Representation for Neural Network Visualization", NeurIPS
 2019."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmbp_jax._checks import InputError, check_is_image
 from dmbp_jax.ops import upsample
+from dmbp_jax.ops._programs import named_tensors
 from dmbp_jax.ops._resample import min_max
 from dmbp_jax.result import Attribution
 from dmbp_jax.result._attribution import attribution
@@ -69,9 +69,7 @@ def fullgrad(
 
 
 def _bias(params: Params, site: str) -> Array:
-    node: Any = params
-    for part in (*site.split("."), "bias"):
-        if not isinstance(node, Mapping) or part not in node:
-            raise InputError(f"fullgrad needs the bias of site {site!r} at that path of the parameters")
-        node = node[part]
-    return node
+    bias: Array | None = dict(named_tensors(params)).get(f"{site}.bias")
+    if bias is None:
+        raise InputError(f"fullgrad needs the bias of site {site!r} at that path of the parameters")
+    return bias

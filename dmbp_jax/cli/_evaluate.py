@@ -5,7 +5,7 @@ import csv
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import rich.console
 import typer
@@ -16,11 +16,13 @@ from dmbp_jax._plugins import load_plugin
 from dmbp_jax.cli._options import (
     Activation,
     BatchSize,
-    Depth,
+    Network,
+    options_of,
     read_activation,
     read_batch_size,
     use_compilation_cache,
 )
+from dmbp_jax.evaluation._evaluate import Evaluation
 from dmbp_jax.evaluation._evaluate import evaluate as run
 from dmbp_jax.evaluation._methods import GROUPS, known_methods
 from dmbp_jax.evaluation._processes import join_processes
@@ -88,11 +90,16 @@ def _interval(interval: tuple[float, float] | None, *, sign: str = "") -> str:
 # `dmbp-jax evaluate`, `report` and `rows`: run an evaluation, show it, export its rows.
 
 _RUN = typer.Argument(help="The folder of an evaluation.")
+ONLY_IN_PYTHON = frozenset(
+    {"network", "samples", "folder", "name", "classes", "preprocess", "progress", "processes"}
+)
+"""Options of `evaluate` that the command does not have, or calls `--model`, `--data` and `--output`."""
 COLUMNS = Row._fields[:6]
 SHOWN = 20
 """So many samples that were left out are named on the screen."""
 
 
+@options_of(Evaluation, run, but=ONLY_IN_PYTHON, before="plugin")
 def evaluate(
     *,
     data: Annotated[
@@ -104,17 +111,7 @@ def evaluate(
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder of the run.")],
-    split: Annotated[str | None, typer.Option(help="Of VOC, by default val.")] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="The network: a name, or package.module:factory or file.py:factory, which returns a Model "
-            "of your own."
-        ),
-    ] = "squeezenet1_1",
-    weights: Annotated[
-        str | None, typer.Option(help="A tag of `dmbp-jax weights list`, or a .safetensors file.")
-    ] = None,
+    model: Network = "squeezenet1_1",
     activation: Activation = None,
     methods: Annotated[
         list[str] | None,
@@ -131,34 +128,7 @@ def evaluate(
             "complementary_insertion where images have several classes. More may be added to a run later."
         ),
     ] = None,
-    preset: Annotated[
-        str,
-        typer.Option(
-            help="fast: DMBP in one backward pass by our own rule, RISE with 1000 masks. paper: 200 "
-            "steps, RISE's own number of masks, five random images of each ImageNet class."
-        ),
-    ] = "fast",
-    steps: Annotated[
-        int | None, typer.Option(min=0, help="DMBP's steps instead of the 200 of --preset paper.")
-    ] = None,
-    target: Annotated[
-        str, typer.Option(help="truth: each true class in turn. predicted: the most likely class.")
-    ] = "truth",
-    limit: Annotated[int | None, typer.Option(help="A random subset of so many images.")] = None,
-    per_class: Annotated[int | None, typer.Option(help="So many random images of each class.")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
-    depth: Depth = None,
     batch_size: BatchSize = "auto",
-    grid: Annotated[int, typer.Option(help="Composites have GRID x GRID cells.")] = 2,
-    gallery: Annotated[
-        int, typer.Option(help="Images that keep pictures of their maps for the report.")
-    ] = 32,
-    keep_maps: Annotated[
-        bool,
-        typer.Option(
-            "--keep-maps", help="Keep every map, so that a metric that is added later explains nothing anew."
-        ),
-    ] = False,
     plugin: Annotated[
         list[str] | None,
         typer.Option(
@@ -177,6 +147,7 @@ def evaluate(
     lost_after: Annotated[
         int, typer.Option(min=1, help="Seconds without a sign of life after which a process counts as dead.")
     ] = 60,
+    **options: Any,
 ) -> None:
     """Measure how good the maps of several methods are; a run that was stopped goes on where it was."""
     for name in plugin or ():
@@ -190,20 +161,9 @@ def evaluate(
             methods=_split(methods or ["table2"]),
             metrics=_split(metrics) if metrics else None,
             folder=output,
-            keep_maps=keep_maps,
-            weights=weights,
             output=read_activation(activation),
-            split=split,
-            preset=preset,
-            steps=steps,
-            target=target,
-            limit=limit,
-            per_class=per_class,
-            seed=seed,
-            depth=depth,
             batch_size=read_batch_size(batch_size),
-            grid=grid,
-            gallery=gallery,
+            **options,
             processes=processes,
         )
     if processes.index > 0:

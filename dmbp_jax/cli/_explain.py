@@ -23,12 +23,14 @@ from dmbp_jax.cli._options import (
     Activation,
     BatchSize,
     Depth,
+    Network,
+    Weights,
     read_activation,
     read_batch_size,
     use_compilation_cache,
 )
 from dmbp_jax.dmbp import PRESETS
-from dmbp_jax.evaluation._items import item_key
+from dmbp_jax.evaluation._items import item_keys
 from dmbp_jax.images import Preprocess, example_photo, find_photos
 from dmbp_jax.images._files import atomic_path, check_writable
 from dmbp_jax.models import Model, ModelSpec
@@ -111,11 +113,10 @@ def explain_photographs(
             images,
             explained,
             method,
-            key=jnp.stack(
-                [
-                    item_key(key, photograph.path.name, int(target), name)
-                    for photograph, target in zip(photographs, targets, strict=True)
-                ]
+            key=item_keys(
+                key,
+                ((one.path.name, int(target)) for one, target in zip(photographs, targets, strict=True)),
+                name,
             ),
             batch_size="auto" if batch_size == "auto" else min(batch_size, len(photographs)),
             mesh=mesh,
@@ -200,16 +201,8 @@ def explain(
     example: Annotated[
         bool, typer.Option("--example", help="Explain the photograph that ships with the package.")
     ] = False,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="The network: a name, or package.module:factory or file.py:factory, which returns a Model "
-            "of your own."
-        ),
-    ] = "squeezenet1_1",
-    weights: Annotated[
-        str | None, typer.Option(help="A tag of `dmbp-jax weights list`, or a .safetensors file.")
-    ] = None,
+    model: Network = "squeezenet1_1",
+    weights: Weights = None,
     activation: Activation = None,
     target: Annotated[
         str | None,

@@ -1,17 +1,28 @@
 """Options that commands share, and the compilation cache."""
 
+import dataclasses
+import functools
+import inspect
+import operator
 import os
+import re
 import sys
 import tempfile
+import types
 import warnings
-from typing import Annotated, Literal, TypeAlias, get_args
+from collections.abc import Callable, Set
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import jax
 import typer
 
+import dmbp_jax
+from dmbp_jax._checks import Whole, whole_of
 from dmbp_jax.images._depth import LEAST_DEPTH, MOST_DEPTH
 from dmbp_jax.models import cache_folder
 from dmbp_jax.typing import OutputActivation
+
+T = TypeVar("T")
 
 # Compiled programs are kept on disk: the command's second run need not compile what its first did.
 
@@ -64,6 +75,88 @@ def _set(option: str, value: float) -> None:
 
 # Options that commands share.
 
+_ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
+
+
+def meanings(function: Callable[..., Any]) -> dict[str, str]:
+    """What the arguments of a function mean, by its docstring, as help for the command.
+
+    >>> meanings(dmbp_jax.evaluate)["limit"]
+    'Evaluate a random subset of so many images.'
+    """
+    found = {}
+    arguments = (inspect.getdoc(function) or "").partition("Args:\n")[2].partition("\n\n")[0]
+    for name, text in _ARGUMENT.findall(arguments):
+        plain = re.sub(r'`"([^"`]*)"`', r"\1", " ".join(text.split()))
+        # A value of the option, such as fast, is written as it is given.
+        found[name] = plain if text.startswith("`") else plain[:1].upper() + plain[1:]
+    return found
+
+
+def options_of(
+    kind: type, function: Callable[..., Any], *, but: Set[str], before: str
+) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """A decorator for a command that takes the fields of a dataclass as options, in its `**options`.
+
+    Each has the name, the type and the default of its field, and `function` says what it means. A
+    field that the command has as a parameter of its own keeps that.
+
+    Args:
+        kind: the dataclass.
+        function: takes the same options.
+        but: fields that are no options of the command.
+        before: the command's own parameter before which they stand in its help.
+    """
+    says = meanings(function)
+
+    def decorate(command: Callable[..., T]) -> Callable[..., T]:
+        own = [one for one in inspect.signature(command).parameters.values() if one.name != "options"]
+        names = {one.name for one in own}
+        fields = [one for one in dataclasses.fields(kind) if one.name not in names | but]
+        more = [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=_as_option(field.name, field.type, says.get(field.name)),
+            )
+            for field in fields
+        ]
+        at = next(place for place, one in enumerate(own) if one.name == before)
+        parameters = [*own[:at], *more, *own[at:]]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def _as_option(name: str, annotation: Any, says: str | None) -> Any:
+    """The annotation of a field as typer takes it; its range is shown here, and checked where Python's is."""
+    flag = f"--{name.replace('_', '-')}"
+    return Annotated[_plain(annotation), typer.Option(flag, help=says, metavar=_range(whole_of(annotation)))]
+
+
+def _range(whole: Whole | None) -> str | None:
+    """As typer shows a range of its own.
+
+    >>> _range(Whole(1)), _range(Whole(8, 32))
+    ('<int range> [x>=1]', '<int range> [8<=x<=32]')
+    """
+    if whole is None or whole.least is None:
+        return None
+    if whole.most is None:
+        return f"<int range> [x>={whole.least}]"
+    return f"<int range> [{whole.least}<=x<={whole.most}]"
+
+
+def _plain(annotation: Any) -> Any:
+    """A type without what is annotated of it."""
+    if get_origin(annotation) is Annotated:
+        return _plain(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return functools.reduce(operator.or_, map(_plain, get_args(annotation)))
+    return annotation
+
 
 def read_batch_size(given: str) -> int | Literal["auto"]:
     """`"auto"`, or a number of at least 1.
@@ -101,6 +194,19 @@ def _check(given: str) -> str:
     return given
 
 
+_SAYS = meanings(dmbp_jax.evaluate)
+
+Network: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="The network: a name, or package.module:factory or file.py:factory, which returns a Model of "
+        "your own.",
+    ),
+]
+
+Weights: TypeAlias = Annotated[str | None, typer.Option("--weights", help=_SAYS.get("weights"))]
+
 BatchSize: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -116,7 +222,7 @@ Depth: TypeAlias = Annotated[
         "--depth",
         min=LEAST_DEPTH,
         max=MOST_DEPTH,
-        help="Bits of the photographs' values where a file does not say so, such as 12 that lie in 16.",
+        help=_SAYS.get("depth"),
         show_default=False,
     ),
 ]

@@ -4,8 +4,9 @@ The way of the data, from the call to the page, and the file of each step:
 
     evaluate(network, samples, methods=..., metrics=...)      _evaluate.py
       |
-      |  Evaluation: the options, checked                     _plan.py
-      |  Plan: samples, methods and metrics in the order      _methods.py, _registry.py
+      |  Evaluation: the options, checked; the command has    _evaluate.py
+      |  its own from there
+      |  Plan: samples, methods and metrics in the order      _plan.py, _methods.py, _registry.py
       |  in which they are computed
       v
     for each chunk of images and each method:                 _run.py

@@ -2,55 +2,169 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
 
-from dmbp_jax._checks import InputError, kind_of
+from dmbp_jax._checks import (
+    Count,
+    CountFromZero,
+    InputError,
+    Whole,
+    as_number,
+    check_choice,
+    check_fields,
+    kind_of,
+)
 from dmbp_jax._progress import RunProgress
+from dmbp_jax.dmbp import PRESETS
 from dmbp_jax.evaluation._own_metrics import MetricFunction
+from dmbp_jax.evaluation._registry import choose_metrics
 from dmbp_jax.evaluation._store import Row, Store, open_store
 from dmbp_jax.evaluation._summary import Key, Summary, collect, summarize, titles_of
 from dmbp_jax.images import Dataset, Preprocess, Problem, from_arrays
+from dmbp_jax.images._depth import Depth
 from dmbp_jax.images._samples import Arrays
 from dmbp_jax.models import Model
 from dmbp_jax.models._load import as_model
+from dmbp_jax.ops._derivatives import check_output
 from dmbp_jax.result import Method
 from dmbp_jax.typing import OutputActivation
 
 if TYPE_CHECKING:
     from dmbp_jax.evaluation._processes import Processes
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
+TARGETS = ("truth", "predicted")
 
-def evaluate(
-    network: Model | tuple[Any, Any] | str,
-    samples: Arrays | Dataset | str,
-    *,
-    methods: str | Method | Sequence[str | Method] = ("table2",),
-    metrics: str | MetricFunction | Sequence[str | MetricFunction] | None = None,
-    folder: str | Path | None = None,
-    keep_maps: bool = False,
-    name: str = "your network",
-    classes: Sequence[str] | None = None,
-    output: OutputActivation | None = None,
-    preprocess: Preprocess | None = None,
-    weights: str | None = None,
-    split: str | None = None,
-    preset: str = "fast",
-    steps: int | None = None,
-    target: str = "truth",
-    limit: int | None = None,
-    per_class: int | None = None,
-    seed: int = 0,
-    depth: int | None = None,
-    batch_size: int | Literal["auto"] = "auto",
-    grid: int = 2,
-    gallery: int = 32,
-    progress: bool | RunProgress = True,
-    processes: "Processes | None" = None,
-) -> "Evaluated":
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` is told: each option with its type, range and default; `evaluate` says what they mean.
+
+    The command `dmbp-jax evaluate` takes its options from here, and what they mean from there.
+
+    Raises `InputError` for a value outside its range.
+    """
+
+    network: Model | tuple[Any, Any] | str
+    samples: Arrays | Dataset | str
+    _: dataclasses.KW_ONLY
+    methods: str | Method | Sequence[str | Method] = ("table2",)
+    metrics: str | MetricFunction | Sequence[str | MetricFunction] | None = None
+    folder: str | Path | None = None
+    keep_maps: bool = False
+    name: str = "your network"
+    classes: Sequence[str] | None = None
+    output: OutputActivation | None = None
+    preprocess: Preprocess | None = None
+    weights: str | None = None
+    split: str | None = None
+    preset: str = "fast"
+    steps: CountFromZero | None = None
+    target: str = "truth"
+    limit: Count | None = None
+    per_class: Count | None = None
+    seed: Annotated[int, Whole()] = 0
+    depth: Depth | None = None
+    batch_size: Count | Literal["auto"] = "auto"
+    grid: Annotated[int, Whole(2)] = 2
+    gallery: CountFromZero = 32
+    progress: bool | RunProgress = True
+    processes: "Processes | None" = None
+
+    def __post_init__(self) -> None:
+        if self.weights is not None and not isinstance(self.network, str):
+            raise InputError("weights are of a network by name: this one brings its own")
+        if self.split is not None and not isinstance(self.samples, str):
+            raise InputError(
+                f"these samples have no splits, got split {self.split!r}; only voc2007 and voc2012 have"
+            )
+        if not isinstance(self.folder, str | Path | None):
+            raise InputError(f"folder must be a path or None, got {kind_of(self.folder)}")
+        if not isinstance(self.preprocess, Preprocess | None):
+            raise InputError(
+                f"preprocess must be a dmbp_jax.images.Preprocess, got {kind_of(self.preprocess)}"
+            )
+        # What is walked only once, such as a generator, is walked here.
+        for name in ("methods", "metrics"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, None if given is None and name == "metrics" else _several(given))
+        check_choice("preset", self.preset, PRESETS)
+        check_choice("target", self.target, TARGETS)
+        check_output(self.output)
+        check_fields(self)
+        choose_metrics(self.given_metrics or ())
+        if self.metrics is not None and not self.given_metrics:
+            raise InputError("no metric given: name one or several, or leave metrics out")
+
+    @property
+    def given_methods(self) -> tuple[str | Method, ...]:
+        """The methods, also where it is one."""
+        return _several(self.methods)
+
+    @property
+    def given_metrics(self) -> tuple[str | MetricFunction, ...] | None:
+        """The metrics, also where it is one."""
+        return None if self.metrics is None else _several(self.metrics)
+
+    def dataset(self) -> Dataset | str:
+        """The samples as a dataset, or the name of one."""
+        return self.samples if isinstance(self.samples, str | Dataset) else from_arrays(self.samples)
+
+    def model(self) -> Model | str:
+        """The network as a model, or the name of one."""
+        classes = None if self.classes is None else tuple(self.classes)
+        told = {"classes": classes, "preprocess": self.preprocess}
+        given: dict[str, Any] = {what: value for what, value in told.items() if value is not None}
+        if isinstance(self.network, str | Model):
+            if given:
+                raise InputError(
+                    f"{' and '.join(given)}: a Model says so itself, in its spec; these are for "
+                    "(apply, params)"
+                )
+            return self.network
+        model = as_model(self.network, self.name)
+        return model._replace(spec=dataclasses.replace(model.spec, **given))
+
+    def determining(self) -> dict[str, Any]:
+        """The options that determine the rows of a run: it is continued only with the same.
+
+        Metrics may be added to a run, and the same samples may be in another place. Of the network, the
+        methods and the samples more is recorded than their names.
+        """
+        beside = {"network", "samples", "methods", "metrics", "folder", "name", "classes", "preprocess"}
+        beside |= {"progress", "processes"}
+        names = [field.name for field in dataclasses.fields(self) if field.name not in beside]
+        return {name: as_number(getattr(self, name)) for name in names}
+
+
+def _takes(kind: Callable[P, Any]) -> Callable[[Callable[..., T]], Callable[P, T]]:
+    """A decorator for a function whose options are those of a dataclass, which thereby has its signature."""
+
+    def decorate(function: Callable[..., T]) -> Callable[P, T]:
+        signature = inspect.signature(kind)
+        known = list(signature.parameters)
+
+        @functools.wraps(function)
+        def taking(*args: P.args, **kwargs: P.kwargs) -> T:
+            for name in kwargs:
+                check_choice(f"option of {function.__name__}", name, known)
+            return function(*args, **kwargs)
+
+        returns = inspect.signature(function).return_annotation
+        taking.__signature__ = signature.replace(return_annotation=returns)  # type: ignore[attr-defined]
+        return taking
+
+    return decorate
+
+
+@_takes(Evaluation)
+def evaluate(network: Any, samples: Any, **options: Any) -> "Evaluated":
     """Measure how good the maps of several methods are; a run in a folder that was stopped goes on.
 
     Args:
@@ -71,27 +185,28 @@ def evaluate(
             or a network that has become another function, or closes over something else, is refused: see
             *One's own functions in a folder* in the documentation. None: in memory, and nothing is left
             behind.
-        keep_maps: keep every map in the folder, half precision, about 90 KB for 224 x 224 pixels; then a
-            metric that is added later explains nothing anew. Metrics measure the maps as they are kept:
+        keep_maps: keep every map in the folder, so that a metric that is added later explains nothing anew;
+            in half precision, about 90 KB for 224 x 224 pixels. Metrics measure the maps as they are kept:
             pixels that differ by less than their eleven bits are equal, which a fixed random order settles.
         name: of a network that is `(apply, params)`, for the report.
         classes: the names of its classes; by default "class 0" and so on.
         output: what makes probabilities of its logits, `"softmax"` or `"sigmoid"`; None: what the network's
             spec says, and else a sigmoid of a single logit and a softmax of several.
         preprocess: from photographs to its inputs, where samples are photographs.
-        weights: of a name, as `load_model` takes them.
-        split: VOC's list of images, by default `"val"`.
-        preset: `"fast"`: a quick look. `"paper"`: 200 steps of DMBP, RISE's own number of masks, five random
-            images of each class of ImageNet.
+        weights: a tag of `dmbp-jax weights list`, or a .safetensors file, where the network is a name.
+        split: of VOC's lists of images, by default val.
+        preset: `"fast"`: DMBP in one backward pass by our own rule, RISE with 1000 masks. `"paper"`: 200
+            steps of DMBP, RISE's own number of masks, five random images of each class of ImageNet.
         steps: DMBP's steps in place of the 200 of preset `"paper"`.
-        target: what is explained: `"truth"`, each true class in turn, or `"predicted"`, the most likely one.
+        target: `"truth"`: each true class in turn is explained. `"predicted"`: the most likely class.
         limit: evaluate a random subset of so many images.
         per_class: evaluate so many random images of each class.
         seed: of everything that is drawn.
-        depth: bits of the photographs' values where their files do not say so, as `dmbp_jax.images.decode`
-            takes it.
-        batch_size: targets that are explained at once, and stored together.
-        grid: `"grid:PATH"` makes composites of `grid * grid` photographs.
+        depth: bits of the photographs' values where a file does not say so, such as 12 that lie in 16.
+        batch_size: targets that are explained at once, and as many images as have them are stored together.
+            `"auto"` stores together what the devices explain at once at most, and explains at once as many of
+            them as the free memory holds; a run that is continued keeps its number.
+        grid: the composites of `"grid:PATH"` have so many photographs on each side.
         gallery: so many images keep small pictures of their maps for the report.
         progress: whether progress shows: a bar on a terminal, lines elsewhere, on standard error; or what
             shows it.
@@ -116,64 +231,15 @@ def evaluate(
     >>> run.rows()[0][:5], round(run.summary()["share", "dmbp"].mean, 3)
     (('0', 0, 'gradient_x_input', 'share', 0.0), 0.5)
     """
-    from dmbp_jax.evaluation._plan import Evaluation
     from dmbp_jax.evaluation._run import run_evaluation
 
-    if weights is not None and not isinstance(network, str):
-        raise InputError("weights are of a network by name: this one brings its own")
-    if split is not None and not isinstance(samples, str):
-        raise InputError(f"these samples have no splits, got split {split!r}; only voc2007 and voc2012 have")
-    if not isinstance(folder, str | Path | None):
-        raise InputError(f"folder must be a path or None, got {kind_of(folder)}")
-    if not isinstance(preprocess, Preprocess | None):
-        raise InputError(f"preprocess must be a dmbp_jax.images.Preprocess, got {kind_of(preprocess)}")
-    evaluation = Evaluation(
-        data=samples if isinstance(samples, str | Dataset) else from_arrays(samples),
-        model=_network(network, name, classes, preprocess),
-        methods=_several(methods),
-        metrics=None if metrics is None else _several(metrics),
-        weights=weights,
-        output=output,
-        split=split,
-        preset=preset,
-        steps=steps,
-        target=target,
-        limit=limit,
-        per_class=per_class,
-        seed=seed,
-        depth=depth,
-        batch_size=batch_size,
-        grid=grid,
-        gallery=gallery,
-        keep_maps=keep_maps,
-    )
-    where = None if folder is None else Path(folder)
-    shown = progress if isinstance(progress, RunProgress) else RunProgress(silent=not progress)
-    store = run_evaluation(evaluation, where, shown, processes)
-    return Evaluated(where, store)
+    evaluation = Evaluation(network, samples, **options)
+    return Evaluated(evaluation.folder, run_evaluation(evaluation))
 
 
 def _several(given: T | Sequence[T]) -> tuple[T, ...]:
     """One name or function, or several."""
     return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
-
-
-def _network(
-    network: Model | tuple[Any, Any] | str,
-    name: str,
-    classes: Sequence[str] | None,
-    preprocess: Preprocess | None,
-) -> Model | str:
-    told = {"classes": None if classes is None else tuple(classes), "preprocess": preprocess}
-    given: dict[str, Any] = {what: value for what, value in told.items() if value is not None}
-    if isinstance(network, str | Model):
-        if given:
-            raise InputError(
-                f"{' and '.join(given)}: a Model says so itself, in its spec; these are for (apply, params)"
-            )
-        return network
-    model = as_model(network, name)
-    return model._replace(spec=dataclasses.replace(model.spec, **given))
 
 
 class Evaluated:

@@ -1,7 +1,6 @@
 """What is explained and measured: an image and a target; and what a metric is."""
 
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -18,7 +17,8 @@ from dmbp_jax.evaluation._methods import Contestant
 from dmbp_jax.images import Box, Dataset, Problem, Sample, read_sample
 from dmbp_jax.images._samples import draw, read_ahead
 from dmbp_jax.models import Model, ModelSpec
-from dmbp_jax.typing import Key, Params
+from dmbp_jax.ops._programs import fold_in_name
+from dmbp_jax.typing import Key, Keys, Params
 
 # Items, which metrics are given, and measurements, which they return.
 
@@ -94,7 +94,7 @@ class Setting(NamedTuple):
             images,
             targets,
             contestant.method,
-            key=jnp.stack([item_key(self.key, item.name, item.target, contestant.name) for item in items]),
+            key=item_keys(self.key, ((item.name, item.target) for item in items), contestant.name),
             batch_size=self.batch_size,
             mesh=self.mesh,
             progress=False,
@@ -117,13 +117,17 @@ def item_key(key: Key, name: str, target: int, method: str | None = None) -> Key
     >>> len({tuple(jax.random.key_data(one).tolist()) for one in keys})
     3
     """
-    own: Key = jax.random.fold_in(key, _number(f"{name}\n{target}"))
-    return own if method is None else jax.random.fold_in(own, _number(method))
+    own = fold_in_name(key, f"{name}\n{target}")
+    return own if method is None else fold_in_name(own, method)
 
 
-def _number(text: str) -> int:
-    # Not Python's `hash`, which is another in every process.
-    return zlib.crc32(text.encode("utf-8", "surrogateescape"))
+def item_keys(key: Key, items: Iterable[tuple[str, int]], method: str) -> Keys:
+    """The keys of images and targets for a method, as `explain` takes them.
+
+    >>> item_keys(jax.random.key(0), [("cat.png", 281), ("dog.png", 235)], "rise").shape
+    (2,)
+    """
+    return jnp.stack([item_key(key, name, target, method) for name, target in items])
 
 
 class Measurement(NamedTuple):
@@ -219,6 +223,44 @@ class Shown(NamedTuple):
         return "higher is better" if self.higher_is_better else "lower is better"
 
 
+class Need(NamedTuple):
+    """What a metric measures by, beside a map and its target."""
+
+    has: Callable[[Dataset], bool]
+    """Whether any sample of a dataset has it."""
+    text: str
+    """What it is, as it follows "needs" in a message, with the remedy."""
+
+
+NEEDS = {
+    "classes": Need(
+        lambda dataset: any(len(sample.labels) > 1 for sample in dataset.samples),
+        "images with several classes, which this dataset has not: take voc2012:PATH, or composites, "
+        "grid:PATH or pairs:PATH",
+    ),
+    "boxes": Need(
+        lambda dataset: any(sample.boxes for sample in dataset.samples),
+        "bounding boxes, which this dataset has not: take voc2012:PATH",
+    ),
+    "mask": Need(
+        lambda dataset: (
+            any(sample.segmentation is not None for sample in dataset.samples)
+            or any(one.masks is not None for one in (dataset.arrays or {}).values())
+        ),
+        "segmentation masks, which these samples have not: take voc2012:PATH with its SegmentationClass, or "
+        "give ArraySample a mask",
+    ),
+    "composites": Need(
+        lambda dataset: any(sample.grid > 1 for sample in dataset.samples), "composites: take grid:PATH"
+    ),
+    "pairs": Need(
+        lambda dataset: any(sample.pair for sample in dataset.samples),
+        "two photographs side by side: take pairs:PATH",
+    ),
+}
+"""By name; `boxes` and `mask` are the parameters of a metric of one's own that asks for them."""
+
+
 class Metric(NamedTuple):
     """A metric by name."""
 
@@ -227,8 +269,8 @@ class Metric(NamedTuple):
     measure: Measure
     shown: Mapping[str, Shown]
     """Its rows, in the order of tables: most metrics have those of their own name alone."""
-    lacks: Callable[[Dataset], str | None] = lambda _: None
-    """What it needs and no sample of a dataset has, with the remedy; None where it can be measured."""
+    needs: tuple[str, ...] = ()
+    """Of `NEEDS`: samples that lack it are not measured."""
     classes: int = 1
     """How many classes the network must tell apart, at least."""
     explains: bool = False

@@ -1,6 +1,5 @@
 """A metric of one's own: a function of a map, as an evaluation measures it."""
 
-import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
@@ -12,9 +11,8 @@ from jaxtyping import Array
 from dmbp_jax._checks import InputError, check_name, kind_of
 from dmbp_jax._methods import name_of
 from dmbp_jax.evaluation._fingerprint import code_of
-from dmbp_jax.evaluation._items import Item, Measure, Measurement, Metric, Setting, Shown, item_key
+from dmbp_jax.evaluation._items import NEEDS, Item, Measure, Measurement, Metric, Setting, Shown, item_key
 from dmbp_jax.evaluation._methods import Contestant
-from dmbp_jax.images import Dataset
 from dmbp_jax.ops._programs import kept_jit
 from dmbp_jax.typing import Apply, Params
 
@@ -55,7 +53,7 @@ def metric_of(
         name,
         _measure(name, function, wanted, needed, jit),
         {name: shown},
-        functools.partial(_lacks, name, needed),
+        needs=tuple(one for one in needed if one in NEEDS),
         explains="explain" in needed,
         regions="mask" in wanted,
         function=function,
@@ -81,22 +79,6 @@ def _extras(function: MetricFunction, name: str) -> tuple[tuple[str, ...], tuple
             )
     wanted = [p for p in keywords if p.name in EXTRAS]
     return tuple(p.name for p in wanted), tuple(p.name for p in wanted if p.default is p.empty)
-
-
-def _lacks(name: str, needed: Sequence[str], dataset: Dataset) -> str | None:
-    if "boxes" in needed and not any(sample.boxes for sample in dataset.samples):
-        return f"{name} needs bounding boxes, which this dataset has not: take voc2012:PATH"
-    loaded = (dataset.arrays or {}).values()
-    if (
-        "mask" in needed
-        and all(sample.segmentation is None for sample in dataset.samples)
-        and all(one.masks is None for one in loaded)
-    ):
-        return (
-            f"{name} needs segmentation masks, which these samples have not: take voc2012:PATH with its "
-            "SegmentationClass, or give ArraySample a mask"
-        )
-    return None
 
 
 def _measure(

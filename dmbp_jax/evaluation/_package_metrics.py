@@ -12,7 +12,6 @@ from dmbp_jax.evaluation import _measures as measures
 from dmbp_jax.evaluation._items import Item, Measurement, Metric, Setting, Shown, item_key
 from dmbp_jax.evaluation._methods import Contestant
 from dmbp_jax.evaluation._own_metrics import metric_of
-from dmbp_jax.images import Dataset
 from dmbp_jax.ops._programs import kept_jit
 from dmbp_jax.typing import Apply, Key, Params
 
@@ -156,33 +155,6 @@ _DEPTH = "From the last layer alone drawn anew (0 %) to all layers"
 _CORRELATION = "Rank correlation with the trained network's map"
 
 
-def _lacks_classes(dataset: Dataset) -> str | None:
-    if any(len(sample.labels) > 1 for sample in dataset.samples):
-        return None
-    return (
-        "complementary_insertion needs images with several classes, which this dataset has not: take "
-        "voc2012:PATH, or composites, grid:PATH or pairs:PATH"
-    )
-
-
-def _lacks_boxes(dataset: Dataset) -> str | None:
-    if any(sample.boxes for sample in dataset.samples):
-        return None
-    return "pointing needs bounding boxes, which this dataset has not: take voc2012:PATH"
-
-
-def _lacks_grids(dataset: Dataset) -> str | None:
-    if any(sample.grid > 1 for sample in dataset.samples):
-        return None
-    return "grid_pointing needs composites: take grid:PATH"
-
-
-def _lacks_pairs(dataset: Dataset) -> str | None:
-    if any(sample.pair for sample in dataset.samples):
-        return None
-    return "contrast needs two photographs side by side: take pairs:PATH"
-
-
 PACKAGE: tuple[Metric, ...] = (
     Metric(
         "insertion",
@@ -211,7 +183,7 @@ PACKAGE: tuple[Metric, ...] = (
                 (_INSERTED, "Probability of the other classes"),
             ),
         },
-        lacks=_lacks_classes,
+        needs=("classes",),
     ),
     Metric(
         "deletion",
@@ -237,7 +209,7 @@ PACKAGE: tuple[Metric, ...] = (
                 "Share of targets whose map is greatest on, or within 15 pixels of, an object of the class.",
             ),
         },
-        lacks=_lacks_boxes,
+        needs=("boxes",),
     ),
     Metric(
         "grid_pointing",
@@ -250,7 +222,7 @@ PACKAGE: tuple[Metric, ...] = (
                 "Among several images in a grid, the share of the positive attribution in the target's cell.",
             ),
         },
-        lacks=_lacks_grids,
+        needs=("composites",),
     ),
     Metric(
         "contrast",
@@ -269,7 +241,7 @@ PACKAGE: tuple[Metric, ...] = (
                 "As before: the share of the blue on the other photograph. Chance is 0.5 for both.",
             ),
         },
-        lacks=_lacks_pairs,
+        needs=("pairs",),
         explains=True,
     ),
     Metric(

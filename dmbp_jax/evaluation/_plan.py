@@ -7,19 +7,18 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from dmbp_jax._calls.chunks import local_mesh, most_at_once, replicate
+from dmbp_jax._calls.chunks import by_shape, local_mesh, most_at_once, replicate
 from dmbp_jax._calls.trial import check_network, try_network
-from dmbp_jax._checks import InputError, check_choice, check_whole
-from dmbp_jax.dmbp import PRESETS
+from dmbp_jax._checks import InputError
+from dmbp_jax.evaluation._evaluate import Evaluation
 from dmbp_jax.evaluation._fingerprint import code_of, fingerprint, fingerprint_tree
 from dmbp_jax.evaluation._items import Metric, Setting, choose_recognized, label_indices
 from dmbp_jax.evaluation._methods import Contestant, choose_contestants
-from dmbp_jax.evaluation._own_metrics import MetricFunction
 from dmbp_jax.evaluation._registry import check_metrics, choose_metrics
 from dmbp_jax.images import (
     Dataset,
@@ -30,19 +29,15 @@ from dmbp_jax.images import (
     read_sample,
     read_segmentation,
 )
-from dmbp_jax.images._depth import check_depth
 from dmbp_jax.images._samples import input_shape, take
 from dmbp_jax.models import Model, ModelSpec, load_model
 from dmbp_jax.models._load import count_classes
-from dmbp_jax.ops._derivatives import check_output
-from dmbp_jax.result import Method
-from dmbp_jax.typing import OutputActivation
 
 # The record of a run: the settings that determine its rows; versions, devices and dates.
 
 
 def config_of(
-    options: dict[str, Any],
+    evaluation: Evaluation,
     model: Model,
     dataset: Dataset,
     chunks: Sequence[Sequence[Sample]],
@@ -50,8 +45,7 @@ def config_of(
 ) -> dict[str, Any]:
     """What determines the rows: a run is continued only with the same."""
     return {
-        # Metrics may be added to a run; the same samples may be named by another path.
-        **{name: value for name, value in options.items() if name not in ("data", "metrics")},
+        **evaluation.determining(),
         "dataset": dataset.kind,
         "samples": len(dataset.samples),
         # In their chunks: a photograph whose size cannot be told any more belongs to another one.
@@ -72,12 +66,12 @@ def config_of(
 
 
 def about_of(
-    options: dict[str, Any], spec: ModelSpec, dataset: Dataset, contestants: Sequence[Contestant]
+    evaluation: Evaluation, spec: ModelSpec, dataset: Dataset, contestants: Sequence[Contestant]
 ) -> dict[str, Any]:
     """For the record: versions, the machine, where the data lay, the names of classes and methods."""
     return {
-        "data": options["data"] if isinstance(options["data"], str) else "arrays in memory",
-        "classes": _class_names(dataset, spec, options["target"]),
+        "data": evaluation.samples if isinstance(evaluation.samples, str) else "arrays in memory",
+        "classes": _class_names(dataset, spec, evaluation.target),
         "titles": {one.name: one.title for one in contestants},
         **_versions(),
     }
@@ -122,75 +116,6 @@ def _versions() -> dict[str, Any]:
 
 
 # The plan of an evaluation: every choice is made and checked before anything is computed.
-
-TARGETS = ("truth", "predicted")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """What is to be evaluated.
-
-    Raises `InputError` for a value outside its range.
-    """
-
-    data: str | Dataset
-    """`imagenet:PATH`, `voc2007:PATH`, `voc2012:PATH`, `folder:PATH`, a kind of `register_dataset`, or
-    `grid:` or `pairs:` before any of the package's; pairs are of photographs that the network gets right. Or
-    a dataset."""
-    split: str | None = None
-    """VOC's list of images in `ImageSets/Main`, by default `val`."""
-    model: str | Model = "squeezenet1_1"
-    """A name as `load_model` takes it, or a network."""
-    weights: str | None = None
-    """A tag of the manifest or a `.safetensors` file; None takes the first entry of the manifest."""
-    output: OutputActivation | None = None
-    """What makes probabilities of the logits; None: what the model says."""
-    methods: tuple[str | Method, ...] = ("table2",)
-    """Names of methods, `all`, names of groups of methods such as `table2`, `maps:FOLDER`, functions."""
-    metrics: tuple[str | MetricFunction, ...] | None = None
-    """Names of metrics, functions; None takes those of the paper that the dataset allows: `insertion`, and
-    `complementary_insertion` where images have several classes."""
-    preset: str = "fast"
-    """`"paper"`: 200 steps of DMBP, RISE's own number of masks, and five random images of each class of
-    ImageNet. `"fast"`: a quick look."""
-    steps: int | None = None
-    """DMBP's number of steps in place of the 200 of preset `"paper"`."""
-    target: str = "truth"
-    """What is explained: `"truth"`, each true class in turn, or `"predicted"`, the most likely class."""
-    limit: int | None = None
-    """Evaluate a random subset of this many images."""
-    per_class: int | None = None
-    """Evaluate so many random images of each class; None under the preset `paper`, on ImageNet: 5."""
-    seed: int = 0
-    """For the subset, composites, methods that draw, and re-initialised layers."""
-    depth: int | None = None
-    """Bits of the photographs' values where their files do not say so."""
-    batch_size: int | Literal["auto"] = "auto"
-    """Targets that are explained at once, and as many images as have them are stored together. `"auto"`
-    stores together what the devices explain at once at most, and explains at once as many of them as the free
-    memory holds; a run that is continued keeps its number."""
-    grid: int = 2
-    """Composites have `grid * grid` cells."""
-    gallery: int = 32
-    """So many images, a random subset, keep small pictures of their maps for the report."""
-    keep_maps: bool = False
-    """Keep every map, in half precision, so that a metric that is added later explains nothing anew; all
-    metrics measure the maps as they are kept."""
-
-    def __post_init__(self) -> None:
-        check_choice("preset", self.preset, PRESETS)
-        check_choice("target", self.target, TARGETS)
-        check_output(self.output)
-        check_depth(self.depth)
-        choose_metrics(self.metrics or ())
-        if self.metrics is not None and not self.metrics:
-            raise InputError("no metric given: name one or several, or leave metrics out")
-        for name, least in (("limit", 1), ("per_class", 1), ("grid", 2), ("gallery", 0), ("seed", -(2**63))):
-            value = getattr(self, name)
-            if value is not None or name not in ("limit", "per_class"):
-                check_whole(name, value, least=least)
-        if self.batch_size != "auto":
-            check_whole("batch_size", self.batch_size, least=1)
 
 
 class Plan(NamedTuple):
@@ -242,35 +167,32 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
     not know, a metric that the dataset does not allow.
     """
     # Only once, and not before the dataset is known to be there: its weights may have to be fetched.
-    given = evaluation.model
+    given, data = evaluation.model(), evaluation.dataset()
     load = functools.cache(
         lambda: (given if isinstance(given, Model) else load_model(given, evaluation.weights)).with_output(
             evaluation.output
         )
     )
-    dataset = (
-        evaluation.data if isinstance(evaluation.data, Dataset) else _open(evaluation, evaluation.data, load)
-    )
+    dataset = data if isinstance(data, Dataset) else _open(evaluation, data, load)
     if evaluation.depth is not None and dataset.arrays is not None:
         raise InputError("depth is of photographs in files: these samples are arrays, scaled already")
     model = _with_classes(load(), dataset)
     contestants = choose_contestants(
-        evaluation.methods,
+        evaluation.given_methods,
         preset=evaluation.preset,
         steps=evaluation.steps,
         architecture=model.spec.architecture,
         output=model.spec.output,
     )
-    per_class = evaluation.per_class
-    if per_class is None and evaluation.preset == "paper" and dataset.kind == "imagenet":
-        per_class = 5
-    dataset = take(dataset, limit=evaluation.limit, per_class=per_class, seed=evaluation.seed)
+    if evaluation.per_class is None and evaluation.preset == "paper" and dataset.kind == "imagenet":
+        evaluation = dataclasses.replace(evaluation, per_class=5)
+    dataset = take(dataset, limit=evaluation.limit, per_class=evaluation.per_class, seed=evaluation.seed)
     for sample in dataset.samples:
         label_indices(sample, model.spec)
     _check_no_rows(dataset, model.spec)
     several = any(len(sample.labels) > 1 for sample in dataset.samples)
     metrics = choose_metrics(
-        evaluation.metrics or (("insertion", "complementary_insertion") if several else ("insertion",))
+        evaluation.given_metrics or (("insertion", "complementary_insertion") if several else ("insertion",))
     )
     check_metrics(
         metrics,
@@ -288,8 +210,6 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
         together = together or most_at_once(jax.local_devices()[0]) * jax.local_device_count()
         evaluation = dataclasses.replace(evaluation, batch_size=together)
     chunks = _chunks(dataset, model.spec, evaluation)
-    options = {field.name: getattr(evaluation, field.name) for field in dataclasses.fields(evaluation)}
-    options["per_class"] = per_class
     return Plan(
         model,
         contestants,
@@ -302,8 +222,8 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
         evaluation.keep_maps,
         evaluation.depth,
         Setting(model, jax.random.key(evaluation.seed), at_once, mesh, replicate(model.params, mesh)),
-        config_of(options, model, dataset, chunks, contestants),
-        about_of(options, model.spec, dataset, contestants),
+        config_of(evaluation, model, dataset, chunks, contestants),
+        about_of(evaluation, model.spec, dataset, contestants),
     )
 
 
@@ -379,12 +299,13 @@ def _check_maps(contestants: Sequence[Contestant], dataset: Dataset, spec: Model
 
 def _chunks(dataset: Dataset, spec: ModelSpec, evaluation: Evaluation) -> tuple[tuple[Sample, ...], ...]:
     """Samples of one input size together, so that each size is compiled once and batches are full."""
-    groups: dict[tuple[int, int] | None, list[Sample]] = {}
-    for sample in dataset.samples:
-        loaded = None if dataset.arrays is None else dataset.arrays[sample.name]
-        shape = input_shape(sample, spec.preprocess) if loaded is None else loaded.size
-        groups.setdefault(shape, []).append(sample)
-    return tuple(chunk for group in groups.values() for chunk in _cut(group, evaluation))
+
+    def shape(sample: Sample) -> tuple[int, int] | None:
+        if dataset.arrays is None:
+            return input_shape(sample, spec.preprocess)
+        return dataset.arrays[sample.name].size
+
+    return tuple(chunk for group in by_shape(dataset.samples, shape) for chunk in _cut(group, evaluation))
 
 
 def _cut(samples: list[Sample], evaluation: Evaluation) -> Iterator[tuple[Sample, ...]]:

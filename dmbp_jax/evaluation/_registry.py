@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from dmbp_jax._checks import InputError, check_choice
-from dmbp_jax.evaluation._items import Metric
+from dmbp_jax.evaluation._items import NEEDS, Metric
 from dmbp_jax.evaluation._own_metrics import MetricFunction, metric_of
 from dmbp_jax.evaluation._package_metrics import FAITHFULNESS, PACKAGE
 from dmbp_jax.images import Dataset
@@ -123,9 +123,9 @@ def check_metrics(
     """Raise `InputError` for a metric that needs what no sample of the dataset has, more than the network's
     `classes`, or what no map has that was read from a folder: `maps_only` are the names of those methods."""
     for metric in chosen:
-        problem = metric.lacks(dataset)
-        if problem is not None:
-            raise InputError(problem)
+        for need in metric.needs:
+            if not NEEDS[need].has(dataset):
+                raise InputError(f"{metric.name} needs {NEEDS[need].text}")
         if classes < metric.classes:
             raise InputError(
                 f"{metric.name} needs a network of at least {metric.classes} classes, and this one has "

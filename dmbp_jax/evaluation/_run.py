@@ -16,10 +16,11 @@ from dmbp_jax._progress import RunProgress
 from dmbp_jax.evaluation import _measures as measures
 from dmbp_jax.evaluation import _own_metrics as own_metric
 from dmbp_jax.evaluation import _package_metrics as faithfulness
+from dmbp_jax.evaluation._evaluate import Evaluation
 from dmbp_jax.evaluation._fingerprint import code_of
 from dmbp_jax.evaluation._items import Item, Metric, label_indices
 from dmbp_jax.evaluation._methods import Contestant
-from dmbp_jax.evaluation._plan import Evaluation, Plan, make_plan
+from dmbp_jax.evaluation._plan import Plan, make_plan
 from dmbp_jax.evaluation._processes import Alone, Processes
 from dmbp_jax.evaluation._store import (
     KeptMap,
@@ -113,24 +114,21 @@ def _explain(plan: Plan, contestant: Contestant, items: Sequence[Item]) -> list[
 # alive. One round does, unless one of them dies: then the others do in the next what it has left.
 
 
-def run_evaluation(
-    evaluation: Evaluation,
-    folder: Path | None,
-    progress: RunProgress | None = None,
-    processes: Processes | None = None,
-) -> Store | None:
-    """Run an evaluation, or what is left of it, into `folder`; with others, if they are in `processes`.
+def run_evaluation(evaluation: Evaluation) -> Store | None:
+    """Run an evaluation, or what is left of it, into its folder; with others, if it has `processes`.
 
     Returns when every unit is done, whoever did it. Without a folder it runs in memory, and returns the
     store.
 
-    Raises `InputError` as `make_plan` does, where `folder` holds a run of another configuration, where it
+    Raises `InputError` as `make_plan` does, where the folder holds a run of another configuration, where it
     cannot be written, and if another process has stopped with an error; what is finished by then is kept.
     """
-    if not isinstance(processes, Processes | None):
-        raise InputError(f"processes must be of join_processes, or None, got {kind_of(processes)}")
-    processes = processes or Alone()
-    progress = progress or RunProgress()
+    if not isinstance(evaluation.processes, Processes | None):
+        raise InputError(f"processes must be of join_processes, or None, got {kind_of(evaluation.processes)}")
+    processes = evaluation.processes or Alone()
+    shown = evaluation.progress
+    progress = shown if isinstance(shown, RunProgress) else RunProgress(silent=not shown)
+    folder = None if evaluation.folder is None else Path(evaluation.folder)
     together = None
     if folder is not None and evaluation.batch_size == "auto" and holds_run(folder):
         # Chunks are what a run resumes by, also on a machine that would have chosen other ones.
@@ -156,7 +154,7 @@ def _check_told(evaluation: Evaluation, plan: Plan) -> None:
         contestant.check_told()
     for metric in plan.metrics:
         metric.check_told()
-    untold = None if isinstance(evaluation.model, str) else code_of(plan.model.apply).untold
+    untold = None if isinstance(evaluation.network, str) else code_of(plan.model.apply).untold
     if untold is not None:
         raise InputError(
             f"the network uses {untold}, of which a later run in this folder cannot tell whether it is the "

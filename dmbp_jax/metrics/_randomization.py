@@ -1,15 +1,15 @@
 """Sanity checks: layers drawn anew, and maps of other classes."""
 
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Float, Int
 
 from dmbp_jax._checks import InputError, check_choice
+from dmbp_jax.ops._programs import fold_in_name, named_tensors
 from dmbp_jax.typing import Key, Numbers, Params
 
 # Rank correlation of two heat maps: the measure of the sanity check (Adebayo et al., "Sanity Checks for
@@ -123,17 +123,10 @@ def _cascade(
         yield layer, result
 
 
-def _paths(params: Params) -> Params:
-    """The tree with every tensor's dotted path in its place."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: jax.tree_util.keystr(path, simple=True, separator="."), params
-    )
-
-
 def _tensors_below(params: Params) -> dict[str, list[str]]:
     """For every path of the tree, the paths of the tensors below it."""
     below: dict[str, list[str]] = {}
-    for path in jax.tree.leaves(_paths(params)):
+    for path, _ in named_tensors(params):
         parts = path.split(".")
         for depth in range(1, len(parts) + 1):
             below.setdefault(".".join(parts[:depth]), []).append(path)
@@ -148,22 +141,17 @@ def _tensors(layer: Layer, below: dict[str, list[str]]) -> list[str]:
 
 
 def _draw(key: Key, params: Params, chosen: set[str]) -> Params:
-    return jax.tree.map(
-        lambda path, trained: _draw_one(key, path, trained) if path in chosen else trained,
-        _paths(params),
-        params,
-    )
-
-
-def _draw_one(key: Key, path: str, trained: Array) -> Array:
-    # Not Python's `hash`, which is another in every process.
-    return _draw_like(key, jnp.uint32(zlib.crc32(path.encode())), jnp.asarray(trained))
+    drawn = [
+        _draw_like(fold_in_name(key, path), jnp.asarray(trained)) if path in chosen else trained
+        for path, trained in named_tensors(params)
+    ]
+    return jax.tree.unflatten(jax.tree.structure(params), drawn)
 
 
 @jax.jit
-def _draw_like(key: Key, name: UInt32[Array, ""], trained: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def _draw_like(key: Key, trained: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     # In single precision also where JAX runs in double, so that a key means the same draws.
-    noise = jax.random.normal(jax.random.fold_in(key, name), trained.shape, jnp.float32).astype(trained.dtype)
+    noise = jax.random.normal(key, trained.shape, jnp.float32).astype(trained.dtype)
     constant = trained.max() == trained.min()
     return noise * jnp.where(constant, jnp.abs(trained).max(), trained.std())
 

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, ParamSpec
 
@@ -12,6 +13,7 @@ from jaxtyping import Array, Int
 
 from dmbp_jax.ops._equations import called, evaluate, is_jit
 from dmbp_jax.result import Attribution
+from dmbp_jax.typing import Key, Params
 
 # Compiled programs of a network, of which the last are kept.
 
@@ -46,6 +48,30 @@ def kept_jit(function: Callable[..., Any], *, static_argnames: tuple[str, ...] =
 
     call.clear_cache = program.cache_clear  # type: ignore[attr-defined]
     return call
+
+
+# Names: of the tensors of a network, and of what random numbers belong to.
+
+
+def named_tensors(params: Params) -> list[tuple[str, Any]]:
+    """The leaves of a tree, each with its path, whose parts are joined by dots.
+
+    >>> named_tensors({"fc": {"kernel": 1.0, "bias": 2.0}, "scales": [3.0]})
+    [('fc.bias', 2.0), ('fc.kernel', 1.0), ('scales.0', 3.0)]
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves]
+
+
+def fold_in_name(key: Key, name: str) -> Key:
+    """The random key that belongs to a name under `key`, in every process.
+
+    >>> key = jax.random.key(0)
+    >>> bool(fold_in_name(key, "fc.bias") == fold_in_name(key, "fc.kernel"))
+    False
+    """
+    # Not Python's `hash`, which is another in every process.
+    return jax.random.fold_in(key, zlib.crc32(name.encode("utf-8", "surrogateescape")))
 
 
 # A traced function as data, which can be split in two.
