@@ -29,6 +29,7 @@ __all__ = [
     "Role",
     "Rule",
     "Target",
+    "Values",
     "Window",
 ]
 
@@ -42,6 +43,14 @@ Numbers: TypeAlias = float | int | np.generic | np.ndarray | Array | Sequence[An
 Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
 Keys: TypeAlias = Key | jaxtyping.Key[Array, "n"] | Shaped[Array, "n 2"]
 """One random key, or one for each image."""
+Values: TypeAlias = Inexact[Array, "n *shape"]
+"""What comes into a site, or out of it, for a batch."""
+ValuesOfOne: TypeAlias = Inexact[Array, "1 *shape"]
+Elementwise: TypeAlias = Callable[[Array], Array]
+"""A function of each element by itself."""
+Results: TypeAlias = Sequence[Array | None]
+Deferred: TypeAlias = Callable[[], Results]
+"""Computes its results when it is called."""
 Params: TypeAlias = Any
 """A tree of arrays. Of the package's networks: nested dicts by torchvision's module names,
 `params["layer1"]["0"]["conv1"]["kernel"]`."""
@@ -68,7 +77,7 @@ class Rule(Protocol):
     The networks of `dmbp_jax.models` know the first three sites; the others are for gated ones.
     """
 
-    def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
+    def relu(self, site: str, z: Values) -> Values:
         """The activation of the pre-activation `z`."""
 
     def max_pool(
@@ -76,17 +85,10 @@ class Rule(Protocol):
     ) -> Inexact[Array, "n hh ww c"]:
         """The maximum of `h` over each window."""
 
-    def affine(self, site: str, z: Inexact[Array, "n *shape"], role: Role) -> Inexact[Array, "n *shape"]:
+    def affine(self, site: str, z: Values, role: Role) -> Values:
         """The output `z` of an affine layer, handed back as it is unless the rule taps it."""
 
-    def piecewise(
-        self,
-        site: str,
-        z: Inexact[Array, "n *shape"],
-        function: Callable[[Array], Array],
-        *,
-        smooth: bool = False,
-    ) -> Inexact[Array, "n *shape"]:
+    def piecewise(self, site: str, z: Values, function: Elementwise, *, smooth: bool = False) -> Values:
         """Another activation, `function(z)` element by element: piecewise linear, or else `smooth`."""
 
     def maximum(self, site: str, elements: Inexact[Array, "m *shape"]) -> Inexact[Array, "*shape"]:
@@ -101,12 +103,8 @@ class Rule(Protocol):
         """An operation `function(*operands)` that is not piecewise linear."""
 
     def own_derivative(
-        self,
-        name: str,
-        sites: frozenset[str],
-        as_defined: Callable[[], Sequence[Array | None]],
-        opened: Callable[[], Sequence[Array | None]],
-    ) -> Sequence[Array | None]:
+        self, name: str, sites: frozenset[str], as_defined: Deferred, opened: Deferred
+    ) -> Results:
         """A function that defines its derivative itself, a `custom_vjp` or a `stop_gradient`: its results
         `as_defined`, or `opened`, by its operations, among which are `sites`."""
 

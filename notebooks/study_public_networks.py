@@ -23,9 +23,8 @@ import PIL.Image
 from public_networks import CASES, Built, Case
 
 import dmbp_jax as dmbp
-from dmbp_jax.attribution._fullgrad import full_gradients
-from dmbp_jax.rules import find_sites, linearize, tap
-from dmbp_jax.rules._tap import lay_out
+from dmbp_jax.attribution import full_gradients
+from dmbp_jax.rules import find_sites, lay_out, linearize, tap
 
 TABLE = Path(__file__).with_name("public_networks.csv")
 LIMIT_S = 600

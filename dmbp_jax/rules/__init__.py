@@ -3,7 +3,7 @@
 from dmbp_jax.rules._masked import Masked, biases_at, masked_gate
 from dmbp_jax.rules._plain import PLAIN, Plain
 from dmbp_jax.rules._record import ACTIVATIONS, Linearization, Site, find_sites, linearize
-from dmbp_jax.rules._tap import tap
+from dmbp_jax.rules._tap import lay_out, tap
 
 __all__ = [
     "ACTIVATIONS",
@@ -14,6 +14,7 @@ __all__ = [
     "Site",
     "biases_at",
     "find_sites",
+    "lay_out",
     "linearize",
     "masked_gate",
     "tap",

@@ -1,13 +1,13 @@
 """Guided backpropagation and DeconvNet: what a ReLU passes back."""
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from dmbp_jax.rules._plain import Opened
+from dmbp_jax.typing import Elementwise, Values
 
 # The rule of guided backpropagation: the plain gate, and only positive cotangents.
 
@@ -40,29 +40,35 @@ only_positive.defvjp(lambda a: (a, None), lambda _, cotangent: (jax.nn.relu(cota
 
 @dataclasses.dataclass(frozen=True)
 class Guided(Opened):
-    """Plain but for the backward pass of the piecewise linear activations."""
+    """Plain but for the backward pass of the piecewise linear activations, unless these are `smooth`.
+
+    Backward `dz = slope * max(da, 0)`, with the slope at `z`.
+    """
 
     sites: list[str] = dataclasses.field(default_factory=list)
     """Those activations, noted on the way: without one, what comes out is the gradient."""
 
-    def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
-        """`max(z, 0)` with the guided backward pass."""
-        self.sites.append(site)
+    @staticmethod
+    def rectified_relu(z: Array) -> Array:
+        """`max(z, 0)` with the rule's backward pass."""
         return guided_relu(z)
 
-    def piecewise(
-        self,
-        site: str,
-        z: Inexact[Array, "n *shape"],
-        function: Callable[[Array], Array],
-        *,
-        smooth: bool = False,
-    ) -> Inexact[Array, "n *shape"]:
-        """`function(z)`; backward `dz = slope * max(da, 0)` with the slope at `z`, unless `smooth`."""
+    @staticmethod
+    def rectified(a: Array, z: Array) -> Array:
+        """The activation `a` of `z` with the rule's backward pass."""
+        return only_positive(a)
+
+    def relu(self, site: str, z: Values) -> Values:
+        """`max(z, 0)` with the rule's backward pass."""
+        self.sites.append(site)
+        return self.rectified_relu(z)
+
+    def piecewise(self, site: str, z: Values, function: Elementwise, *, smooth: bool = False) -> Values:
+        """`function(z)` with the rule's backward pass, unless `smooth`."""
         if smooth:
             return function(z)
         self.sites.append(site)
-        return only_positive(function(z))
+        return self.rectified(function(z), z)
 
 
 # The rule of DeconvNet: a ReLU on the cotangents in place of the forward gate; pools keep their switches.
@@ -97,27 +103,15 @@ _in_place_of.defvjp(
 
 
 @dataclasses.dataclass(frozen=True)
-class DeconvNet(Opened):
-    """Plain but for the backward pass of the piecewise linear activations."""
+class DeconvNet(Guided):
+    """As `Guided`, but whatever the forward pass did: backward `dz = max(da, 0)`."""
 
-    sites: list[str] = dataclasses.field(default_factory=list)
-    """Those activations, noted on the way: without one, what comes out is the gradient."""
-
-    def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
-        """`max(z, 0)` with DeconvNet's backward pass."""
-        self.sites.append(site)
+    @staticmethod
+    def rectified_relu(z: Array) -> Array:
+        """`max(z, 0)` with the rule's backward pass."""
         return deconvnet_relu(z)
 
-    def piecewise(
-        self,
-        site: str,
-        z: Inexact[Array, "n *shape"],
-        function: Callable[[Array], Array],
-        *,
-        smooth: bool = False,
-    ) -> Inexact[Array, "n *shape"]:
-        """`function(z)`; backward `dz = max(da, 0)` whatever its slope, unless `smooth`."""
-        if smooth:
-            return function(z)
-        self.sites.append(site)
-        return _in_place_of(function(z), z)
+    @staticmethod
+    def rectified(a: Array, z: Array) -> Array:
+        """The activation `a` of `z` with the rule's backward pass."""
+        return _in_place_of(a, z)

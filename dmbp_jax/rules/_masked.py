@@ -14,7 +14,7 @@ from dmbp_jax.ops._derivatives import square_root
 from dmbp_jax.ops._pool import pick, pool_selected
 from dmbp_jax.rules._plain import Behind, say_opened
 from dmbp_jax.rules._record import Linearization, linearize
-from dmbp_jax.typing import Apply, Image, Role, Window
+from dmbp_jax.typing import Apply, Deferred, Elementwise, Image, Results, Role, ValuesOfOne, Window
 
 # The masked rule of DMBP: frozen gates, and one mask per masked activation.
 #
@@ -70,7 +70,7 @@ class Masked:
     tangent_constants: bool = True
     """Whether a smooth operation's tangent has its constant, or is the linear map alone."""
 
-    def relu(self, site: str, z: Inexact[Array, "1 *shape"]) -> Inexact[Array, "1 *shape"]:
+    def relu(self, site: str, z: ValuesOfOne) -> ValuesOfOne:
         """`mask * gate * z`."""
         gate = self.linearization.gates[site]
         if site in self.masks:
@@ -83,20 +83,15 @@ class Masked:
         """The elements of `h` that were the maxima at the image."""
         return pool_selected(h, self.linearization.selections[site], window)
 
-    def affine(self, site: str, z: Inexact[Array, "1 *shape"], role: Role) -> Inexact[Array, "1 *shape"]:
+    def affine(self, site: str, z: ValuesOfOne, role: Role) -> ValuesOfOne:
         """`mask * z`."""
         if site in self.masks:
             return masked_gate(z, None, self.masks[site][None])
         return z
 
     def piecewise(
-        self,
-        site: str,
-        z: Inexact[Array, "1 *shape"],
-        function: Callable[[Array], Array],
-        *,
-        smooth: bool = False,
-    ) -> Inexact[Array, "1 *shape"]:
+        self, site: str, z: ValuesOfOne, function: Elementwise, *, smooth: bool = False
+    ) -> ValuesOfOne:
         """`mask * (slope * z + offset)`: the offset is one more bias."""
         at = self.linearization
         slope, offset = (at.tangents if smooth else at.pieces)[site]
@@ -123,12 +118,8 @@ class Masked:
         return jax.tree.map(jnp.add, values, moved)
 
     def own_derivative(
-        self,
-        name: str,
-        sites: frozenset[str],
-        as_defined: Callable[[], Sequence[Array | None]],
-        opened: Callable[[], Sequence[Array | None]],
-    ) -> Sequence[Array | None]:
+        self, name: str, sites: frozenset[str], as_defined: Deferred, opened: Deferred
+    ) -> Results:
         """The function by its operations; an `ExplanationWarning` says so."""
         say_opened(name)
         return opened()
@@ -272,7 +263,7 @@ class Learned(Behind):
 
     thetas: dict[str, Float[Array, "..."]]
 
-    def behind(self, site: str, a: Inexact[Array, "1 *shape"]) -> Inexact[Array, "1 *shape"]:
+    def behind(self, site: str, a: ValuesOfOne) -> ValuesOfOne:
         """`a` with the learned gate on its cotangent."""
         return learned_gate(a, self.thetas[site][None]) if site in self.thetas else a
 
@@ -300,7 +291,7 @@ class _Zeros(Masked):
 
     found: dict[str, Array] = dataclasses.field(kw_only=True)
 
-    def relu(self, site: str, z: Inexact[Array, "1 *shape"]) -> Inexact[Array, "1 *shape"]:
+    def relu(self, site: str, z: ValuesOfOne) -> ValuesOfOne:
         return jnp.zeros_like(z)
 
     def max_pool(
@@ -308,16 +299,11 @@ class _Zeros(Masked):
     ) -> Inexact[Array, "1 hh ww c"]:
         return jnp.zeros_like(super().max_pool(site, h, window))
 
-    def affine(self, site: str, z: Inexact[Array, "1 *shape"], role: Role) -> Inexact[Array, "1 *shape"]:
+    def affine(self, site: str, z: ValuesOfOne, role: Role) -> ValuesOfOne:
         self.found[site] = z[0]
         return jnp.zeros_like(z)
 
     def piecewise(
-        self,
-        site: str,
-        z: Inexact[Array, "1 *shape"],
-        function: Callable[[Array], Array],
-        *,
-        smooth: bool = False,
-    ) -> Inexact[Array, "1 *shape"]:
+        self, site: str, z: ValuesOfOne, function: Elementwise, *, smooth: bool = False
+    ) -> ValuesOfOne:
         return jnp.zeros_like(z)

@@ -10,14 +10,14 @@ from jaxtyping import Array, Inexact, Shaped
 from dmbp_jax import ops
 from dmbp_jax._checks import ExplanationWarning
 from dmbp_jax.ops._pool import pick
-from dmbp_jax.typing import Role, Window
+from dmbp_jax.typing import Deferred, Elementwise, Results, Role, Values, Window
 
 
 @dataclasses.dataclass(frozen=True)
 class Plain:
     """ReLU with gradient 0 at 0, max-pool with its gradient to the first maximum, as PyTorch has them."""
 
-    def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
+    def relu(self, site: str, z: Values) -> Values:
         """`max(z, 0)`."""
         return jax.nn.relu(z)
 
@@ -27,18 +27,11 @@ class Plain:
         """The maximum of each window."""
         return ops.max_pool(h, window)
 
-    def affine(self, site: str, z: Inexact[Array, "n *shape"], role: Role) -> Inexact[Array, "n *shape"]:
+    def affine(self, site: str, z: Values, role: Role) -> Values:
         """`z`."""
         return z
 
-    def piecewise(
-        self,
-        site: str,
-        z: Inexact[Array, "n *shape"],
-        function: Callable[[Array], Array],
-        *,
-        smooth: bool = False,
-    ) -> Inexact[Array, "n *shape"]:
+    def piecewise(self, site: str, z: Values, function: Elementwise, *, smooth: bool = False) -> Values:
         """`function(z)`."""
         return function(z)
 
@@ -57,12 +50,8 @@ class Plain:
         return function(*operands)
 
     def own_derivative(
-        self,
-        name: str,
-        sites: frozenset[str],
-        as_defined: Callable[[], Sequence[Array | None]],
-        opened: Callable[[], Sequence[Array | None]],
-    ) -> Sequence[Array | None]:
+        self, name: str, sites: frozenset[str], as_defined: Deferred, opened: Deferred
+    ) -> Results:
         """The function with the derivative that it defines."""
         return as_defined()
 
@@ -85,12 +74,8 @@ class Opened(Plain):
     """The plain rule, also within functions that define their derivatives themselves."""
 
     def own_derivative(
-        self,
-        name: str,
-        sites: frozenset[str],
-        as_defined: Callable[[], Sequence[Array | None]],
-        opened: Callable[[], Sequence[Array | None]],
-    ) -> Sequence[Array | None]:
+        self, name: str, sites: frozenset[str], as_defined: Deferred, opened: Deferred
+    ) -> Results:
         """The function by its operations; an `ExplanationWarning` says so."""
         say_opened(name)
         return opened()
@@ -103,25 +88,18 @@ OPENED = Opened()
 class Behind(Opened):
     """The plain rule, and something behind the layers and activations: a subclass says what, in `behind`."""
 
-    def behind(self, site: str, a: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
+    def behind(self, site: str, a: Values) -> Values:
         """What goes on from `site`, whose output is `a`."""
         return a
 
-    def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
+    def relu(self, site: str, z: Values) -> Values:
         """`max(z, 0)`, and what is behind it."""
         return self.behind(site, super().relu(site, z))
 
-    def affine(self, site: str, z: Inexact[Array, "n *shape"], role: Role) -> Inexact[Array, "n *shape"]:
+    def affine(self, site: str, z: Values, role: Role) -> Values:
         """`z`, and what is behind it."""
         return self.behind(site, super().affine(site, z, role))
 
-    def piecewise(
-        self,
-        site: str,
-        z: Inexact[Array, "n *shape"],
-        function: Callable[[Array], Array],
-        *,
-        smooth: bool = False,
-    ) -> Inexact[Array, "n *shape"]:
+    def piecewise(self, site: str, z: Values, function: Elementwise, *, smooth: bool = False) -> Values:
         """`function(z)`, and what is behind it."""
         return self.behind(site, super().piecewise(site, z, function, smooth=smooth))

@@ -13,7 +13,18 @@ from jaxtyping import Array, Bool, Inexact, Int, Integer, Shaped
 
 from dmbp_jax._checks import InputError, advise_on_dtype, check_first, kind_of, refuse_pair
 from dmbp_jax.ops._pool import pick, pool_selected, select_max
-from dmbp_jax.typing import Apply, Image, Role, Window, is_gated
+from dmbp_jax.typing import (
+    Apply,
+    Deferred,
+    Elementwise,
+    Image,
+    Results,
+    Role,
+    Values,
+    ValuesOfOne,
+    Window,
+    is_gated,
+)
 
 ACTIVATIONS = ("relu", "piecewise")
 """The kinds of sites that are elementwise nonlinearities."""
@@ -33,8 +44,8 @@ class Site(NamedTuple):
 class Piece(NamedTuple):
     """The piece of an activation on which an image lies, `a = slope * z + offset`."""
 
-    slope: Inexact[Array, "1 *shape"]
-    offset: Inexact[Array, "1 *shape"]
+    slope: ValuesOfOne
+    offset: ValuesOfOne
 
 
 class Linearization(NamedTuple):
@@ -66,7 +77,7 @@ class _Recorder:
         self.sites: dict[str, Site] = {}
         self.found = Linearization({}, {}, {}, {}, {}, {}, {})
 
-    def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
+    def relu(self, site: str, z: Values) -> Values:
         self._note(Site(site, "relu", z.shape[1:]))
         self.found.gates[site] = z > 0
         return jax.nn.relu(z)
@@ -79,18 +90,11 @@ class _Recorder:
         self.found.selections[site] = selection
         return pool_selected(h, selection, window)
 
-    def affine(self, site: str, z: Inexact[Array, "n *shape"], role: Role) -> Inexact[Array, "n *shape"]:
+    def affine(self, site: str, z: Values, role: Role) -> Values:
         self._note(Site(site, "affine", z.shape[1:], role))
         return z
 
-    def piecewise(
-        self,
-        site: str,
-        z: Inexact[Array, "n *shape"],
-        function: Callable[[Array], Array],
-        *,
-        smooth: bool = False,
-    ) -> Inexact[Array, "n *shape"]:
+    def piecewise(self, site: str, z: Values, function: Elementwise, *, smooth: bool = False) -> Values:
         self._note(Site(site, "piecewise", z.shape[1:]))
         value, slope = jax.jvp(function, (z,), (jnp.ones_like(z),))
         (self.found.tangents if smooth else self.found.pieces)[site] = Piece(slope, value - slope * z)
@@ -111,12 +115,8 @@ class _Recorder:
         return function(*operands)
 
     def own_derivative(
-        self,
-        name: str,
-        sites: frozenset[str],
-        as_defined: Callable[[], Sequence[Array | None]],
-        opened: Callable[[], Sequence[Array | None]],
-    ) -> Sequence[Array | None]:
+        self, name: str, sites: frozenset[str], as_defined: Deferred, opened: Deferred
+    ) -> Results:
         return opened()
 
     def _note(self, site: Site) -> None:

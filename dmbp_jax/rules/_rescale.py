@@ -15,7 +15,7 @@ from jaxtyping import Array, Inexact
 from dmbp_jax.ops._derivatives import held
 from dmbp_jax.ops._pool import UNROLLED, pool_windows, window_element
 from dmbp_jax.rules._plain import Opened
-from dmbp_jax.typing import Window
+from dmbp_jax.typing import Elementwise, Values, Window
 
 
 def _slope(z: Array) -> Array:
@@ -76,7 +76,7 @@ rescale_maximum.defvjp(_maximum_forward, _maximum_backward)
 class Rescale(Opened):
     """Plain values of two images; the gradient of the first one's score is DeepLIFT's multiplier."""
 
-    def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
+    def relu(self, site: str, z: Values) -> Values:
         """`max(z, 0)` with the rescale rule."""
         return rescale_relu(z)
 
@@ -96,12 +96,7 @@ class Rescale(Opened):
         return largest
 
     def piecewise(
-        self,
-        site: str,
-        z: Inexact[Array, "2 *shape"],
-        function: Callable[[Array], Array],
-        *,
-        smooth: bool = False,
+        self, site: str, z: Inexact[Array, "2 *shape"], function: Elementwise, *, smooth: bool = False
     ) -> Inexact[Array, "2 *shape"]:
         """`function(z)` with the slope between the two images."""
         value, derivative = jax.jvp(function, (z,), (jnp.ones_like(z),))

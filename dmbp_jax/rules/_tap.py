@@ -12,7 +12,7 @@ from dmbp_jax._checks import InputError, check_choice
 from dmbp_jax.ops._resample import full_along
 from dmbp_jax.rules._plain import PLAIN, say_opened
 from dmbp_jax.rules._record import ACTIVATIONS, Site
-from dmbp_jax.typing import Apply, Image, Role, Rule, Target, Window
+from dmbp_jax.typing import Apply, Deferred, Elementwise, Image, Results, Role, Rule, Target, Values, Window
 
 
 class Tapped(NamedTuple):
@@ -35,7 +35,7 @@ class _Taps:
         self.zeros = zeros
         self.activations: dict[str, Array] = {}
 
-    def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
+    def relu(self, site: str, z: Values) -> Values:
         return self._tap(site, self.rule.relu(site, z))
 
     def max_pool(
@@ -43,17 +43,10 @@ class _Taps:
     ) -> Inexact[Array, "n hh ww c"]:
         return self._tap(site, self.rule.max_pool(site, h, window))
 
-    def affine(self, site: str, z: Inexact[Array, "n *shape"], role: Role) -> Inexact[Array, "n *shape"]:
+    def affine(self, site: str, z: Values, role: Role) -> Values:
         return self._tap(site, self.rule.affine(site, z, role))
 
-    def piecewise(
-        self,
-        site: str,
-        z: Inexact[Array, "n *shape"],
-        function: Callable[[Array], Array],
-        *,
-        smooth: bool = False,
-    ) -> Inexact[Array, "n *shape"]:
+    def piecewise(self, site: str, z: Values, function: Elementwise, *, smooth: bool = False) -> Values:
         return self._tap(site, self.rule.piecewise(site, z, function, smooth=smooth))
 
     def maximum(self, site: str, elements: Inexact[Array, "m *shape"]) -> Inexact[Array, "*shape"]:
@@ -68,12 +61,8 @@ class _Taps:
         return self.rule.smooth(site, function, *operands)
 
     def own_derivative(
-        self,
-        name: str,
-        sites: frozenset[str],
-        as_defined: Callable[[], Sequence[Array | None]],
-        opened: Callable[[], Sequence[Array | None]],
-    ) -> Sequence[Array | None]:
+        self, name: str, sites: frozenset[str], as_defined: Deferred, opened: Deferred
+    ) -> Results:
         if sites.isdisjoint(self.zeros):
             return self.rule.own_derivative(name, sites, as_defined, opened)
         say_opened(name)

@@ -53,6 +53,7 @@ from dmbp_jax.rules import (
     Site,
     biases_at,
     find_sites,
+    lay_out,
     linearize,
     masked_gate,
     tap,
@@ -73,6 +74,7 @@ from dmbp_jax.typing import (
     Role,
     Rule,
     Target,
+    Values,
     Window,
 )
 
@@ -114,7 +116,7 @@ class Halved(Plain):
 
     factor: Positive = 0.5
 
-    def relu(self, site: str, z: jax.Array) -> jax.Array:
+    def relu(self, site: str, z: Values) -> Values:
         """Half of the ReLU."""
         return self.factor * super().relu(site, z)
 
@@ -205,6 +207,8 @@ def look_inside(params: Params, image: Image, target: Target) -> dict[str, tuple
     site: Site = next(one for one in sites if one.name == "relu")
     tapped = tap(network, params, image, target, [site])
     assert bool(jnp.array_equal(gates.gates["relu"][0], tapped.activations["relu"] > 0))
+    tokens: jax.Array = jnp.zeros((1 + 6, 8))
+    assert lay_out(tokens, (2, 3)).shape == (2, 3, 8)
     output: jax.Array = layer_activation(network, params, image[None], site.name)
     slope, product = (
         method(network, params, image, target, site=site.name).values
