@@ -9,7 +9,7 @@ import re
 import types
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Annotated, Any, Literal, ParamSpec, TypeAlias, TypeVar, get_args, get_origin
 
 import jax
@@ -134,6 +134,19 @@ def kind_of(thing: Any) -> str:
         return f"the class {thing.__name__}"
     name = type(thing).__name__
     return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}{' of PyTorch' if is_torch(thing) else ''}"
+
+
+def several(given: Any) -> tuple[Any, ...]:
+    """What a list, an array or a generator holds, in its order, or one thing alone.
+
+    Strings, and what has no order, such as a set, are one thing.
+
+    >>> several("dmbp"), several(["dmbp", "rise"]), several(np.asarray(3)), several(np.arange(2)).count(1)
+    (('dmbp',), ('dmbp', 'rise'), (array(3),), 1)
+    """
+    # An array without axes is an `Iterable`, and cannot be walked.
+    is_one = not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0
+    return (given,) if is_one or isinstance(given, str | Mapping | Set) else tuple(given)
 
 
 def check_whole(name: str, value: Any, *, least: int, most: int | None = None, why: str = "") -> None:

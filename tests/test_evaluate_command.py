@@ -142,6 +142,7 @@ def test_a_disk_that_is_full_costs_nothing_that_was_finished(arguments, undistur
         (("--data", "folder:empty"), "empty"),
         (("--data", "folder:unknown"), "the label 'unicorn' is no class of squeezenet1_1.caffe"),
         (("--data", "folder:unknown", "--methods", "grad"), "unknown method 'grad'"),
+        (("--data", "folder:unknown", "--methods", ", ,"), "methods names nothing; give one or several"),
         (("--data", "folder:unknown", "--metrics", "insertion,aim"), "unknown metric 'aim'"),
         (("--data", "folder:unknown", "--target", "true"), "unknown target 'true'"),
         (("--data", "folder:unknown", "--limit", "0"), "limit must be at least 1"),

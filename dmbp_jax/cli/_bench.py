@@ -14,6 +14,7 @@ from dmbp_jax.bench._measure import describe_device
 from dmbp_jax.bench._methods import TIMED
 from dmbp_jax.bench._results import BenchRow, Case, bench_table, to_json
 from dmbp_jax.bench._run import measure_all
+from dmbp_jax.cli._options import split_names
 from dmbp_jax.images._files import atomic_path, check_writable
 
 
@@ -60,7 +61,10 @@ def bench(
             against_torch=against == "torch",
         )
         for name, network, count, kind in itertools.product(
-            _split("method", method), _split("model", model), _counts(batch_size), _split("dtype", dtype)
+            split_names("method", method),
+            split_names("model", model),
+            _counts(batch_size),
+            split_names("dtype", dtype),
         )
     ]
     measurements: list[BenchRow] = []
@@ -106,16 +110,9 @@ def _write(path: Path, measurements: list[BenchRow]) -> None:
         temporary.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
 
 
-def _split(what: str, names: str) -> list[str]:
-    parts = [name.strip() for name in names.split(",") if name.strip()]
-    if not parts:
-        raise InputError(f"{what} names nothing; give one or several, separated by commas")
-    return list(dict.fromkeys(parts))
-
-
 def _counts(numbers: str) -> list[int]:
     counts = []
-    for part in _split("batch size", numbers):
+    for part in split_names("batch size", numbers):
         try:
             counts.append(int(part))
         except ValueError:

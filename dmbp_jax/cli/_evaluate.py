@@ -20,6 +20,7 @@ from dmbp_jax.cli._options import (
     options_of,
     read_activation,
     read_batch_size,
+    split_names,
     use_compilation_cache,
 )
 from dmbp_jax.evaluation._evaluate import Evaluation
@@ -158,8 +159,8 @@ def evaluate(
         run(
             model,
             data,
-            methods=_split(methods or ["table2"]),
-            metrics=_split(metrics) if metrics else None,
+            methods=split_names("methods", *(methods or ["table2"])),
+            metrics=split_names("metrics", *metrics) if metrics else None,
             folder=output,
             output=read_activation(activation),
             batch_size=read_batch_size(batch_size),
@@ -219,10 +220,6 @@ def rows(
             writer.writerow(row[: len(COLUMNS)])
             count += 1
     typer.echo(f"wrote {count} rows to {output}")
-
-
-def _split(given: list[str]) -> tuple[str, ...]:
-    return tuple(name.strip() for names in given for name in names.split(",") if name.strip())
 
 
 @contextlib.contextmanager

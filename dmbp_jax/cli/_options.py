@@ -17,7 +17,7 @@ import jax
 import typer
 
 import dmbp_jax
-from dmbp_jax._checks import Whole, whole_of
+from dmbp_jax._checks import InputError, Whole, whole_of
 from dmbp_jax.images._depth import LEAST_DEPTH, MOST_DEPTH
 from dmbp_jax.models import cache_folder
 from dmbp_jax.typing import OutputActivation
@@ -156,6 +156,18 @@ def _plain(annotation: Any) -> Any:
     if get_origin(annotation) in (Union, types.UnionType):
         return functools.reduce(operator.or_, map(_plain, get_args(annotation)))
     return annotation
+
+
+def split_names(what: str, *given: str) -> tuple[str, ...]:
+    """Names that are separated by commas, each once; `InputError` that names `what` where there is none.
+
+    >>> split_names("methods", "dmbp, rise", "rise")
+    ('dmbp', 'rise')
+    """
+    names = [name.strip() for one in given for name in one.split(",") if name.strip()]
+    if not names:
+        raise InputError(f"{what} names nothing; give one or several, separated by commas")
+    return tuple(dict.fromkeys(names))
 
 
 def read_batch_size(given: str) -> int | Literal["auto"]:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
 
@@ -17,6 +17,7 @@ from dmbp_jax._checks import (
     check_choice,
     check_fields,
     kind_of,
+    several,
 )
 from dmbp_jax._progress import RunProgress
 from dmbp_jax.dmbp import PRESETS
@@ -93,7 +94,7 @@ class Evaluation:
         # What is walked only once, such as a generator, is walked here.
         for name in ("methods", "metrics"):
             given = getattr(self, name)
-            object.__setattr__(self, name, None if given is None and name == "metrics" else _several(given))
+            object.__setattr__(self, name, None if given is None and name == "metrics" else several(given))
         check_choice("preset", self.preset, PRESETS)
         check_choice("target", self.target, TARGETS)
         check_output(self.output)
@@ -105,12 +106,12 @@ class Evaluation:
     @property
     def given_methods(self) -> tuple[str | Method, ...]:
         """The methods, also where it is one."""
-        return _several(self.methods)
+        return several(self.methods)
 
     @property
     def given_metrics(self) -> tuple[str | MetricFunction, ...] | None:
         """The metrics, also where it is one."""
-        return None if self.metrics is None else _several(self.metrics)
+        return None if self.metrics is None else several(self.metrics)
 
     def dataset(self) -> Dataset | str:
         """The samples as a dataset, or the name of one."""
@@ -235,11 +236,6 @@ def evaluate(network: Any, samples: Any, **options: Any) -> "Evaluated":
 
     evaluation = Evaluation(network, samples, **options)
     return Evaluated(evaluation.folder, run_evaluation(evaluation))
-
-
-def _several(given: T | Sequence[T]) -> tuple[T, ...]:
-    """One name or function, or several."""
-    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
 
 
 class Evaluated:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
-from dmbp_jax._checks import InputError, check_whole, kind_of, shorten
+from dmbp_jax._checks import InputError, check_whole, kind_of, several, shorten
 from dmbp_jax.images._image_file import open_image, upright_size
 from dmbp_jax.images._preprocess import Preprocess
 
@@ -261,7 +261,7 @@ def from_arrays(samples: Arrays, *, kind: str = "arrays") -> Dataset:
         name = str(number) if one.name is None else str(one.name)
         if name in found:
             raise InputError(f"two samples are called {name!r}: give each a name of its own")
-        labels = tuple(_label(name, target) for target in _several(one.targets))
+        labels = tuple(_label(name, target) for target in several(one.targets))
         if not labels:
             raise InputError(f"sample {name!r} has no target: give each image one class or several")
         found[name] = Sample(name, (), labels, tuple(one.boxes))
@@ -289,7 +289,7 @@ def _one_by_one(samples: Arrays) -> Iterable[ArraySample]:
             yield one
         return
     images, targets = samples
-    targets = _several(targets)
+    targets = several(targets)
     try:
         images = np.asarray(images)
     except (TypeError, ValueError):
@@ -304,13 +304,6 @@ def _one_by_one(samples: Arrays) -> Iterable[ArraySample]:
         )
     for image, target in zip(images, targets, strict=True):
         yield ArraySample(image, target)
-
-
-def _several(given: Any) -> Sequence[Any]:
-    """A list of what a sequence or an array holds, or of one thing alone."""
-    if isinstance(given, Sequence) and not isinstance(given, str):
-        return given
-    return list(given) if np.ndim(given) else [given]
 
 
 def _label(name: str, target: Any) -> str:
