@@ -44,6 +44,15 @@ def test_nothing_private_of_jax_is_used():
     assert [path.name for path in SOURCES if private in path.read_text("utf-8")] == []
 
 
+@pytest.mark.parametrize("study", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+def test_a_study_imports_what_is_public(study):
+    imports = [
+        node for node in ast.walk(ast.parse(study.read_text("utf-8"))) if isinstance(node, ast.ImportFrom)
+    ]
+    names = [f"{node.module}.{one.name}" for node in imports for one in node.names]
+    assert [name for name in names if name.startswith("dmbp_jax") and "._" in name] == []
+
+
 def raised_in(path):
     """The text of each `raise InputError("...")` of a file, values as braces."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
