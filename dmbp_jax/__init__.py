@@ -18,7 +18,7 @@ from dmbp_jax.dmbp import PRESETS, DMBPConfig, SweepConfig
 from dmbp_jax.evaluation._evaluate import Evaluated, evaluate
 from dmbp_jax.evaluation._registry import register_metric
 from dmbp_jax.images import example_photo, register_dataset
-from dmbp_jax.models import Model, load_model, register_network
+from dmbp_jax.models import Model, load_model, register_network, to_nnx
 from dmbp_jax.result import Attribution, Scores
 from dmbp_jax.targets import contrast
 
@@ -49,4 +49,5 @@ __all__ = [
     "register_method",
     "register_metric",
     "register_network",
+    "to_nnx",
 ]

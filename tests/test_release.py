@@ -1,11 +1,14 @@
 """What surrounds a release says what the package says: commands, names, and the version in one place."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -77,3 +80,36 @@ def test_citation_names_the_paper_that_the_readme_names():
     assert cited["preferred-citation"]["title"] in readme
     assert cited["preferred-citation"]["url"] in readme
     assert cited["preferred-citation"]["url"] == PROJECT["urls"]["Paper"]
+
+
+def test_flax_is_a_dependency_where_it_has_wheels():
+    """pip would take one of 2022 under Python 3.15, which does not import."""
+    (flax,) = (one for one in map(Requirement, PROJECT["dependencies"]) if one.name == "flax")
+    pythons = ("3.11", "3.12", "3.13", "3.14", "3.15")
+    wanted = [flax.marker.evaluate({"python_version": version}) for version in pythons]
+    assert wanted == [True, True, True, True, False]
+    assert not flax.specifier.contains("0.6.1")
+
+
+def test_the_oldest_libraries_are_those_of_the_metadata():
+    printed = subprocess.run(
+        [sys.executable, ROOT / ".ci" / "oldest"], capture_output=True, text=True, check=True
+    ).stdout
+    pinned = {one.name: one for one in map(Requirement, printed.splitlines())}
+    needed = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+    assert len(pinned) == len(needed) > 20
+    for one in map(Requirement, needed):
+        (oldest,) = pinned[one.name].specifier
+        assert (oldest.operator, f">={oldest.version}") == ("==", str(one.specifier)), one
+        assert pinned[one.name].marker == one.marker, one
+
+
+def test_the_tests_script_resolves_for_pythons_that_are_not_tried_yet():
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    ((tried,), (resolved,)) = (
+        re.findall(rf"for version in ([\d. ]+); do\n[^\n]*{word}", script)
+        for word in ("step", "uv pip compile")
+    )
+    named = {line.rsplit(" ", 1)[1] for line in PROJECT["classifiers"] if "Python :: 3." in line}
+    assert set(tried.split()) == named
+    assert resolved.split() == ["3.14", "3.15"]

@@ -119,8 +119,7 @@ def of_flax(network: Any) -> tuple[Callable[[Any, Any], Any], Any] | None:
     if is_a(network, "flax.nnx", "Module"):
         from flax import nnx
 
-        structure, state = nnx.split(network)
-        return _Nnx(structure), state
+        return _of_split(*nnx.split(network))
     if is_a(network, "flax.training.train_state", "TrainState"):
         return _of_train_state(network)
     if is_a(network, "transformers.modeling_flax_utils", "FlaxPreTrainedModel"):
@@ -133,14 +132,22 @@ def of_flax(network: Any) -> tuple[Callable[[Any, Any], Any], Any] | None:
 def _of_parts(first: Any, *others: Any) -> tuple[Callable[[Any, Any], Any], Any] | None:
     """Of what `nnx.split` gives, or of a linen module with its variables."""
     if is_a(first, "flax.nnx", "GraphDef"):
-        from flax import nnx
-
-        return _Nnx(first), nnx.merge_state(*others)
+        return _of_split(first, *others)
     if len(others) != 1:
         return None
     if is_a(others[0], "flax.linen", "Module"):
         raise InputError("the pair is the other way round: give gated((module, variables))")
     return (_linen(first), others[0]) if is_a(first, "flax.linen", "Module") else None
+
+
+def _of_split(structure: Any, *states: Any) -> tuple[Callable[[Any, Any], Any], Any]:
+    """Of what `nnx.split` gives, with the values that the parameters have now.
+
+    The states hold the module's own variables, in which a later training step writes.
+    """
+    from flax import nnx
+
+    return _Nnx(structure), jax.tree.map(lambda value: value, nnx.merge_state(*states))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from dmbp_jax.models._architectures import ARCHITECTURES, Architecture, get_architecture, init
 from dmbp_jax.models._fetch import cache_folder, fetch
-from dmbp_jax.models._load import Model, ModelSpec, load_model, register_network
+from dmbp_jax.models._load import Model, ModelSpec, load_model, register_network, to_nnx
 from dmbp_jax.models._manifest import Manifest, WeightsEntry, read_manifest
 from dmbp_jax.models._port import port_checkpoint
 
@@ -21,4 +21,5 @@ __all__ = [
     "port_checkpoint",
     "read_manifest",
     "register_network",
+    "to_nnx",
 ]

@@ -4,6 +4,7 @@ the names and shapes that a checkpoint has for them."""
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 from jaxtyping import Array, Inexact
 
 from dmbp_jax import ops
@@ -15,7 +16,7 @@ class Layers(NamedTuple):
     """A network's parameters and the rule of the pass; each method is one layer at one site.
 
     A site bears torchvision's name of the module (`"layer1.0.conv1"`), which is also the path to its
-    parameters.
+    parameters, and the named scope of its operation.
     """
 
     params: Params
@@ -40,23 +41,28 @@ class Layers(NamedTuple):
     ) -> Inexact[Array, "n hh ww o"]:
         """A convolution with its bias."""
         layer = self._at(site)
-        z = ops.conv2d(x, layer["kernel"], layer["bias"], stride=stride, padding=padding)
+        with jax.named_scope(site):
+            z = ops.conv2d(x, layer["kernel"], layer["bias"], stride=stride, padding=padding)
         return self.rule.affine(site, z, role)
 
     def linear(self, site: str, x: Inexact[Array, "n i"], *, role: Role = "filter") -> Inexact[Array, "n o"]:
         """A fully connected layer with its bias."""
         layer = self._at(site)
-        return self.rule.affine(site, ops.linear(x, layer["kernel"], layer["bias"]), role)
+        with jax.named_scope(site):
+            z = ops.linear(x, layer["kernel"], layer["bias"])
+        return self.rule.affine(site, z, role)
 
     def relu(self, site: str, z: Inexact[Array, "n *shape"]) -> Inexact[Array, "n *shape"]:
         """A ReLU."""
-        return self.rule.relu(site, z)
+        with jax.named_scope(site):
+            return self.rule.relu(site, z)
 
     def max_pool(
         self, site: str, h: Inexact[Array, "n h w c"], window: Window
     ) -> Inexact[Array, "n hh ww c"]:
         """A max-pool."""
-        return self.rule.max_pool(site, h, window)
+        with jax.named_scope(site):
+            return self.rule.max_pool(site, h, window)
 
     def _at(self, site: str) -> Mapping[str, Any]:
         try:

@@ -6,13 +6,13 @@ import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from dmbp_jax._checks import InputError, check_choice, check_name
+from dmbp_jax._checks import InputError, check_choice, check_first, check_name, kind_of
 from dmbp_jax._plugins import load_object, names_object
 from dmbp_jax.images import Preprocess
 from dmbp_jax.models._architectures import ARCHITECTURES, get_architecture
@@ -23,6 +23,9 @@ from dmbp_jax.models._port import read_weights
 from dmbp_jax.ops import log_probabilities, probabilities
 from dmbp_jax.ops._derivatives import check_output
 from dmbp_jax.typing import Apply, OutputActivation, Params
+
+if TYPE_CHECKING:
+    import dmbp_jax.models._nnx
 
 # What a loaded model knows about itself: classes, preprocessing, output.
 
@@ -299,3 +302,36 @@ def load_model(name: str, weights: str | Path | None = None) -> Model:
 def _is_checkpoint(path: Path) -> bool:
     """Whether a file of PyTorch's is meant, and not a tag."""
     return path.suffix in (".pth", ".pt", ".tar", ".ckpt", ".bin", ".pkl") or path.is_file()
+
+
+def _check_is_model(name: str, *args: Any) -> None:
+    if args and not isinstance(args[0], Model):
+        raise InputError(f"{name} takes a Model, such as load_model gives; got {kind_of(args[0])}")
+
+
+@check_first(_check_is_model)
+def to_nnx(model: Model) -> "dmbp_jax.models._nnx.Network":
+    """A network of the package as a `flax.nnx.Module`: to train it, or to build it into another one.
+
+    Its parameters are `nnx.Param`s, under the names of `model.params`: `network.features["0"].kernel`. It is
+    called with images `(n, h, w, c)`, preprocessed as the model's, and gives the same logits `(n, k)`.
+    Batch-norm is folded, and there is no dropout: it computes the same in training and in evaluation.
+
+    A layer may be replaced by an `nnx.Linear` or `nnx.Conv`, of other classes for example; stride and padding
+    stay the architecture's. `gated(network)` gives the same maps as `model`, and its layers have the same
+    names. `model.apply` takes trained parameters as `nnx.to_pure_dict(nnx.state(network, nnx.Param))`.
+
+    Raises:
+        InputError: flax is not installed; something else than a `Model`; parameters that are not arrays in
+            nested dictionaries.
+
+    >>> model = load_model("squeezenet1_1")
+    >>> network = to_nnx(model)
+    >>> network.features["0"].kernel.shape
+    (3, 3, 3, 64)
+    """
+    try:
+        from dmbp_jax.models._nnx import Network
+    except ImportError:
+        raise InputError("to_nnx needs flax: pip install 'flax>=0.12.7'") from None
+    return Network(model.apply, model.params)

@@ -92,6 +92,7 @@ from dmbp_jax.models import (
     port_checkpoint,
     read_manifest,
     register_network,
+    to_nnx,
 )
 from dmbp_jax.plot import (
     Row,
@@ -276,6 +277,9 @@ def know_weights(folder: Path) -> Model:
     port_checkpoint(fetch(entry), architecture.name, own)
     model: Model = load_model("squeezenet1_1", own)
     published: ModelSpec = dmbp.load_model("squeezenet1_1").spec
+    logits: jax.Array = to_nnx(model)(jnp.zeros((1, SIDE, SIDE, 3)))
+    again: jax.Array = dmbp.to_nnx(model).forward(model.params, jnp.zeros((1, SIDE, SIDE, 3)))
+    assert logits.shape == again.shape == (1, 1000)
     spec = dataclasses.replace(published, preprocess=dataclasses.replace(published.preprocess, resize=SIDE))
     preprocess = dataclasses.replace(spec.preprocess, crop=SIDE)
     return model._replace(spec=dataclasses.replace(spec, preprocess=preprocess))
