@@ -11,7 +11,7 @@
 from importlib.metadata import version as _version
 
 from dmbp_jax._checks import ExplanationWarning, InputError, InputWarning
-from dmbp_jax._explain import explain, explain_classes
+from dmbp_jax._explain import explain, explain_batches, explain_classes
 from dmbp_jax._gated import gated, layer_parameters
 from dmbp_jax._methods import METHODS, list_methods, register_method
 from dmbp_jax.dmbp import PRESETS, DMBPConfig, SweepConfig
@@ -40,6 +40,7 @@ __all__ = [
     "evaluate",
     "example_photo",
     "explain",
+    "explain_batches",
     "explain_classes",
     "gated",
     "layer_parameters",

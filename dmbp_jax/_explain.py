@@ -1,8 +1,10 @@
 """The function that explains: a method for each image of a batch, and for several classes of each."""
 
+import contextlib
 import functools
 import inspect
 import numbers
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -18,9 +20,17 @@ from dmbp_jax._calls.arguments import (
     check_options,
     divide_options,
     key_of_each,
+    keys_from,
 )
 from dmbp_jax._calls.call import Call, Settings, automatic_chunk, make_program
-from dmbp_jax._calls.chunks import automatic, on_automatic_axes, replicate, take_chunk, walk
+from dmbp_jax._calls.chunks import (
+    automatic,
+    on_automatic_axes,
+    place_like,
+    replicate,
+    take_chunk,
+    walk,
+)
 from dmbp_jax._calls.processes import divide, is_shared, spans_processes, take_own
 from dmbp_jax._calls.trial import check_network, try_network
 from dmbp_jax._checks import (
@@ -34,16 +44,20 @@ from dmbp_jax._checks import (
     check_whole,
     is_concrete,
     is_here,
+    kind_of,
     refuse_pair,
 )
 from dmbp_jax._methods import get_method
+from dmbp_jax._progress import bar
 from dmbp_jax.ops._programs import hoist
 from dmbp_jax.result import Attribution, Method
+from dmbp_jax.result._attribution import Kept, check_kept
 from dmbp_jax.typing import Apply, Key, Keys, OnStep, Params, is_gated
 
 # `explain`: any method on a batch of images, jitted, vmapped, and in chunks if asked.
 
 BatchSize: TypeAlias = int | Literal["auto"] | None
+Keep: TypeAlias = Kept | Sequence[Kept] | None
 
 
 @check_first(refuse_pair)
@@ -56,6 +70,7 @@ def explain(
     *,
     key: Keys | None = None,
     batch_size: BatchSize = None,
+    keep: Keep = None,
     mesh: Mesh | None = None,
     progress: bool = True,
     on_step: OnStep | None = None,
@@ -82,11 +97,16 @@ def explain(
             does not depend on what else is explained beside it.
         batch_size: images explained at once; None takes all, `"auto"` the largest number that helps and
             that the free memory holds. The chunks have one shape, so that
-            there is one compilation, a progress bar shows on a terminal, and the result lives in host memory,
-            where NumPy images also wait for their turn: the device's memory does not depend on their number.
+            there is one compilation, and a progress bar shows on a terminal. NumPy images wait for their turn
+            in host memory: the device's memory does not depend on their number.
             (Inside `jit` and `vmap` there is neither bar nor host, `"auto"` takes all, and the last chunk
             may be smaller.) In a program of several processes each one walks its own images, and gets their
             maps alone.
+        keep: what has the size of the images, and is kept: `"heatmap"` (`values` summed over channels,
+            `(n, h, w, 1)`, a third of the memory of `values` of photographs), `"values"`, and `"parts"`
+            (`positive` and `negative`; of heat maps also summed); one name or several, such as
+            `("heatmap", "parts")`. None keeps everything, as `("values", "parts")` does. What is one number
+            for each image is always kept, masks and history where they are asked for.
         mesh: devices among which the images are divided, whatever the mesh's axes; the parameters are copied
             to each. Chunks are rounded up to a multiple of its size. None stays on the default device, or on
             those of the images. Its devices may be of several processes, which then make the same call.
@@ -97,7 +117,9 @@ def explain(
             a `baseline`, serves all images.
 
     Returns:
-        An `Attribution`; `finite` says per image whether all its numbers are. Of images that are divided over
+        An `Attribution`; `finite` says per image whether all its numbers are. Whatever `batch_size` is, its
+        arrays are where the images are: NumPy arrays for images in host memory, JAX arrays on the images'
+        device, or divided over their devices as they are. Of images that are divided over
         several processes it is divided as they are, and it holds flags in place of the errors about values.
 
     Raises:
@@ -115,7 +137,9 @@ def explain(
     check_division(batch_size, mesh, on_step)
 
     def run(images: Any, targets: Any, params: Params, key: Keys | None) -> Attribution:
-        call = check_call(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
+        call = check_call(
+            apply, params, images, targets, method, key=key, mesh=mesh, options=options, keep=keep
+        )
         return run_call(call, batch_size=batch_size, mesh=mesh, progress=progress, on_step=on_step)
 
     return on_automatic_axes(run, images, targets, params, key)
@@ -125,6 +149,14 @@ def run_call(
     call: Call, *, batch_size: BatchSize, mesh: Mesh | None, progress: bool, on_step: OnStep | None
 ) -> Attribution:
     """What `explain` does with its arguments once they are checked."""
+    result = _run_call(call, batch_size=batch_size, mesh=mesh, progress=progress, on_step=on_step)
+    return place_like(result, call.inputs[0])
+
+
+def _run_call(
+    call: Call, *, batch_size: BatchSize, mesh: Mesh | None, progress: bool, on_step: OnStep | None
+) -> Attribution:
+    """The result wherever it is computed or collected."""
     count, stepwise = len(call.inputs[0]), on_step is not None
     if not all(is_concrete(leaf) for leaf in jax.tree.leaves((call.params, call.arrays, call.inputs))):
         if mesh is not None:
@@ -159,6 +191,7 @@ def automatic_batch_size(
     method: str | Method = "dmbp",
     *,
     key: Keys | None = None,
+    keep: Keep = None,
     mesh: Mesh | None = None,
     stepwise: bool = False,
     **options: Any,
@@ -172,7 +205,7 @@ def automatic_batch_size(
     >>> automatic_batch_size(apply, jnp.asarray(2.0), jnp.ones((2, 8, 8, 3)), [1, 2], "gradient")
     2
     """
-    call = check_call(apply, params, images, targets, method, key=key, mesh=mesh, options=options)
+    call = check_call(apply, params, images, targets, method, key=key, mesh=mesh, options=options, keep=keep)
     if is_shared(call, mesh):
         call, mesh = take_own(call, mesh)
     return automatic_chunk(call, mesh, stepwise)
@@ -197,10 +230,12 @@ def check_call(
     key: Keys | None,
     mesh: Mesh | None,
     options: dict[str, Any],
+    keep: Keep = None,
 ) -> Call:
     """The arguments of `explain`, checked; raises `InputError`."""
     check_network(apply, params)
     method = get_method(method)
+    kept = check_kept(keep)
     options = {name: as_number(value) for name, value in options.items()}
     check_options(method, options)
     arrays, static = divide_options(method, options)
@@ -212,10 +247,109 @@ def check_call(
     logits = try_network(apply, params, images)
     check_targets(targets, count, logits.shape[1])
     keys = key_of_each(key, count)
-    settings = Settings(apply, method, logits.shape[1], static)
+    settings = Settings(apply, method, logits.shape[1], static, kept)
     # What each process does with a mesh of several is known once the images are divided.
     local = None if spans_processes(mesh) else mesh
     return Call((images, targets, keys), replicate(params, local), replicate(arrays, local), settings)
+
+
+# `explain_batches`: more images than fit into memory, batch after batch.
+
+
+@check_first(refuse_pair)
+def explain_batches(
+    apply: Apply,
+    params: Params,
+    batches: Iterable[tuple[npt.ArrayLike | jax.Array, npt.ArrayLike | jax.Array]],
+    method: str | Method = "dmbp",
+    *,
+    key: Key | None = None,
+    batch_size: int | None = None,
+    keep: Keep = None,
+    mesh: Mesh | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Iterator[Attribution]:
+    """Explain batch after batch of images, and yield the explanation of each: of ten thousand photographs no
+    more than a batch is in memory.
+
+    Together the explanations are what `explain` gives for all images at once, to rounding. Nothing is read of
+    `batches` before its explanation is asked for, and no explanation is kept here.
+
+    Args:
+        apply: as in `explain`, like `params`, `method`, `keep` and `mesh`.
+        params: the network's parameters.
+        batches: pairs `(images, targets)` as `explain` takes them, such as a data loader gives or a generator
+            that reads photographs; the last batch may be smaller.
+        method: a name or a function.
+        key: one random key, for methods that draw: each image gets its own, by its place among all images.
+        batch_size: images explained at once. None: as many as the first batch has. Smaller batches are
+            filled up, so that one program is compiled for all.
+        keep: what of each explanation is kept, such as `"heatmap"`.
+        mesh: devices among which the images of a batch are divided.
+        progress: whether a bar shows how many images are done.
+        **options: of the method.
+
+    Yields:
+        An `Attribution` for each batch, where its images are.
+
+    Raises:
+        InputError: as `explain`, once the batch is asked for; a batch that is no pair; a key for each image.
+
+    >>> from dmbp_jax.rules import PLAIN
+    >>> def apply(params, x, *, rule=PLAIN):
+    ...     return rule.relu("relu", rule.affine("scale", x * params, "filter")).mean(axis=(1, 2))
+    >>> batches = ((np.ones((count, 8, 8, 3), np.float32), [0] * count) for count in (2, 2, 1))
+    >>> found = explain_batches(apply, jnp.asarray(2.0), batches, preset="fast", keep="heatmap")
+    >>> [a.heatmap.shape for a in found]
+    [(2, 8, 8), (2, 8, 8), (1, 8, 8)]
+    """
+    check_division(batch_size, mesh)
+    if isinstance(batch_size, str):
+        raise InputError(
+            "batch_size must be a number or None here: with None each batch is explained at once"
+        )
+    check_kept(keep)
+    check_key(key, several=False)
+    if isinstance(batches, np.ndarray | jax.Array) or not isinstance(batches, Iterable):
+        raise InputError(
+            "batches must give pairs (images, targets), as a generator or a data loader does, got "
+            f"{kind_of(batches)}"
+        )
+
+    def run(shown: Any) -> Iterator[Attribution]:
+        done, at_once = 0, batch_size
+        for batch in batches:
+            if not isinstance(batch, Sequence) or len(batch) != 2:
+                raise InputError(f"each batch must be a pair (images, targets), got {kind_of(batch)}")
+            images, targets = as_array(batch[0], "images"), batch[1]
+            count = len(images) if images.ndim else 0
+            at_once = at_once or count
+            a = explain(
+                apply,
+                params,
+                images,
+                targets,
+                method,
+                key=None if key is None else keys_from(key, done, count),
+                batch_size=None if count in (0, at_once) else at_once,
+                keep=keep,
+                mesh=mesh,
+                progress=False,
+                **options,
+            )
+            done += count
+            if shown is not None:
+                shown.update(shown.task_ids[0], completed=done)
+            yield a
+            # Before the next one is computed.
+            del a, batch, images, targets
+
+    def show() -> Iterator[Attribution]:
+        with bar("explaining", None) if progress else contextlib.nullcontext() as shown:
+            yield from run(shown)
+
+    return show()
 
 
 # `explain_classes`: several classes of every image, whose forward pass is one.
@@ -231,6 +365,7 @@ def explain_classes(
     *,
     key: Keys | None = None,
     batch_size: BatchSize = None,
+    keep: Keep = None,
     classes_at_once: int | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
@@ -252,6 +387,8 @@ def explain_classes(
         method: a name or a function.
         key: a random key, or one for each image; an image's classes see the same draws.
         batch_size: images explained at once, each with all of its classes; as in `explain`.
+        keep: what has the size of the images and is kept, as in `explain`: `values` of `"heatmap"` are
+            `(n, k, h, w, 1)`.
         classes_at_once: of each image; None takes all. The memory of the backward passes grows with it. A
             method that loops repeats what its classes share for every group of so many.
         mesh: devices among which the images are divided.
@@ -259,8 +396,8 @@ def explain_classes(
         **options: of the method.
 
     Returns:
-        An `Attribution` with one axis more: `values` are `(n, k, h, w, c)`, `finite` and the scores `(n, k)`;
-        `take(i)` gives the explanations of image `i`.
+        An `Attribution` with one axis more, where the images are: `values` are `(n, k, h, w, c)`, `finite`
+        and the scores `(n, k)`; `a[i]` gives the explanations of image `i`.
 
     Raises:
         InputError: as `explain`; classes of another shape, or none; a class that is given twice for an
@@ -282,7 +419,7 @@ def explain_classes(
         # Any target will do for the checks that `explain` makes: those of the classes are made below.
         images = as_array(images, "images")
         some = np.zeros(images.shape[:1], np.int32)
-        call = check_call(apply, params, images, some, of_all, key=key, mesh=mesh, options=options)
+        call = check_call(apply, params, images, some, of_all, key=key, mesh=mesh, options=options, keep=keep)
         inputs, _, keys = call.inputs
         targets = _for_each_image(automatic(as_array(classes, "classes")), len(inputs), call.settings.classes)
         call = call._replace(inputs=(inputs, targets, keys))

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,133 @@ def test_chunks_give_what_the_whole_batch_gives(network):
     chunked = dmbp_jax.explain(apply, params, images, [1, 2, 3], batch_size=2, return_history=True, **FEW)
     assert chunked.values.shape == images.shape
     assert_same(chunked, whole)
-    assert isinstance(chunked.values, np.ndarray)
+
+
+@pytest.mark.parametrize("batch_size", [None, 2, "auto"])
+def test_results_are_where_the_images_are(network, batch_size):
+    apply, params, images = network
+    there = jax.device_put(images, jax.devices()[0])
+    for given, kind, committed in (
+        (np.asarray(images), np.ndarray, None),
+        (images, jax.Array, False),
+        (there, jax.Array, True),
+    ):
+        a = dmbp_jax.explain(apply, params, given, [1, 2, 3], preset="fast", batch_size=batch_size)
+        for leaf in jax.tree.leaves(a):
+            assert isinstance(leaf, kind)
+            assert leaf.flags.writeable if kind is np.ndarray else leaf.committed == committed
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": 2}, {"on_step": lambda *_: None}])
+def test_what_is_not_to_be_kept_is_not_there(network, options):
+    apply, params, images = network
+    options = {**FEW, "return_masks": True, **options}
+    whole = dmbp_jax.explain(apply, params, images, [1, 2, 3], **options)
+
+    def keeping(keep):
+        a = dmbp_jax.explain(apply, params, images, [1, 2, 3], keep=keep, **options)
+        # What is not of an image's size, and what was asked for, is there whatever is kept.
+        assert_same(
+            (a.scores, a.finite, a.masks, a.heatmap), (whole.scores, whole.finite, whole.masks, whole.heatmap)
+        )
+        return a
+
+    maps, parts = keeping("heatmap"), keeping(("heatmap", "parts"))
+    assert maps.values.shape == parts.values.shape == (3, 8, 8, 1)
+    assert maps.positive is maps.negative is None
+    assert_same(parts.positive, whole.positive.sum(axis=-1, keepdims=True))
+    assert_same(parts.negative, whole.negative.sum(axis=-1, keepdims=True))
+    values = keeping("values")
+    assert_same(values.values, whole.values)
+    assert values.positive is values.negative is None
+    assert_same(keeping(["values", "parts"]), whole)
+
+
+def test_heat_maps_alone_are_an_explanation_like_others(network, tmp_path):
+    apply, params, images = network
+
+    @jax.jit
+    def inside(images):
+        return dmbp_jax.explain(
+            apply, params, images, jnp.arange(3), preset="fast", keep=("heatmap", "parts")
+        )
+
+    a = inside(images)
+    assert a.values.shape == (3, 8, 8, 1)
+    a.save(tmp_path / "maps.safetensors")
+    assert_same(dmbp_jax.Attribution.load(tmp_path / "maps.safetensors"), a)
+    assert len(a.plot(titles="parts").subfigs) == 3
+    few = dmbp_jax.explain_classes(apply, params, images, [1, 2], preset="fast", keep="heatmap")
+    every = dmbp_jax.explain_classes(apply, params, images, [1, 2], preset="fast")
+    assert few.values.shape == (3, 2, 8, 8, 1)
+    assert few.positive is None
+    assert_same(few.heatmap, every.heatmap)
+
+
+def test_inputs_without_channels_are_their_own_heat_maps():
+    apply, params = dmbp_jax.gated((lambda w, x: jax.nn.relu(x) @ w, jnp.eye(4)[:, :3]))
+    inputs = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
+    a = dmbp_jax.explain(apply, params, inputs, [0, 1], "gradient_x_input", keep="heatmap")
+    np.testing.assert_array_equal(
+        a.values, dmbp_jax.explain(apply, params, inputs, [0, 1], "gradient_x_input").values
+    )
+
+
+def test_batches_one_after_the_other_are_what_all_are_at_once(network):
+    """With the random numbers of each image; one program serves the last batch, which is smaller."""
+    apply, params, images = network
+    images = np.asarray(jnp.concatenate([images, images[:2] + 0.5]))
+    targets, options = np.arange(5), {"n_samples": 2, "keep": "heatmap"}
+    whole = dmbp_jax.explain(apply, params, images, targets, "smoothgrad", key=jax.random.key(4), **options)
+    read, programs = [], set()
+
+    def batches():
+        for at in (0, 2, 4):
+            read.append(at)
+            yield images[at : at + 2], targets[at : at + 2]
+
+    def counted(params, images, *, rule=PLAIN):
+        programs.add(images.shape)
+        return apply(params, images, rule=rule)
+
+    explained = dmbp_jax.explain_batches(
+        counted, params, batches(), "smoothgrad", key=jax.random.key(4), **options
+    )
+    assert read == []
+    first = next(explained)
+    assert read == [0]
+    gone = weakref.ref(first)
+    maps = [first.heatmap]
+    del first
+    maps += [a.heatmap for a in explained]
+    assert gone() is None
+    assert [len(one) for one in maps] == [2, 2, 1]
+    assert_same(np.concatenate(maps), whole.heatmap)
+    # The images of a batch as they are checked, and one by one as they are explained.
+    assert programs == {(2, 8, 8, 3), (1, 8, 8, 3)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batches": np.ones((2, 8, 8, 3), np.float32)}, r"pairs \(images, targets\).*ndarray"),
+        ({"batches": [np.ones((2, 8, 8, 3), np.float32)]}, r"each batch must be a pair \(images, targets\)"),
+        ({"batches": [(np.ones((2, 8, 8, 3), np.float32), [1])]}, "2 images but 1 targets"),
+        ({"batches": [(np.float32(1), [1])]}, r"\(n, h, w, c\)"),
+        ({"batch_size": "auto"}, "must be a number or None"),
+        ({"key": jax.random.split(jax.random.key(0))}, "one random key.*2 keys"),
+        ({"keep": "heatmaps"}, "unknown keep 'heatmaps': did you mean 'heatmap'"),
+        ({"keep": "parts"}, "either 'values' or 'heatmap'.*got 'parts'"),
+        ({"keep": ("values", "heatmap")}, "either 'values' or 'heatmap'"),
+        ({"keep": ()}, "either 'values' or 'heatmap'"),
+        ({"keep": True}, "unknown keep True"),
+    ],
+)
+def test_bad_batches_are_one_clear_error(network, change, message):
+    apply, params, _ = network
+    arguments = {"batches": [(np.ones((2, 8, 8, 3), np.float32), [1, 2])], **change}
+    with pytest.raises(InputError, match=message):
+        list(dmbp_jax.explain_batches(apply, params, method="gradient", **arguments))
 
 
 def test_works_inside_jit_and_vmap_with_and_without_chunks(network):

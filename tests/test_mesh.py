@@ -17,6 +17,7 @@ import json, sys, warnings
 warnings.simplefilter("error")
 import jax
 import numpy as np
+from jax.sharding import PartitionSpec as P
 from small import CLASSES, draw_images, tiny_network
 
 import dmbp_jax
@@ -45,9 +46,18 @@ for count in (1, 2, 8):
                 key=jax.random.key(0), batch_size=batch_size, mesh=mesh, **options,
             )
             arrays[f"{method} {name} {count}"] = a.values
-    # As many images as devices: nothing is filled up, and the result stays where it was computed.
-    a = dmbp_jax.explain(apply, params, images[:8], targets[:8], "dmbp", mesh=mesh, **OPTIONS["dmbp"])
-    said[f"shards {count}"] = [shard.data.shape[0] for shard in a.values.addressable_shards]
+    # Images that are divided, and whose other axes may be: the result is divided as they are.
+    axes = jax.sharding.Mesh(devices, ("hosts", "devices"))
+    for name, spec in (("shards", P(("hosts", "devices"))), ("apart", P("hosts", "devices"))):
+        divided = jax.device_put(images[:8], jax.sharding.NamedSharding(axes, spec))
+        for batch_size in (None, 3, "auto"):
+            found = dmbp_jax.explain(
+                apply, params, divided, targets[:8], "dmbp", batch_size=batch_size, **OPTIONS["dmbp"]
+            )
+            leaves = jax.tree.leaves(found)
+            rows = {tuple(shard.data.shape[0] for shard in leaf.addressable_shards) for leaf in leaves}
+            said[f"{name} {batch_size} {count}"] = sorted(rows)
+            arrays[f"dmbp {name} {batch_size} {count}"] = found.values
     call = check_call(apply, params, images, targets, "dmbp", key=None, mesh=mesh, options=OPTIONS["dmbp"])
     program = make_program(call, 8, mesh).lower().compile().as_text()
     said[f"talks {count}"] = [
@@ -111,8 +121,15 @@ def test_one_two_and_eight_devices_give_the_same_maps(request, method):
 
 @pytest.mark.parametrize("count", [1, 2, 8])
 def test_every_device_computes_its_own_images(eight, count):
-    _, said = eight
-    assert said[f"shards {count}"] == [8 // count] * count
+    maps, said = eight
+    expected = maps["dmbp whole 1"][:8]
+    for batch_size in (None, 3, "auto"):
+        assert said[f"shards {batch_size} {count}"] == [[8 // count] * count]
+        # Along the rows as well, which scores and flags have not.
+        assert said[f"apart {batch_size} {count}"] == [[8 // max(1, count // 2)] * count]
+        for name in ("shards", "apart"):
+            found = maps[f"dmbp {name} {batch_size} {count}"]
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
     # Images have nothing to do with each other, so that their devices have not either.
     assert said[f"talks {count}"] == []
 

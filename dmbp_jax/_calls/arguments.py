@@ -149,8 +149,10 @@ def _annotations(method: Method) -> dict[str, Any]:
     return found
 
 
-def check_key(key: Any) -> None:
+def check_key(key: Any, *, several: bool = True) -> None:
     """Raise `InputError` unless it is None, or one random key or several, of `jax.random.key` or `PRNGKey`.
+
+    `several=False`: a key for each image is not taken.
 
     >>> check_key(0)
     Traceback (most recent call last):
@@ -162,6 +164,8 @@ def check_key(key: Any) -> None:
     if not is_array or _key_axes(key) not in (0, 1):
         got = f"shape {key.shape} of {key.dtype}" if is_array else kind_of(key)
         raise InputError(f"key must be a random key, jax.random.key(0), or one for each image, got {got}")
+    if not several and _key_axes(key):
+        raise InputError(f"key must be one random key, jax.random.key(0), got {len(key)} keys")
 
 
 def key_of_each(key: jax.Array | np.ndarray | None, count: int) -> jax.Array | np.ndarray | None:
@@ -176,6 +180,16 @@ def key_of_each(key: jax.Array | np.ndarray | None, count: int) -> jax.Array | n
     if len(key) != count:
         raise InputError(f"got {count} images but {len(key)} keys: give one key, or one for each image")
     return key
+
+
+def keys_from(key: jax.Array | np.ndarray, first: int, count: int) -> jax.Array:
+    """The keys of `count` images from place `first` on, those that `key_of_each` gives for all.
+
+    >>> key = jax.random.key(0)
+    >>> bool((keys_from(key, 3, 2) == key_of_each(key, 5)[3:]).all())
+    True
+    """
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(first, first + count, dtype=np.uint32))
 
 
 def _key_axes(key: jax.Array | np.ndarray) -> int:

@@ -23,6 +23,7 @@ from dmbp_jax._calls.chunks import (
 from dmbp_jax.ops import Loop
 from dmbp_jax.ops._programs import KEPT, as_function, depending, hoist, loop_of, trace
 from dmbp_jax.result import Attribution, Method
+from dmbp_jax.result._attribution import Kept, keep_only
 from dmbp_jax.typing import Apply, OnStep, Params
 
 # A loop walked from the host, a slice of its steps at a time, which can tell how far it is.
@@ -148,6 +149,8 @@ class Settings(NamedTuple):
     method: Method
     classes: int
     options: Options
+    keep: tuple[Kept, ...] | None = None
+    """What of an explanation is kept; None: everything."""
 
     def keywords(self) -> dict[str, Any]:
         """The options as the method takes them."""
@@ -242,7 +245,7 @@ def _whole(settings: Settings) -> Any:
         def one(image: jax.Array, target: jax.Array, key: jax.Array | None) -> Attribution:
             options = {**arrays, **settings.keywords()}
             result = settings.method(settings.apply, params, image, target, key=key, **options)
-            return _flag(result, target, settings.classes)
+            return _finish(result, target, settings)
 
         return jax.vmap(one)(images, targets, keys)
 
@@ -257,7 +260,7 @@ def _slices(
 
     def loop(params: Params, arrays: Any, image: jax.Array, target: jax.Array, key: jax.Array | None) -> Loop:
         made = make(settings.apply, params, image, target, key=key, **arrays, **settings.keywords())
-        return made.then(lambda result: _flag(result, target, settings.classes))
+        return made.then(lambda result: _finish(result, target, settings))
 
     return slice_loops(loop, *jax.tree.unflatten(structure, kinds))
 
@@ -269,8 +272,10 @@ def forget_programs() -> None:
     _slices.cache_clear()
 
 
-def _flag(result: Attribution, target: jax.Array, classes: int) -> Attribution:
+def _finish(result: Attribution, target: jax.Array, settings: Settings) -> Attribution:
+    """What is kept of an explanation, flagged where its class does not exist."""
+    kept = keep_only(result, settings.keep)
     if not jax.numpy.issubdtype(target.dtype, jax.numpy.integer):
-        return result
+        return kept
     # The gradient of a class that does not exist is zero, which is finite and no explanation.
-    return dataclasses.replace(result, finite=result.finite & (target >= 0) & (target < classes))
+    return dataclasses.replace(kept, finite=kept.finite & (target >= 0) & (target < settings.classes))

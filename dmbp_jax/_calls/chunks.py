@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from dmbp_jax._checks import InputError, is_concrete
+from dmbp_jax._checks import InputError, is_concrete, is_here
 from dmbp_jax._progress import bar
 from dmbp_jax.result import Attribution
 from dmbp_jax.typing import OnStep
@@ -279,17 +279,50 @@ def walk(
 ) -> Attribution:
     """`run` on chunk after chunk, the last one filled up; the results are collected in host memory."""
     count = len(inputs[0])
-    chunks: list[Attribution] = []
+    collected: Attribution | None = None
     with bar("explaining", count, remaining=True) if progress else contextlib.nullcontext() as shown:
         for at in range(0, count, chunk):
             behind, number = at // chunk, -(-count // chunk)
             step = None if on_step is None else _among_chunks(on_step, behind, number)
             result = jax.device_get(run(take_chunk(inputs, at, chunk, mesh), on_step=step))
+            if collected is None:
+                # Once, and not in parts that are joined at the end, which would take the memory twice.
+                collected = jax.tree.map(lambda leaf: np.empty((count, *leaf.shape[1:]), leaf.dtype), result)
             kept = min(chunk, count - at)
-            chunks.append(jax.tree.map(lambda leaf, n=kept: leaf[:n], result))
+            _write(collected, at, result, kept)
             if shown is not None:
                 shown.advance(shown.task_ids[0], kept)
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
+    assert collected is not None
+    return collected
+
+
+def _write(collected: Attribution, at: int, result: Attribution, count: int) -> None:
+    """The first `count` rows of `result` into `collected`, from row `at` on."""
+    for into, leaf in zip(jax.tree.leaves(collected), jax.tree.leaves(result), strict=True):
+        into[at : at + count] = leaf[:count]
+
+
+def place_like(result: Attribution, images: Any) -> Attribution:
+    """The result where the images are: in host memory, or on their devices and divided as they are along
+    their first axis. What is traced, or divided over several processes, stays as it is.
+    """
+    if not all(is_here(leaf) for leaf in jax.tree.leaves((images, result))):
+        return result
+    if not isinstance(images, jax.Array):
+        # Copied where JAX gives its own memory to be read only.
+        in_memory: Attribution = jax.tree.map(
+            lambda leaf: leaf if leaf.flags.writeable else leaf.copy(), jax.device_get(result)
+        )
+        return in_memory
+    if not images.is_fully_addressable:
+        return result
+    # Images on no device in particular leave the result on none.
+    sharding: Any = images.sharding if images.committed else None
+    if isinstance(sharding, NamedSharding):
+        # The other axes are those of an image, which scores and flags have not.
+        sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[:1]))
+    on_them: Attribution = jax.device_put(result, sharding)
+    return on_them
 
 
 def _among_chunks(on_step: OnStep, behind: int, number: int) -> OnStep:

@@ -4,7 +4,7 @@ import dataclasses
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, no_type_check
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -307,6 +307,50 @@ jax.tree_util.register_dataclass(Attribution)
 
 Method: TypeAlias = Callable[..., Attribution]
 """`method(apply, params, image, target, *, key=None, **options) -> Attribution` for one image."""
+
+
+# What of an explanation is kept.
+
+Kept: TypeAlias = Literal["values", "heatmap", "parts"]
+"""What has the size of an image: `values`, or in place of them their sum over channels; DMBP's two parts."""
+KEPT = ("values", "heatmap", "parts")
+
+
+def check_kept(keep: Kept | Sequence[Kept] | None) -> tuple[Kept, ...] | None:
+    """The names of what is kept, None for everything.
+
+    Raises `InputError` for an unknown name, and unless one of `"values"` and `"heatmap"` is among them.
+
+    >>> check_kept("heatmap"), check_kept(["values", "parts"])
+    (('heatmap',), ('values', 'parts'))
+    """
+    if keep is None:
+        return None
+    several = isinstance(keep, Sequence) and not isinstance(keep, str)
+    names: tuple[Any, ...] = tuple(keep) if several else (keep,)
+    for name in names:
+        check_choice("keep", name, KEPT)
+    if ("values" in names) == ("heatmap" in names):
+        raise InputError(
+            f"keep must name either 'values' or 'heatmap', their sum over channels, got {keep!r}"
+        )
+    return names
+
+
+def keep_only(a: Attribution, keep: tuple[Kept, ...] | None) -> Attribution:
+    """The explanation without what is not kept; maps and their parts as `(..., h, w, 1)` for `"heatmap"`."""
+    if keep is None:
+        return a
+
+    def maps(values: Any) -> Any:
+        if values is None or "heatmap" not in keep:
+            return values
+        summed = dataclasses.replace(a, values=values).heatmap
+        return summed if summed.ndim == values.ndim else summed[..., None]
+
+    parts = (a.positive, a.negative) if "parts" in keep else (None, None)
+    positive, negative = map(maps, parts)
+    return dataclasses.replace(a, values=maps(a.values), positive=positive, negative=negative)
 
 
 # How a method's values become an `Attribution`.

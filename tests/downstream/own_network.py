@@ -192,6 +192,8 @@ def explain_it(params: Params, images: Images) -> jax.Array:
         maps = maps + jnp.asarray(other.heatmap)
     several: Attribution = dmbp.explain_classes(network, params, images, [0, 1], "gradient")
     assert several[0].heatmap.shape == (2, 8, 8)
+    for batch in dmbp.explain_batches(network, params, [(images, [0, 2])], "gradient", keep="heatmap"):
+        assert batch.values.shape == (2, 8, 8, 1)
     alone: Attribution = dmbp_method(network, params, images[0], jnp.asarray(0), preset="fast")
     return maps + jnp.asarray(alone.heatmap)[None]
 
