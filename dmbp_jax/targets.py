@@ -125,16 +125,17 @@ def total(targets: Sequence[int], *, classes: int) -> Float[Array, "k"]:
     return jnp.zeros(classes).at[jnp.asarray(targets)].add(1.0)
 
 
-def contrast(classes: int, target: int, other: int) -> Float[Array, "k"]:
-    """The weights of "`target` minus `other`" among `classes` classes.
+def contrast(target: int, other: int, *, classes: int) -> Float[Array, "k"]:
+    """The weights of "`target` minus `other`": why this class rather than that one.
 
-    Raises `InputError` for what is no index of a class, and for twice the same.
+    `classes` is their number, or under `flatten` that of all outputs. Raises `InputError` for a target out of
+    range, and for a class minus itself, whose explanation is zero everywhere.
 
-    >>> contrast(3, 2, 0).tolist()
+    >>> contrast(2, 0, classes=3).tolist()
     [-1.0, 0.0, 1.0]
     """
     for index in (target, other):
         check_class(index, classes)
     if is_here(target) and is_here(other) and target == other:
-        raise InputError(f"a contrast is of two classes, got {target} twice")
+        raise InputError(f"a contrast is of two classes, got {target} minus itself: name another one")
     return jnp.zeros(classes).at[target].add(1.0).at[other].add(-1.0)

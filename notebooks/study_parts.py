@@ -87,7 +87,7 @@ def main() -> None:
     for _, left, right in pairs:
         image = jnp.asarray(np.concatenate([left.image, right.image], axis=1))
         classes = jax.eval_shape(network.apply, network.params, image[None]).shape[1]
-        weights = dmbp.contrast(classes, left.target, right.target)
+        weights = dmbp.contrast(left.target, right.target, classes=classes)
         here = np.broadcast_to(np.arange(image.shape[1]) < left.image.shape[1], image.shape[:2])
         for method, heatmap in maps(network, image, weights).items():
             shares.setdefault(method, []).append(contrast_localization(heatmap, here, ~here))

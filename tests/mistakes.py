@@ -524,11 +524,11 @@ MISTAKES: dict[str, Mistake] = {
         lambda: call(APPLY, method="lrp"), "is not here; 'lpr' is another method"
     ),
     "a contrast of names": M(
-        lambda: dmbp_jax.contrast(CLASSES, "tabby", 1),
+        lambda: dmbp_jax.contrast("tabby", 1, classes=CLASSES),
         "a class is an index, got 'tabby': model.spec.class_index(name)",
     ),
     "a contrast of floats": M(
-        lambda: dmbp_jax.contrast(CLASSES, 1.0, 2), "a class is a whole number from 0 to 9, got 1.0"
+        lambda: dmbp_jax.contrast(1.0, 2, classes=CLASSES), "a class is a whole number from 0 to 9, got 1.0"
     ),
     "a total of floats": M(
         lambda: targets.total([1.0], classes=CLASSES), "a class is a whole number from 0 to 9, got 1.0"

@@ -15,6 +15,7 @@ from commands import Run, run_here, run_process
 
 import dmbp_jax
 from dmbp_jax import Attribution, models
+from dmbp_jax.cli import _explain
 from dmbp_jax.images import example_photo
 
 BIRD, DOG = "n01514668_cock.JPEG", "n02113023_Pembroke.JPEG"
@@ -408,6 +409,22 @@ def test_another_method_has_one_map_and_no_scores(tmp_path):
     a = Attribution.load(tmp_path / "why.safetensors")
     assert a.values.shape == (224, 224, 3)
     assert a.positive is None
+
+
+def test_figures_are_written_before_further_photographs_are_explained(tmp_path, monkeypatch):
+    for name in ("a.png", "b.png"):
+        shutil.copy(example_photo(), tmp_path / name)
+    written, explain = [], _explain.explain_photographs
+
+    def watched(*args, **options):
+        written.append(sorted(path.name for path in tmp_path.glob("*_gradient.png")))
+        return explain(*args, **options)
+
+    monkeypatch.setattr(_explain, "TOGETHER", 1)
+    monkeypatch.setattr(_explain, "explain_photographs", watched)
+    run = run_here(tmp_path, "explain", "a.png", "b.png", "--method", "gradient")
+    assert run.code == 0, run.err
+    assert written == [[], ["a_gradient.png"]]
 
 
 @pytest.mark.long

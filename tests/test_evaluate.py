@@ -262,7 +262,7 @@ def test_rows_of_pairs_are_what_explain_and_the_metrics_give(recognized, tmp_pat
         labels = [int(label) for label in sample.labels]
         for target, other, here in ((*labels, left), (*labels[::-1], ~left)):
             value = {r.metric: r.value for r in rows if (r.image, r.target) == (sample.name, target)}
-            weights = dmbp_jax.contrast(10, target, other)
+            weights = dmbp_jax.contrast(target, other, classes=10)
 
             def heatmap(which, x=x):
                 a = dmbp_jax.explain(model.apply, model.params, x[None], which[None], "gradient_x_input")

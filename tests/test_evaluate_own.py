@@ -57,6 +57,20 @@ def without_seconds(run):
     return sorted(row._replace(seconds=0.0) for row in run.rows())
 
 
+def test_the_default_methods_are_cheap_and_are_named_before_the_run(network, images, targets, capsys):
+    samples = (images[:1], targets[:1])
+    run = dmbp_jax.evaluate(network, samples, metrics=half_mass)
+    cheap = ["gradient_x_input", "guided_backprop", "grad_cam", "dmbp"]
+    assert [row.method for row in run.rows()] == cheap
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"methods, by default cheap ones: {', '.join(cheap)};")
+    assert "methods, by default" not in "".join(others)
+    dmbp_jax.evaluate(network, samples, metrics=half_mass, methods="gradient")
+    assert "by default" not in capsys.readouterr().err
+    dmbp_jax.evaluate(network, samples, metrics=half_mass, progress=False)
+    assert capsys.readouterr().err == ""
+
+
 def test_rows_are_what_explain_and_the_metrics_give(network, images, targets):
     apply, params = network
     run = dmbp_jax.evaluate(

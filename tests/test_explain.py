@@ -196,7 +196,7 @@ def test_an_index_and_its_one_hot_weights_explain_the_same(network):
 
 def test_a_contrast_explains_the_difference_of_two_logits(network):
     apply, params, images = network
-    weights = jnp.stack([dmbp_jax.contrast(CLASSES, 1, other) for other in (2, 3, 4)])
+    weights = jnp.stack([dmbp_jax.contrast(1, other, classes=CLASSES) for other in (2, 3, 4)])
     a = dmbp_jax.explain(apply, params, images, weights, **FEW)
     logits = np.asarray(apply(params, images))
     expected = logits[:, 1] - logits[np.arange(3), [2, 3, 4]]

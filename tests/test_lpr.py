@@ -52,7 +52,7 @@ def test_the_loss_trains_on_its_own_gradient(network, x64, target, outside):
     """
     apply, params, image = network
     params, image = in_double((params, image))
-    target = jnp.asarray(3) if target == "index" else contrast(CLASSES, 3, 5)
+    target = jnp.asarray(3) if target == "index" else contrast(3, 5, classes=CLASSES)
     options = {**OPTIONS, "outside": outside}
     thetas = random_thetas(apply, params, image)
     saliency = learned_saliency(apply, params, image, target, thetas)

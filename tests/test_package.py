@@ -1,8 +1,11 @@
 """What holds for the package as a whole: import, exports, folders."""
 
+import importlib.util
 import os
+import pkgutil
 import subprocess
 import sys
+import types
 
 import dmbp_jax
 
@@ -21,6 +24,15 @@ def test_import_touches_no_device_and_loads_nothing_heavy():
         [sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True, env=os.environ
     )
     assert result.stdout == "[]\n"
+
+
+def test_no_name_hides_a_module():
+    """So that `import dmbp_jax.explain as m` is no module, rather than a function."""
+    for module in [module for name, module in sys.modules.items() if name.split(".")[0] == "dmbp_jax"]:
+        for info in pkgutil.iter_modules(getattr(module, "__path__", ())):
+            there = getattr(module, info.name, None)
+            assert there is None or isinstance(there, types.ModuleType), f"{module.__name__}.{info.name}"
+    assert importlib.util.find_spec("dmbp_jax.explain") is None
 
 
 def test_the_public_names_are_documented():

@@ -145,7 +145,11 @@ def test_a_contrast_turned_round_exchanges_the_parts(network):
         params, images = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), (params, images))
         there, back = (
             dmbp_jax.explain(
-                apply, params, images, sign * jnp.stack([dmbp_jax.contrast(10, 1, 2)] * 3), preset="fast"
+                apply,
+                params,
+                images,
+                sign * jnp.stack([dmbp_jax.contrast(1, 2, classes=10)] * 3),
+                preset="fast",
             )
             for sign in (1.0, -1.0)
         )

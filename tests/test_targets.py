@@ -118,9 +118,9 @@ def test_a_total_is_the_sum_of_its_logits_and_contrast_a_difference(segmentation
     logits = targets.flatten(segment(kernels(), IMAGES))
     weights = targets.total([3, 7, 7], classes=90)
     close(logits @ weights, logits[:, 3] + 2 * logits[:, 7])
-    close(logits @ targets.contrast(90, 3, 7), logits[:, 3] - logits[:, 7])
+    close(logits @ targets.contrast(3, 7, classes=90), logits[:, 3] - logits[:, 7])
     with pytest.raises(InputError, match="class 90 is out of range: there are classes 0 to 89"):
-        targets.contrast(90, 90, 3)
+        targets.contrast(90, 3, classes=90)
 
 
 def test_inside_jit_an_empty_region_is_flagged(segmentation):
@@ -147,8 +147,11 @@ def test_inside_jit_an_empty_region_is_flagged(segmentation):
         (lambda: targets.element(SHAPE, 6, 0, 0), "there is no element"),
         (lambda: targets.total([1, 90], classes=90), "class 90 is out of range: there are classes 0 to 89"),
         (lambda: targets.total([True, False], classes=2), "a class is a whole number from 0 to 1, got True"),
-        (lambda: targets.contrast(3, True, 0), "a class is a whole number from 0 to 2, got True"),
-        (lambda: targets.contrast(3, 1, 1), "a contrast is of two classes, got 1 twice"),
+        (lambda: targets.contrast(True, 0, classes=3), "a class is a whole number from 0 to 2, got True"),
+        (
+            lambda: targets.contrast(1, 1, classes=3),
+            "a contrast is of two classes, got 1 minus itself: name another",
+        ),
         (lambda: targets.region(MASKS, True, classes=3), "a class is a whole number from 0 to 2, got True"),
         (lambda: targets.element(SHAPE, True, 0, 0), "an element's indices are whole numbers"),
         (lambda: targets.total([], classes=90), "got .."),

@@ -25,7 +25,7 @@ from dmbp_jax.cli._options import (
 )
 from dmbp_jax.evaluation._evaluate import Evaluation
 from dmbp_jax.evaluation._evaluate import evaluate as run
-from dmbp_jax.evaluation._methods import GROUPS, known_methods
+from dmbp_jax.evaluation._methods import CHEAP, GROUPS, known_methods
 from dmbp_jax.evaluation._processes import join_processes
 from dmbp_jax.evaluation._registry import METRICS
 from dmbp_jax.evaluation._report import write_report
@@ -117,7 +117,7 @@ def evaluate(
     methods: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Separated by commas, by default table2: {', '.join([*GROUPS, 'all'])}, or of: "
+            help=f"Separated by commas, by default {', '.join(CHEAP)}: {', '.join([*GROUPS, 'all'])}, or of: "
             f"{', '.join(known_methods())}; maps:FOLDER for maps that are there, NAME.npy for each image, or "
             "NAME.TARGET.npy; or of a plugin."
         ),
@@ -159,7 +159,7 @@ def evaluate(
         run(
             model,
             data,
-            methods=split_names("methods", *(methods or ["table2"])),
+            methods=split_names("methods", *methods) if methods else CHEAP,
             metrics=split_names("metrics", *metrics) if metrics else None,
             folder=output,
             output=read_activation(activation),

@@ -98,7 +98,7 @@ def explain_photographs(
     explained = (
         targets
         if contrast_with is None
-        else jnp.stack([contrast(logits.shape[1], int(t), contrast_with) for t in targets])
+        else jnp.stack([contrast(int(t), contrast_with, classes=logits.shape[1]) for t in targets])
     )
     mesh = local_mesh()
     attributions: dict[str, Attribution] = {}
@@ -191,6 +191,8 @@ def write_arrays(one: Explained, path: Path) -> None:
 FIGURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".pdf", ".svg", ".webp"})
 ARRAY_SUFFIXES = frozenset({".safetensors"})
 TOP = 5
+TOGETHER = 64
+"""Photographs of one size that are explained before their figures are written."""
 
 
 def explain(
@@ -270,11 +272,14 @@ def explain(
     console = rich.console.Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     photographs, failed = _read(paths, loaded.spec.preprocess, depth)
     progress = StepProgress()
-    for group in by_shape(photographs, lambda one: one.rgb.shape):
+    groups = by_shape(photographs, lambda one: one.rgb.shape)
+    # What is drawn and written is not kept: the memory does not grow with the number of photographs.
+    parts = [group[at : at + TOGETHER] for group in groups for at in range(0, len(group), TOGETHER)]
+    for part in parts:
         with progress.shown():
             explained = explain_photographs(
                 loaded,
-                group,
+                part,
                 target=index,
                 contrast_with=other,
                 methods=list(METHODS) if method == "all" else [method],

@@ -21,6 +21,7 @@ from dmbp_jax._checks import (
 )
 from dmbp_jax._progress import RunProgress
 from dmbp_jax.dmbp import PRESETS
+from dmbp_jax.evaluation._methods import CHEAP
 from dmbp_jax.evaluation._own_metrics import MetricFunction
 from dmbp_jax.evaluation._registry import choose_metrics
 from dmbp_jax.evaluation._store import Row, Store, open_store
@@ -55,7 +56,7 @@ class Evaluation:
     network: Model | tuple[Any, Any] | str
     samples: Arrays | Dataset | str
     _: dataclasses.KW_ONLY
-    methods: str | Method | Sequence[str | Method] = ("table2",)
+    methods: str | Method | Sequence[str | Method] = CHEAP
     metrics: str | MetricFunction | Sequence[str | MetricFunction] | None = None
     folder: str | Path | None = None
     keep_maps: bool = False
@@ -177,7 +178,8 @@ def evaluate(network: Any, samples: Any, **options: Any) -> "Evaluated":
             `register_dataset`, or a `dmbp_jax.images.Dataset`.
         methods: one or several: names (`METHODS`, `"table1"`, `"table2"`, `"table3"`, `"all"`, `"random"`),
             functions with the methods' signature, and `"maps:FOLDER"`: maps `(h, w)` that somebody else has
-            made, `NAME.npy` for each sample, or `NAME.TARGET.npy` for each of several targets.
+            made, `NAME.npy` for each sample, or `NAME.TARGET.npy` for each of several targets. By default
+            cheap ones, a few backward passes for each map; a line names them before the run starts.
         metrics: one or several: names (`"insertion"`, `"deletion"`, ...), and functions
             `metric(predict, image, heatmap, target) -> float`; see `register_metric` for more. None:
             `"insertion"`, and `"complementary_insertion"` where images have several classes.

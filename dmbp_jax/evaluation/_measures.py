@@ -143,7 +143,7 @@ def contrast(
     classes = len(setting.model.spec.classes)
     others = [next(label for label in item.labels if label != item.target) for item in items]
     weights = [
-        np.asarray(targets.contrast(classes, item.target, other))
+        np.asarray(targets.contrast(item.target, other, classes=classes))
         for item, other in zip(items, others, strict=True)
     ]
     for item, heatmap in zip(

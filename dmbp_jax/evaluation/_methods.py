@@ -100,6 +100,9 @@ TABLE2 = (
 )
 TABLE3 = ("guided_backprop", "guided_grad_cam", "dmbp")
 
+CHEAP = ("gradient_x_input", "guided_backprop", "grad_cam", "dmbp")
+"""What is evaluated by default: a few backward passes for each map, under the preset `"fast"`."""
+
 GROUPS: dict[str, tuple[str, ...]] = {"table1": TABLE1, "table2": TABLE2, "table3": TABLE3}
 """Names that stand for several, in the order in which tables show them; `all` stands for every method."""
 MAPS = "maps:"

@@ -19,7 +19,7 @@ from dmbp_jax.evaluation import _package_metrics as faithfulness
 from dmbp_jax.evaluation._evaluate import Evaluation
 from dmbp_jax.evaluation._fingerprint import code_of
 from dmbp_jax.evaluation._items import Item, Metric, label_indices
-from dmbp_jax.evaluation._methods import Contestant
+from dmbp_jax.evaluation._methods import CHEAP, Contestant
 from dmbp_jax.evaluation._plan import Plan, make_plan
 from dmbp_jax.evaluation._processes import Alone, Processes
 from dmbp_jax.evaluation._store import (
@@ -134,6 +134,10 @@ def run_evaluation(evaluation: Evaluation) -> Store | None:
         # Chunks are what a run resumes by, also on a machine that would have chosen other ones.
         together = settings_in(file_of(folder, 0), "config").get("batch_size")
     plan = make_plan(evaluation, together=together)
+    if evaluation.methods is CHEAP and shown and processes.index == 0:
+        progress.note(
+            f"methods, by default cheap ones: {', '.join(CHEAP)}; table2 names the paper's, all every one"
+        )
     if folder is None:
         store = make_store(plan.config, plan.about)
         _take_part(plan, store, progress, processes)

@@ -186,7 +186,7 @@ def explain_it(params: Params, images: Images) -> jax.Array:
     assert detailed.convergence_delta is None
 
     mine: Method = halved_gradient
-    weights: jax.Array = dmbp.contrast(3, 0, 2)[None].repeat(2, axis=0)
+    weights: jax.Array = dmbp.contrast(0, 2, classes=3)[None].repeat(2, axis=0)
     for method in (mine, mean_of_noisy, meta_saliency(mine), noise_tunnel(mine, n_samples=2), "grad_cam"):
         other = explain(network, params, images, weights, method, key=jax.random.key(1), batch_size=1)
         maps = maps + jnp.asarray(other.heatmap)
@@ -256,7 +256,7 @@ def use_operations(image: Image) -> jax.Array:
     pooled: jax.Array = ops.max_pool(batch, POOL)
     assert_type(pooled, jax.Array)
     blurred: jax.Array = ops.gaussian_blur(image, 1.0, max_sigma=2.0)
-    weights: jax.Array = targets.contrast(3, 0, 1)
+    weights: jax.Array = targets.contrast(0, 1, classes=3)
     logit = jnp.asarray([0.5])
     chance: jax.Array = ops.probabilities(logit)  # of one logit a sigmoid
     assert bool(jnp.allclose(jnp.log(chance), ops.log_probabilities(logit)))
@@ -275,7 +275,7 @@ def explain_any_network() -> tuple[int, ...]:
     assert callable(known)
     a = dmbp.explain(apply, params, np.ones((2, 7), np.float32), [0, 2], preset="fast")
     assert targets.element((3,), -1) == 2
-    both: jax.Array = targets.total([0, 2], classes=3) - targets.contrast(3, 0, 2)
+    both: jax.Array = targets.total([0, 2], classes=3) - targets.contrast(0, 2, classes=3)
     here: jax.Array = targets.region(np.ones((1, 3), np.bool_), 0, classes=1, reduction="sum")
     b = dmbp.explain(apply, params, np.ones((2, 7), np.float32), jnp.stack([both, here]), "gradient")
     shape: tuple[int, ...] = (a.values + b.values).shape
