@@ -14,7 +14,7 @@ from dmbp_jax.attribution import layer_activation
 from dmbp_jax.evaluation import _measures as measures
 from dmbp_jax.evaluation import _own_metrics as own_metric
 from dmbp_jax.metrics import Curve
-from dmbp_jax.ops._programs import KEPT, kept_jit
+from dmbp_jax.ops._programs import KEPT, forget_programs, kept_jit
 from dmbp_jax.rules import PLAIN
 
 CLASSES, NETWORKS = 5, KEPT + 2
@@ -129,6 +129,6 @@ def test_a_second_call_for_the_same_network_traces_nothing_and_all_can_be_let_go
         program(jnp.ones(3), by=by)
     assert traced == [2, 2.0, True]
     assert [type(one) for one in traced] == [int, float, bool]
-    program.clear_cache()
+    forget_programs()
     program(jnp.ones(3), by=2)
     assert len(traced) == 4

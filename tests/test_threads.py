@@ -15,8 +15,8 @@ from small import draw_images, tiny_network
 from test_compilation_cache import EXPLAIN, PROGRAM
 
 import dmbp_jax
-from dmbp_jax._calls.call import forget_programs
 from dmbp_jax.attribution import layer_activation
+from dmbp_jax.ops._programs import forget_programs
 from dmbp_jax.rules import find_sites
 
 THREADS = 8

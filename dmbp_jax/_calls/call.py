@@ -21,7 +21,7 @@ from dmbp_jax._calls.chunks import (
     program_bytes,
 )
 from dmbp_jax.ops import Loop
-from dmbp_jax.ops._programs import KEPT, as_function, depending, hoist, loop_of, trace
+from dmbp_jax.ops._programs import as_function, depending, hoist, keep_programs, loop_of, trace
 from dmbp_jax.result import Attribution, Method
 from dmbp_jax.result._attribution import Kept, keep_only
 from dmbp_jax.typing import Apply, OnStep, Params
@@ -230,7 +230,7 @@ def automatic_chunk(call: Call, mesh: Mesh | None, stepwise: bool) -> int:
     )
 
 
-@functools.lru_cache(maxsize=KEPT)
+@keep_programs
 def _whole(settings: Settings) -> Any:
     """The whole method, compiled for each shape."""
 
@@ -252,7 +252,7 @@ def _whole(settings: Settings) -> Any:
     return explain_batch
 
 
-@functools.lru_cache(maxsize=KEPT)
+@keep_programs
 def _slices(
     make: Callable[..., Loop], structure: Any, kinds: tuple[jax.ShapeDtypeStruct, ...], settings: Settings
 ) -> Slices:
@@ -263,13 +263,6 @@ def _slices(
         return made.then(lambda result: _finish(result, target, settings))
 
     return slice_loops(loop, *jax.tree.unflatten(structure, kinds))
-
-
-def forget_programs() -> None:
-    """Let go of the compiled programs of all calls: a process that explains images of hundreds of sizes would
-    keep as many."""
-    _whole.cache_clear()
-    _slices.cache_clear()
 
 
 def _finish(result: Attribution, target: jax.Array, settings: Settings) -> Attribution:

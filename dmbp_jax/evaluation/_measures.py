@@ -1,7 +1,6 @@
 """The package's metrics as an evaluation measures them: on a batch of explained items, one row per item."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -169,13 +168,6 @@ def _gain(
     return metrics.counter_evidence(
         lambda images: apply(params, images), image, heatmap, target, log_probability=log_probability
     )
-
-
-def forget_programs() -> None:
-    """Let go of the metrics' compiled programs."""
-    programs: tuple[Any, ...] = (_curve, _gain)
-    for program in programs:
-        program.clear_cache()
 
 
 def counter_evidence(

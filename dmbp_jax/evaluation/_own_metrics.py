@@ -153,13 +153,6 @@ def _logits(params: Params, images: Array, *, apply: Apply) -> Array:
     return apply(params, images)
 
 
-def forget_programs() -> None:
-    """Let go of the compiled programs."""
-    programs: tuple[Any, ...] = (_compiled, _logits)
-    for program in programs:
-        program.clear_cache()
-
-
 def _number(name: str, found: Any) -> tuple[float, tuple[float, ...] | None]:
     """What a metric returned: a number, or a number and a curve."""
     value, curve = found if isinstance(found, tuple) and len(found) == 2 else (found, None)

@@ -99,12 +99,6 @@ def road(
             yield Measurement(item, item.target, name, float(np.mean(curve)), curve)
 
 
-def forget_programs() -> None:
-    """Let go of the compiled programs."""
-    program: Any = _road
-    program.clear_cache()
-
-
 FAITHFULNESS: tuple[Metric, ...] = (
     metric_of(infidelity, higher_is_better=False, jit=True),
     metric_of(sensitivity_n, title="Sensitivity-n", short="Sens.-n", higher_is_better=True, jit=True),

@@ -8,14 +8,10 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from dmbp_jax._calls import call
 from dmbp_jax._calls.chunks import by_shape
 from dmbp_jax._checks import InputError, kind_of
 from dmbp_jax._compile_time import stopwatch
 from dmbp_jax._progress import RunProgress
-from dmbp_jax.evaluation import _measures as measures
-from dmbp_jax.evaluation import _own_metrics as own_metric
-from dmbp_jax.evaluation import _package_metrics as faithfulness
 from dmbp_jax.evaluation._evaluate import Evaluation
 from dmbp_jax.evaluation._fingerprint import code_of
 from dmbp_jax.evaluation._items import Item, Metric, label_indices
@@ -37,6 +33,7 @@ from dmbp_jax.evaluation._store_files import file_of, holds_run, settings_in
 from dmbp_jax.images import LoadedSample, Problem, Sample
 from dmbp_jax.images._samples import read_ahead
 from dmbp_jax.models import ModelSpec
+from dmbp_jax.ops._programs import forget_programs
 from dmbp_jax.plot._heatmap import thumbnail_map, thumbnail_photo
 
 # The maps of a chunk by one method: explained now, kept from before, or read from a folder.
@@ -221,10 +218,7 @@ def run_chunks(
             ]
             if items and shape not in (None, items[0].image.shape):
                 # A dataset of hundreds of sizes would fill the memory with programs that are done with.
-                call.forget_programs()
-                measures.forget_programs()
-                faithfulness.forget_programs()
-                own_metric.forget_programs()
+                forget_programs()
             shape = items[0].image.shape if items else shape
             for contestant, metrics in missing.values():
                 processes.check()

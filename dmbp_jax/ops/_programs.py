@@ -2,9 +2,10 @@
 
 import functools
 import inspect
+import weakref
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +16,31 @@ from dmbp_jax.ops._equations import called, evaluate, is_jit
 from dmbp_jax.result import Attribution
 from dmbp_jax.typing import Key, Params
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 # Compiled programs of a network, of which the last are kept.
 
 KEPT = 32
 """So many networks, each with a method or metric and its options, keep what was compiled for them, and with
 it the network; then the one that has not been used for the longest time goes."""
+_MAKERS: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def keep_programs(make: Callable[P, T]) -> Callable[P, T]:
+    """A decorator for what makes compiled programs, of which the last `KEPT` are kept; arguments are
+    hashable."""
+    maker: Any = functools.lru_cache(maxsize=KEPT, typed=True)(make)
+    _MAKERS.add(maker)
+    found: Callable[P, T] = maker
+    return found
+
+
+def forget_programs() -> None:
+    """Let go of all compiled programs that are kept: a process that explains images of hundreds of sizes
+    would keep as many."""
+    for maker in list(_MAKERS):
+        maker.cache_clear()
 
 
 def kept_jit(function: Callable[..., Any], *, static_argnames: tuple[str, ...] = ()) -> Callable[..., Any]:
@@ -29,15 +50,13 @@ def kept_jit(function: Callable[..., Any], *, static_argnames: tuple[str, ...] =
     all programs, and by them all networks, until the process ends; here those of the last `KEPT` are kept.
     `static_argnames` are for what changes with every image: its programs stay with the others' of a network.
 
-    The result's `clear_cache()` lets go of all.
-
     >>> import jax.numpy as jnp
     >>> power = kept_jit(lambda x, *, exponent: x**exponent)
     >>> power(jnp.asarray(3.0), exponent=2).item(), power(jnp.asarray(3.0), exponent=3).item()
     (9.0, 27.0)
     """
 
-    @functools.lru_cache(maxsize=KEPT, typed=True)
+    @keep_programs
     def program(**fixed: Any) -> Any:
         return jax.jit(functools.partial(function, **fixed), static_argnames=static_argnames)
 
@@ -46,7 +65,6 @@ def kept_jit(function: Callable[..., Any], *, static_argnames: tuple[str, ...] =
         changing = {name: fixed.pop(name) for name in static_argnames}
         return program(**fixed)(*arrays, **changing)
 
-    call.clear_cache = program.cache_clear  # type: ignore[attr-defined]
     return call
 
 
@@ -215,8 +233,6 @@ def hoist(step: Callable[..., Any], *changing: Any) -> tuple[list[Any], Callable
 #
 # A method that loops says so by returning its `Loop`. The same loop is then scanned inside one program, or
 # walked from the host in slices, which can tell how far it is (`_calls/call.py`).
-
-P = ParamSpec("P")
 
 
 class Loop(NamedTuple):
