@@ -15,7 +15,7 @@ from dmbp_jax._explain import explain, explain_batches, explain_classes
 from dmbp_jax._gated import gated, layer_parameters
 from dmbp_jax._methods import METHODS, list_methods, register_method
 from dmbp_jax.dmbp import PRESETS, DMBPConfig, SweepConfig
-from dmbp_jax.evaluation._evaluate import Evaluated, evaluate
+from dmbp_jax.evaluation._evaluate import EvaluationResult, evaluate
 from dmbp_jax.evaluation._registry import register_metric
 from dmbp_jax.images import example_photo, register_dataset
 from dmbp_jax.models import Model, load_model, register_network, to_nnx
@@ -29,7 +29,7 @@ __all__ = [
     "PRESETS",
     "Attribution",
     "DMBPConfig",
-    "Evaluated",
+    "EvaluationResult",
     "ExplanationWarning",
     "InputError",
     "InputWarning",

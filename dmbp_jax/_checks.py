@@ -1,4 +1,4 @@
-"""Static checks with clear messages: ranks, shapes, names and ranges that are known before anything runs."""
+"""Checks of arguments before anything runs: ranks, shapes, names and ranges."""
 
 import dataclasses
 import difflib
@@ -27,7 +27,7 @@ class InputError(ValueError):
 
 
 class InputWarning(UserWarning):
-    """Input that is taken, and may not be what it seems; the message says what to do if it is not."""
+    """Input that is accepted but may be misread; the message names the remedy."""
 
     __module__ = "dmbp_jax"
 
@@ -36,21 +36,21 @@ _SAID: set[str] = set()
 
 
 def warn_once(what: str, message: str) -> None:
-    """Warn with an `InputWarning`, unless this process has been warned of `what` before."""
+    """Warn with an `InputWarning`, once per process for each `what`."""
     if what not in _SAID:
-        # Not said where the warning is made an error.
+        # Not recorded if the warning is raised as an error.
         warnings.warn(message, InputWarning, stacklevel=2)
         _SAID.add(what)
 
 
 class ShapeError(InputError):
-    """An input of a shape that a layer does not take: another one may do."""
+    """An input of a shape that a layer does not take; another shape may be valid."""
 
     __module__ = "dmbp_jax._checks"
 
 
 class ExplanationWarning(UserWarning):
-    """A map was computed, but is another one than its method's name lets expect of this network.
+    """A map was computed, but on this network it is not what the method's name suggests.
 
     Python shows each message once. `warnings.simplefilter("error", ExplanationWarning)` makes it an error.
     """
@@ -59,7 +59,7 @@ class ExplanationWarning(UserWarning):
 
 
 def shorten(text: object, *, most: int = 60) -> str:
-    """A text of strangers, or what a library says of their file, for a message: in one line, and not long.
+    """Untrusted text, such as a library's message about a file, shortened to one line for a message.
 
     >>> shorten("damaged\\n at byte 7", most=12)
     'damaged at b…'
@@ -71,8 +71,8 @@ def shorten(text: object, *, most: int = 60) -> str:
 def check_choice(what: str, value: str, choices: Iterable[str], *, variants: bool = False) -> None:
     """Raise `InputError` unless `value` is one of `choices`, proposing the nearest one.
 
-    `variants`: a name with more in it than a known one is another thing's, as `resnet50d` is another network
-    than `resnet50`, and nothing is proposed for it.
+    `variants`: propose nothing for a name that extends a known one, as `resnet50d`, which is another network
+    than `resnet50`.
 
     >>> check_choice("preset", "papr", ["paper", "fast"])
     Traceback (most recent call last):
@@ -81,7 +81,7 @@ def check_choice(what: str, value: str, choices: Iterable[str], *, variants: boo
     known = sorted(choices)
     if value in known:
         return
-    # By letters alone: other packages write GradCAM for grad_cam.
+    # Compared by letters only: other packages write GradCAM for grad_cam.
     given = Counter(_letters(str(value)))
     by_letters = {_letters(name): name for name in known if not variants or given <= Counter(_letters(name))}
     near = difflib.get_close_matches(_letters(str(value)), by_letters, n=1)
@@ -90,12 +90,12 @@ def check_choice(what: str, value: str, choices: Iterable[str], *, variants: boo
 
 
 RESERVED = frozenset({"all", "auto", "maps", "none", "table1", "table2", "table3", "fast", "paper"})
-"""Words that mean something else where names are given: groups of methods, presets, automatic choices."""
+"""Reserved words: groups of methods, presets, automatic choices."""
 
 
 def check_name(what: str, name: Any) -> str:
-    """A name of one's own for a `what`; raises `InputError` for one that would mean something else, or could
-    not be written where names are given: between commas, before a colon, in the name of a file.
+    """The user's name for a `what`; raises `InputError` for a reserved name, and for one with characters that
+    are not allowed in lists, before a colon or in a file's name.
 
     >>> check_name("method", "smoothgrad_500")
     'smoothgrad_500'
@@ -121,7 +121,7 @@ def _letters(name: str) -> str:
 
 
 def kind_of(thing: Any) -> str:
-    """What a thing is, in a message.
+    """The kind of an object, for a message.
 
     >>> kind_of(1.5), kind_of(None), kind_of(functools), kind_of(InputError)
     ('a float', 'None', 'the module functools', 'the class InputError')
@@ -174,14 +174,14 @@ def check_whole(name: str, value: Any, *, least: int, most: int | None = None, w
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """The finite numbers that an option may be, beside its type: `Annotated[Number, Range(...)]`.
+    """The finite numbers that an option may have, in its annotation: `Annotated[Number, Range(...)]`.
 
-    An option with a range is a number of the arithmetic, which decides no shape: `explain` hands it to the
-    compiled program as an array without axes, so that its values share one.
+    An option with a range does not affect shapes: `explain` passes it to the compiled program as a scalar
+    array, so that all its values share one program.
     """
 
     text: str
-    """As it follows "must be" in a message."""
+    """The text after "must be" in a message."""
     holds: Callable[[float], bool]
 
 
@@ -311,8 +311,8 @@ def is_number(value: object, kind: type = numbers.Real) -> bool:
 
 
 def advise_on_dtype(params: Any, dtype: Any) -> str:
-    """What to do where a network does not take images of that dtype, from that of its parameters; empty where
-    it cannot be told."""
+    """The remedy for a network that does not take images of that dtype, from the dtype of its parameters;
+    empty if there is none."""
     leaves = [leaf.dtype for leaf in jax.tree.leaves(params) if hasattr(leaf, "dtype")]
     kinds = {str(one) for one in leaves if jax.numpy.issubdtype(one, jax.numpy.floating)}
     if len(kinds) != 1 or str(dtype) in kinds:
@@ -325,7 +325,7 @@ def advise_on_dtype(params: Any, dtype: Any) -> str:
 
 
 def called(function: Any) -> str:
-    """What a function is called in a message; of a `functools.partial`, what its function is.
+    """The name of a function in a message; for a `functools.partial` that of its function.
 
     >>> called(functools.partial(called, 1))
     'called'
@@ -339,13 +339,13 @@ NO_TORCH = "only JAX networks are explained; `dmbp-jax weights port` takes weigh
 
 
 def is_torch(thing: Any) -> bool:
-    """Whether it is a module of PyTorch, which is not imported for it."""
+    """Whether it is a module of PyTorch, without importing PyTorch."""
     return any(kind.__module__.startswith("torch.") for kind in type(thing).__mro__)
 
 
 def check_first(check: Callable[..., None]) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """`check(*args)` on the positional arguments before Python binds them: for a mistake whose `TypeError`
-    would not tell the remedy.
+    """Call `check(*args)` on the positional arguments before Python binds them, for mistakes whose
+    `TypeError` would not name the remedy.
 
     >>> @check_first(refuse_pair)
     ... def explain(apply, params, images): ...
@@ -366,7 +366,7 @@ def check_first(check: Callable[..., None]) -> Callable[[Callable[P, T]], Callab
 
 
 def refuse_pair(name: str, *args: Any) -> None:
-    """Raise `InputError` for a network given as it is, `(apply, params)`, and not in its two parts."""
+    """Raise `InputError` for a network given as the pair `(apply, params)` instead of two arguments."""
     if args and isinstance(args[0], tuple) and len(args[0]) > 1:
         parts = "*network" if len(args[0]) == 2 else "network.apply, network.params"
         raise InputError(f"{name} takes apply and params apart: {name}({parts}, images, ...)")
@@ -375,7 +375,7 @@ def refuse_pair(name: str, *args: Any) -> None:
 def check_images(images: jax.Array | np.ndarray, *, any_rank: bool = False) -> None:
     """Raise `InputError` unless `images` are floating, `(n, h, w, c)`, not empty, and finite where known.
 
-    `any_rank`: other inputs, `(n, ...)`, will do too.
+    `any_rank`: accept other inputs, `(n, ...)`, too.
     """
     if not jax.numpy.issubdtype(images.dtype, jax.numpy.floating):
         raise InputError(
@@ -435,7 +435,7 @@ def check_targets(targets: jax.Array | np.ndarray, count: int, classes: int) -> 
 
 
 def _target_hint(targets: jax.Array | np.ndarray, count: int, classes: int) -> str:
-    """What to do about targets that are none."""
+    """The remedy for invalid targets."""
     is_floating = jax.numpy.issubdtype(targets.dtype, jax.numpy.floating)
     if targets.ndim == 0:
         return "; give [target]" if count == 1 else f"; give [target] * {count}"
@@ -489,7 +489,7 @@ def check_class(index: Any, classes: int) -> None:
 
 
 def as_number(value: Any) -> Any:
-    """A number of NumPy, or in an array without axes, as Python's; all else, and what is traced, as it is.
+    """A NumPy scalar, or an array without axes, as a Python number; everything else, and tracers, unchanged.
 
     >>> as_number(np.float32(0.5)), as_number(np.asarray(3)), as_number("zero")
     (0.5, 3, 'zero')
@@ -501,13 +501,13 @@ def as_number(value: Any) -> Any:
 
 
 def is_concrete(array: Any) -> bool:
-    """Whether the values of `array`, or the number itself, are known now: not traced by `jit` or `vmap`."""
+    """Whether the values of `array`, or the number, are known: not traced by `jit` or `vmap`."""
     return not isinstance(array, jax.core.Tracer)
 
 
 def is_here(array: Any) -> bool:
-    """Whether the values of `array` are known now and in this process: neither traced, nor divided over
-    several processes, of which each knows its part."""
+    """Whether the values of `array` are known in this process: neither traced, nor divided over several
+    processes."""
     if not is_concrete(array):
         return False
     return not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated

@@ -1,4 +1,4 @@
-"""What compiling costs: how many programs, how long, how large, how many came from the persistent cache."""
+"""Compilation: the number of programs, time and memory, and how many came from the persistent cache."""
 
 import contextlib
 import threading
@@ -14,7 +14,7 @@ STAGES = (
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
     COMPILED,
 )
-"""Tracing, lowering, and XLA's own work: what a first call does and a second does not."""
+"""JAX's events of tracing, lowering and compiling: the work of a first call only."""
 FROM_CACHE = "/jax/compilation_cache/cache_hits"
 
 
@@ -27,10 +27,10 @@ class CompileTime:
         self.programs: list[str] = []
         """The name of every program, in order, whether compiled or fetched."""
         self.fetched = 0
-        """How many of them the persistent cache held."""
+        """How many of them came from the persistent cache."""
         self.bytes: list[int] = []
-        """What each program needs, when the block has ended: arguments, results and temporary memory. Empty
-        where the backend hides it."""
+        """The bytes of each program once the block has ended: arguments, results and temporaries. Empty where
+        the backend does not report them."""
 
     @property
     def compiled(self) -> int:
@@ -73,21 +73,20 @@ def count_compile_time() -> Iterator[CompileTime]:
 
 
 class Stopwatch:
-    """How long a `with` block of `stopwatch` took, when it has ended."""
+    """The times of a `with` block of `stopwatch`, once it has ended."""
 
     def __init__(self) -> None:
         self.working = 0.0
-        """Seconds without those of compiling: what the block takes when its programs are there."""
+        """Seconds without compiling: the time of the block once its programs are compiled."""
         self.compiling = 0.0
         """Seconds of tracing, lowering and compiling, or fetching from the persistent cache."""
 
 
 @contextlib.contextmanager
 def stopwatch() -> Iterator[Stopwatch]:
-    """Time a `with` block, and apart what this thread spends in it on compiling.
+    """Time a `with` block, and separately this thread's compiling within it.
 
-    Stages lie within each other, as the tracing of a function that compiles another does: what counts is the
-    time in which there was any.
+    Stages can be nested, as the tracing of a function that compiles another; their union is counted.
 
     >>> with stopwatch() as first:
     ...     jax.jit(lambda x: 5 * x)(1.0).block_until_ready()
@@ -101,7 +100,7 @@ def stopwatch() -> Iterator[Stopwatch]:
 
     def lasted(event: str, duration_secs: float, **_: Any) -> None:
         if event in STAGES and threading.get_ident() == thread:
-            # The event comes at the end of its stage.
+            # The event is sent at the end of its stage.
             now = time.perf_counter()
             stages.append((max(now - duration_secs, start), now))
 
@@ -116,7 +115,7 @@ def stopwatch() -> Iterator[Stopwatch]:
 
 
 def covered(intervals: list[tuple[float, float]]) -> float:
-    """The length of what intervals cover together.
+    """The length of the union of intervals.
 
     >>> covered([(0.0, 4.0), (1.0, 2.0), (3.0, 5.0), (7.0, 8.0)])
     6.0
@@ -141,7 +140,7 @@ def _bytes(program: Any) -> Iterator[int]:
         memory = program.get_compiled_memory_stats()
     except (AttributeError, jax.errors.JaxRuntimeError):
         return
-    # What an output shares with an argument is there once.
+    # A buffer that an output shares with an argument counts once.
     yield (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes

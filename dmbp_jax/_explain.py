@@ -1,4 +1,4 @@
-"""The function that explains: a method for each image of a batch, and for several classes of each."""
+"""`explain`: a method on each image of a batch; `explain_classes`: for several classes of each image."""
 
 import contextlib
 import functools
@@ -76,12 +76,12 @@ def explain(
     on_step: OnStep | None = None,
     **options: Any,
 ) -> Attribution:
-    """Explain what a network sees in each of `images`.
+    """Explain the target's score for each of `images`: which pixels it depends on.
 
     Images are independent: a batch gives the same maps as its images one by one. Works inside `jax.jit` and
-    `jax.vmap`; a second call with the same `apply`, shapes and options compiles nothing. Options that are
-    numbers of the arithmetic, such as `noise_level` and `learning_rate`, may then have another value, and may
-    be traced; those that decide shapes, such as `steps`, and words and flags may not.
+    `jax.vmap`; a second call with the same `apply`, shapes and options compiles nothing. Numeric options that
+    do not affect shapes, such as `noise_level` and `learning_rate`, may then have another value, and may be
+    traced; options that affect shapes, such as `steps`, strings and flags may not.
 
     Args:
         apply: `apply(params, images, *, rule) -> logits`, as in `dmbp_jax.models` or from `dmbp_jax.gated`.
@@ -92,9 +92,9 @@ def explain(
             such as a contrast: see `dmbp_jax.targets`.
         method: a name in `dmbp_jax.METHODS`, or a function with the methods' signature, such as
             `meta_saliency(norm_grad)` or `noise_tunnel(gradient)`.
-        key: a random key, for methods that draw: each image gets its own, by its place among `images`. Or
-            a key for each image, `(n,)` of `jax.random.key` or `(n, 2)` of `PRNGKey`: then an image's map
-            does not depend on what else is explained beside it.
+        key: a random key, for methods that draw random numbers: each image gets its own, by its index in
+            `images`. Or a key for each image, `(n,)` of `jax.random.key` or `(n, 2)` of `PRNGKey`: then an
+            image's map does not depend on the other images.
         batch_size: images explained at once; None takes all, `"auto"` the largest number that helps and
             that the free memory holds. The chunks have one shape, so that
             there is one compilation, and a progress bar shows on a terminal. NumPy images wait for their turn
@@ -111,10 +111,10 @@ def explain(
             to each. Chunks are rounded up to a multiple of its size. None stays on the default device, or on
             those of the images. Its devices may be of several processes, which then make the same call.
         progress: whether that bar shows.
-        on_step: called with the number of steps done and of all steps while a method with a loop is at
-            work, and after each chunk for a method without one.
-        **options: of the method; for `"dmbp"` see `dmbp_jax.dmbp.dmbp` and `DMBPConfig`. An array, such as
-            a `baseline`, serves all images.
+        on_step: called as `on_step(done, total)` during the loop of a method that has one, otherwise after
+        each chunk. **options: of the method; for `"dmbp"` see `dmbp_jax.dmbp.dmbp` and `DMBPConfig`. An
+        array, such as
+            a `baseline`, is used for all images.
 
     Returns:
         An `Attribution`; `finite` says per image whether all its numbers are. Whatever `batch_size` is, its
@@ -148,7 +148,7 @@ def explain(
 def run_call(
     call: Call, *, batch_size: BatchSize, mesh: Mesh | None, progress: bool, on_step: OnStep | None
 ) -> Attribution:
-    """What `explain` does with its arguments once they are checked."""
+    """`explain` with checked arguments."""
     result = _run_call(call, batch_size=batch_size, mesh=mesh, progress=progress, on_step=on_step)
     return place_like(result, call.inputs[0])
 
@@ -196,7 +196,8 @@ def automatic_batch_size(
     stepwise: bool = False,
     **options: Any,
 ) -> int:
-    """The chunk that `explain(..., batch_size="auto")` takes now, with the same arguments.
+    """The number of images at once that `explain(..., batch_size="auto")` would choose, with the same
+    arguments.
 
     `stepwise`: as with an `on_step`. Compiles the program for it. Raises `InputError` as `explain` does.
 
@@ -212,7 +213,7 @@ def automatic_batch_size(
 
 
 def _inside(call: Call, chunk: int) -> Attribution:
-    """Inside `jit` and `vmap`: chunk after chunk, the last one smaller."""
+    """Inside `jit` and `vmap`: the chunks one after the other, the last one smaller."""
     chunks = []
     for at in range(0, len(call.inputs[0]), chunk):
         inputs = jax.tree.map(lambda leaf, at=at: leaf[at : at + chunk], call.inputs)
@@ -248,7 +249,7 @@ def check_call(
     check_targets(targets, count, logits.shape[1])
     keys = key_of_each(key, count)
     settings = Settings(apply, method, logits.shape[1], static, kept)
-    # What each process does with a mesh of several is known once the images are divided.
+    # With several processes each one's part is known once the images are divided.
     local = None if spans_processes(mesh) else mesh
     return Call((images, targets, keys), replicate(params, local), replicate(arrays, local), settings)
 
@@ -352,7 +353,7 @@ def explain_batches(
     return show()
 
 
-# `explain_classes`: several classes of every image, whose forward pass is one.
+# `explain_classes`: several classes of every image with one forward pass.
 
 
 @check_first(refuse_pair)
@@ -371,12 +372,12 @@ def explain_classes(
     progress: bool = True,
     **options: Any,
 ) -> Attribution:
-    """Explain several classes of each of `images`: what `explain` gives for one after the other, to rounding.
+    """Explain several classes of each of `images`: the results of `explain` for each class, up to rounding.
 
-    What does not depend on the class is computed once for each image: the forward pass and its gates of
-    everything that backpropagates; the whole path of Integrated Gradients, all noisy images of SmoothGrad and
-    all masked ones of RISE. Per class remain the backward pass, and what a method learns for each: the steps
-    of DMBP's preset `"paper"` and of LPR, and everything behind the step of `meta_saliency`.
+    Computations that do not depend on the class run once for each image: the forward pass and its gates, the
+    path of Integrated Gradients, all noisy images of SmoothGrad and all masked images of RISE. For each class
+    run the backward pass, the optimisation of DMBP's preset `"paper"` and of LPR, and everything after the
+    step of `meta_saliency`.
 
     Args:
         apply: as in `explain`, like `params`, `images`, `method`, `mesh`, `progress` and `options`.
@@ -385,12 +386,12 @@ def explain_classes(
         classes: `(k,)` indices for all images, or `(n, k)`, some for each, which are whole numbers; or
             weights, `(k, classes)` or `(n, k, classes)`, which are floating.
         method: a name or a function.
-        key: a random key, or one for each image; an image's classes see the same draws.
+        key: a random key, or one for each image; all classes of an image have the same random numbers.
         batch_size: images explained at once, each with all of its classes; as in `explain`.
         keep: what has the size of the images and is kept, as in `explain`: `values` of `"heatmap"` are
             `(n, k, h, w, 1)`.
-        classes_at_once: of each image; None takes all. The memory of the backward passes grows with it. A
-            method that loops repeats what its classes share for every group of so many.
+        classes_at_once: classes of each image computed together; None takes all. The memory of the backward
+            passes grows with it. A method with a loop repeats the shared computations for every such group.
         mesh: devices among which the images are divided.
         progress: whether a bar shows.
         **options: of the method.
@@ -416,7 +417,7 @@ def explain_classes(
     of_all = _of_classes(get_method(method), classes_at_once)
 
     def run(images: Any, classes: Any, params: Params, key: Keys | None) -> Attribution:
-        # Any target will do for the checks that `explain` makes: those of the classes are made below.
+        # Any target passes `explain`'s checks; the classes are checked below.
         images = as_array(images, "images")
         some = np.zeros(images.shape[:1], np.int32)
         call = check_call(apply, params, images, some, of_all, key=key, mesh=mesh, options=options, keep=keep)
@@ -448,8 +449,8 @@ def _for_each_image(classes: jax.Array | np.ndarray, count: int, known: int) -> 
 
 @functools.lru_cache(maxsize=64)
 def _of_classes(method: Method, at_once: int | None) -> Method:
-    """The method of one image whose target is several, `(k,)` or `(k, classes)`: one function for each, since
-    programs are kept by it."""
+    """The method of one image with several targets, `(k,)` or `(k, classes)`; cached, since programs are
+    cached by function."""
 
     def of_classes(
         apply: Apply,
@@ -463,14 +464,14 @@ def _of_classes(method: Method, at_once: int | None) -> Method:
         def one(target: jax.Array) -> Attribution:
             return method(apply, params, image, target, key=key, **options)
 
-        # Nothing else is left within: the forward pass is before it, however the classes are divided.
+        # The forward pass is outside of this loop, however the classes are divided.
         constants, within = hoist(one, jax.ShapeDtypeStruct(target.shape[1:], target.dtype))
         explained: Attribution = jax.lax.map(
             lambda target: within(constants, target), target, batch_size=at_once or len(target)
         )
         return explained
 
-    # The options are checked against the method's own.
+    # Options are checked against the method's signature.
     of_classes.__name__ = called(method)
     of_classes.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
     return of_classes

@@ -49,7 +49,7 @@ METHODS: dict[str, Method] = {
         selective_norm_grad,
     )
 }
-"""In the order in which a comparison shows them."""
+"""The methods of `explain`, in the order of a comparison."""
 
 
 VARIANTS: dict[str, tuple[Method, dict[str, Any]]] = {
@@ -57,8 +57,8 @@ VARIANTS: dict[str, tuple[Method, dict[str, Any]]] = {
     "dmbp_posneg": (dmbp, {"objective": "posneg"}),
     "random": (random_map, {}),
 }
-"""What the commands and an evaluation know beside `METHODS`: methods with options under names of their own,
-as the ablations of Table 1, and the map that knows nothing."""
+"""Further methods of the commands and of evaluations: methods with fixed options under their own names, such
+as the ablations of Table 1, and the random map."""
 
 TITLES: dict[str, str] = {
     "dmbp": "DMBP",
@@ -81,16 +81,16 @@ TITLES: dict[str, str] = {
     "norm_grad": "NormGrad",
     "selective_norm_grad": "Selective NormGrad",
 }
-"""What the methods are called in tables and on pages."""
+"""The methods' titles in tables and on pages."""
 
 _OWN = frozenset([*METHODS, *VARIANTS])
 
 FEWER_STEPS: dict[str, Any] = {"steps": 10, "learning_rate": 0.1}
-"""For a quick look at an ablation, which is one of the paper's optimisation and not of a sweep."""
+"""Options of the ablations under preset `fast`: the paper's optimisation, with fewer and larger steps."""
 
 
 def list_methods() -> dict[str, dict[str, Any]]:
-    """The methods' names, and the options of each with their defaults; `help(METHODS[name])` tells more.
+    """The methods' names, and the options of each with their defaults; see `help(METHODS[name])`.
 
     DMBP's options are those of its preset `"paper"`; `dmbp_jax.PRESETS` has both.
 
@@ -115,20 +115,20 @@ def _options(method: Method) -> dict[str, Any]:
 def register_method(
     method: Method, *, name: str | None = None, title: str | None = None, **options: Any
 ) -> Method:
-    """Make a method of one's own known by name: to `explain`, evaluations, the commands and the report.
+    """Register a method by name for `explain`, evaluations, the commands and the report.
 
     Args:
         method: `method(apply, params, image, target, *, key=None, **options) -> Attribution` for one image.
         name: by default the function's.
-        title: what tables call it; by default the name, without underscores.
-        **options: of the method, under this name: then the name is a variant, such as
+        title: its title in tables; by default the name, without underscores. **options: of the method, under
+        this name: then the name is a variant, such as
             `register_method(smoothgrad, name="smoothgrad_500", n_samples=500)`, for evaluations and commands.
 
     Returns:
         The method, so that it may stand above a function as a decorator.
 
     Raises:
-        InputError: a name that is one of the package's, or none, or means something else, as `"all"` does.
+        InputError: a name that is empty, or that the package uses or reserves, such as `"all"`.
 
     >>> def zero(apply, params, image, target, *, key=None):
     ...     ...
@@ -171,13 +171,13 @@ ELSEWHERE = {
     "saliency": "it is 'gradient', and abs() of its values",
     "vanilla_gradient": "it is 'gradient'",
 }
-"""What other packages have, where the nearest name would mislead or there is none."""
+"""Names from other packages, with the method to use instead."""
 
 
 def get_method(method: str | Method) -> Method:
     """The method of that name, or the method itself.
 
-    Raises `InputError` for an unknown name, naming the known ones, and for what is no method.
+    Raises `InputError` for an unknown name, naming the known ones, and for an object that is no method.
 
     >>> get_method(lambda apply, params: 0)
     Traceback (most recent call last):
@@ -225,10 +225,10 @@ def choose_method(
 ) -> tuple[Method, dict[str, Any]]:
     """A method or variant, with the options that depend on the preset or on the network.
 
-    DMBP takes the preset itself, but its ablations are the paper's optimisation, under `"fast"` with fewer
-    and larger steps; RISE takes the network's output activation, and its paper's number of masks
-    (8000 for ResNets, 4000 else) under `"paper"`, 1000 under `"fast"`; LPR takes the output activation.
-    Everything else runs with its defaults, its own paper's.
+    DMBP takes the preset itself; its ablations are the paper's optimisation, under `"fast"` with fewer and
+    larger steps. RISE takes the network's output activation, and its paper's number of masks (8000 for
+    ResNets, otherwise 4000) under `"paper"`, 1000 under `"fast"`; LPR takes the output activation. All others
+    run with their defaults, those of their papers.
 
     >>> choose_method("rise", "paper", architecture="resnet50", output="softmax")[1]
     {'n_masks': 8000, 'output': 'softmax'}

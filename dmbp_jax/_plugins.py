@@ -1,4 +1,4 @@
-"""Code of the user's own that the package is told of by name: a module, a file, or a thing in one."""
+"""The user's own code by name: a module, a file, or an object in one."""
 
 import functools
 import importlib
@@ -12,16 +12,16 @@ from dmbp_jax._checks import InputError
 
 
 def load_plugin(name: str) -> ModuleType:
-    """Import `package.module` or `file.py`, so that what it registers is known; a second time it is there.
+    """Import `package.module` or `file.py`, which registers methods, metrics and more; once per process.
 
-    Errors that the code itself raises are its own. Raises `InputError` if there is no such module or file.
+    The code's own errors are passed on. Raises `InputError` if there is no such module or file.
 
     >>> load_plugin("dmbp_jax.targets").__name__
     'dmbp_jax.targets'
     """
     if not name.endswith(".py"):
         if "" not in sys.path:
-            # A command does not see the folder that it is called in, as `python` does.
+            # A command does not have the current folder on its path, as `python` has.
             sys.path.insert(0, "")
         try:
             return importlib.import_module(name)
@@ -39,7 +39,7 @@ def load_plugin(name: str) -> ModuleType:
 
 @functools.cache
 def _load_file(path: Path) -> ModuleType:
-    # Under a name that hides no other module; dataclasses look themselves up by it.
+    # Under a name that shadows no other module; dataclasses find their module by it.
     name = f"dmbp_jax_plugin_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

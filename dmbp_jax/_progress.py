@@ -1,4 +1,4 @@
-"""How far long work is, on standard error: a bar on a terminal, lines elsewhere."""
+"""Progress on standard error: a bar on a terminal, lines elsewhere."""
 
 import collections
 import contextlib
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 def bar(
     description: str, total: int | None, *, remaining: bool = False
 ) -> "Iterator[rich.progress.Progress | None]":
-    """A bar of one task for the length of a `with` block; None where nobody sees it.
+    """A progress bar of one task within a `with` block; None if standard error is no terminal.
 
-    `remaining`: with the time that is left, if steps take equally long, in place of the time that is gone.
+    `remaining`: show the estimated remaining time (for steps of equal length) instead of the elapsed time.
 
     >>> with bar("reading", 3) as shown:
     ...     shown is None
@@ -43,7 +43,7 @@ def bar(
 
 
 class StepProgress:
-    """An `on_step`: "compiling" until the first steps, then how many are done; elsewhere every tenth."""
+    """An `on_step`: shows "compiling", then the number of finished steps; without a terminal every tenth."""
 
     def __init__(self) -> None:
         self._label = ""
@@ -80,9 +80,9 @@ class StepProgress:
 
 
 class RunProgress:
-    """Units of work of several kinds, which take unlike times: the estimate knows each kind's own.
+    """Progress of work units of several kinds; the remaining time is estimated from each kind's own time.
 
-    Elsewhere than on a terminal a line for each unit.
+    Without a terminal it prints a line for each unit.
     """
 
     def __init__(self, *, silent: bool = False) -> None:
@@ -96,7 +96,7 @@ class RunProgress:
 
     @contextlib.contextmanager
     def shown(self, *, total: int, left: Iterable[str]) -> Iterator[None]:
-        """Show the progress for the length of a `with` block: the kinds of the units that are left to do."""
+        """Show the progress within a `with` block; `left` are the kinds of the remaining units."""
         self._total = total
         self._left = collections.Counter(left)
         try:
@@ -115,7 +115,7 @@ class RunProgress:
         return self._total - self._left.total()
 
     def begin(self, kind: str, what: str) -> None:
-        """The next unit: its kind, and what of it."""
+        """Start the next unit, of a kind, described by `what`."""
         self._kind, self._began = kind, time.monotonic()
         text = f"{kind}, {what}{self._estimate()}"
         if self._bar is not None:
@@ -125,20 +125,20 @@ class RunProgress:
 
     def advance(self) -> None:
         """The unit that was begun is done."""
-        # The latest of its kind, not the mean: the first one compiles.
+        # The latest time of a kind, not the mean: the first one includes compiling.
         self._seconds[self._kind] = time.monotonic() - self._began
         self._left[self._kind] -= 1
         self._show()
 
     def note(self, text: str) -> None:
-        """Print a line for the user to keep."""
+        """Print a permanent line."""
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             print(text, file=sys.stderr, flush=True)
 
     def _estimate(self) -> str:
-        """The time that is left, once every kind that is left has been seen."""
+        """The remaining time, once a unit of every remaining kind is done."""
         kinds = +self._left
         if not kinds or not kinds.keys() <= self._seconds.keys():
             return ""

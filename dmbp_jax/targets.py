@@ -1,9 +1,9 @@
-"""What is explained, beyond a class: contrasts, sums, a region of a segmentation, a detection, a token.
+"""Targets beyond a class: contrasts, sums, a region of a segmentation, a detection, a token.
 
-A target is the index of a logit, or one weight for each. A network whose outputs have other shapes than
-`(n, k)` is made such a network by `gated(network, output=flatten)`; then each number that it puts out is a
-logit, and the functions here say which one, or with which weights. Weights add up: the difference of two
-regions explains why here rather than there.
+A target is the index of a logit, or one weight for each. A network whose outputs have another shape than `(n,
+k)` is wrapped by `gated(network, output=flatten)`; then each of its output numbers is a logit, and the
+functions here return its index, or weights. Weights can be added: the difference of two regions explains one
+region in contrast to the other.
 
 >>> import jax, dmbp_jax as dmbp
 >>> def segment(params, images):
@@ -34,9 +34,9 @@ REDUCTIONS = ("mean", "sum")
 
 
 def flatten(outputs: Any) -> Inexact[Array, "n k"]:
-    """All numbers that a network puts out for each input, as logits: for `gated(network, output=flatten)`.
+    """All output numbers of a network for each input, as logits: for `gated(network, output=flatten)`.
 
-    Of several outputs, one array `(n, ...)` each, those of the first come first, in JAX's order of trees.
+    Several outputs, arrays `(n, ...)`, are concatenated in JAX's order of trees.
 
     >>> flatten((jnp.zeros((2, 3, 4)), jnp.zeros((2, 5)))).shape
     (2, 17)
@@ -81,8 +81,8 @@ def region(
         reduction: the `"mean"` of the logit over the region, or its `"sum"`.
 
     Returns:
-        `(k,)` or `(n, k)` weights, `k = h * w * classes`. Inside `jit`, where it is not refused, a mask
-        without a pixel gives NaN under `"mean"`.
+        `(k,)` or `(n, k)` weights, `k = h * w * classes`. Inside `jit` an empty mask is not refused and gives
+        NaN under `"mean"`.
 
     Raises:
         InputError: a mask that is not boolean or has no pixel, a class out of range, an unknown reduction.
@@ -103,14 +103,14 @@ def region(
     weights = mask.astype(float)
     if reduction == "mean":
         pixels = weights.sum(axis=(-2, -1), keepdims=True)
-        # XLA makes 0 of the quotient 0 / 0 where it knows that the mask is one.
+        # XLA may simplify the quotient 0 / 0 to 0, where it knows that the mask is 0 or 1.
         weights = jnp.where(pixels > 0, weights / pixels, jnp.nan)
     weights = weights[..., None] * jnp.zeros(classes).at[target].set(1.0)[(None,) * mask.ndim]
     return weights.reshape(*mask.shape[:-2], math.prod(mask.shape[-2:]) * classes)
 
 
 def total(targets: Sequence[int], *, classes: int) -> Float[Array, "k"]:
-    """The weights of the sum of several logits, "any of these"; one that is named twice counts twice.
+    """The weights of the sum of several logits, "any of these"; a repeated one counts twice.
 
     `classes` is their number, or under `flatten` that of all outputs. Raises `InputError` for a target out of
     range, and for none.

@@ -34,12 +34,12 @@ __all__ = [
 ]
 
 Image: TypeAlias = Float[Array, "*shape"]
-"""One input of a network: `(h, w, c)`, or for networks of other data whatever they take."""
+"""One input of a network: `(h, w, c)`, or any shape for networks of other data."""
 Images: TypeAlias = Float[Array, "n h w c"]
 Logits: TypeAlias = Float[Array, "n k"]
 Target: TypeAlias = Int[Array, ""] | Float[Array, "k"]
 Numbers: TypeAlias = float | int | np.generic | np.ndarray | Array | Sequence[Any]
-"""What NumPy makes an array of: a number, an array, or a list, of lists or numbers."""
+"""A number, an array, or a nested list of numbers, which NumPy converts to an array."""
 Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
 Keys: TypeAlias = Key | jaxtyping.Key[Array, "n"] | Shaped[Array, "n 2"]
 """One random key, or one for each image."""
@@ -56,8 +56,8 @@ Params: TypeAlias = Any
 `params["layer1"]["0"]["conv1"]["kernel"]`."""
 
 Role: TypeAlias = Literal["filter", "shortcut", "class", "shift"]
-"""What an affine site is for: a hidden filter, the projection of a shortcut, the class layer, or a mere shift
-and scale of elements, as a batch-norm behind an addition."""
+"""The role of an affine site: a hidden filter, the projection of a shortcut, the class layer, or only a shift
+and scale of elements, as a batch-norm after an addition."""
 
 
 class Window(NamedTuple):
@@ -71,10 +71,10 @@ class Window(NamedTuple):
 
 @runtime_checkable
 class Rule(Protocol):
-    """What happens at each site of a network; see `dmbp_jax.rules`.
+    """The forward and backward computation at each site of a network; see `dmbp_jax.rules`.
 
     A network calls the rule once per site and pass, with the site's name. All arrays carry a batch axis.
-    The networks of `dmbp_jax.models` know the first three sites; the others are for gated ones.
+    The networks of `dmbp_jax.models` call the first three methods; gated networks call all of them.
     """
 
     def relu(self, site: str, z: Values) -> Values:
@@ -86,7 +86,7 @@ class Rule(Protocol):
         """The maximum of `h` over each window."""
 
     def affine(self, site: str, z: Values, role: Role) -> Values:
-        """The output `z` of an affine layer, handed back as it is unless the rule taps it."""
+        """The output `z` of an affine layer, returned unchanged unless the rule taps it."""
 
     def piecewise(self, site: str, z: Values, function: Elementwise, *, smooth: bool = False) -> Values:
         """Another activation, `function(z)` element by element: piecewise linear, or else `smooth`."""
@@ -95,18 +95,19 @@ class Rule(Protocol):
         """The largest of each `m` elements."""
 
     def decide(self, site: str, decision: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
-        """What a comparison, or another jump, came to."""
+        """The result of a comparison or another piecewise constant operation."""
 
     def smooth(
         self, site: str, function: Callable[..., Sequence[Array]], *operands: Array
     ) -> Sequence[Array]:
         """An operation `function(*operands)` that is not piecewise linear."""
 
-    def own_derivative(
-        self, name: str, sites: frozenset[str], as_defined: Deferred, opened: Deferred
+    def custom_derivative(
+        self, name: str, sites: frozenset[str], as_defined: Deferred, from_operations: Deferred
     ) -> Results:
-        """A function that defines its derivative itself, a `custom_vjp` or a `stop_gradient`: its results
-        `as_defined`, or `opened`, by its operations, among which are `sites`."""
+        """The results of a function with a custom derivative, a `custom_vjp` or a `stop_gradient`:
+        `as_defined()` with that derivative, or `from_operations()` with the derivative of its operations,
+        which contain `sites`."""
 
 
 @runtime_checkable
@@ -118,13 +119,13 @@ class Apply(Protocol):
 
 
 def is_gated(apply: Apply) -> bool:
-    """Whether a network says of itself, by an attribute `traced`, that it was not written for rules: then its
-    inputs need not be images, and its sites' names are no paths of parameters."""
-    return bool(getattr(apply, "traced", False))
+    """Whether a network is a result of `gated`, by its attribute `gated`: then its inputs need not be images,
+    and its sites' names are not paths of parameters."""
+    return bool(getattr(apply, "gated", False))
 
 
 OnStep: TypeAlias = Callable[[int, int], None]
-"""Called on the host as a loop proceeds, with the number of finished steps and of all steps."""
+"""`on_step(done, total)`: called on the host with the numbers of finished steps and of all steps."""
 
 OutputActivation: TypeAlias = Literal["softmax", "sigmoid"]
-"""What makes probabilities of a network's logits."""
+"""The output activation: from logits to probabilities."""

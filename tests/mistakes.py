@@ -460,8 +460,8 @@ MISTAKES: dict[str, Mistake] = {
         "n_steps must be a whole number, got 2.5",
     ),
     "a float of a chunk": M(
-        lambda: insertion(probabilities, IMAGES[0], IMAGES[0, ..., 0], 1, chunk_size=2.5),
-        "chunk_size must be a whole number, got 2.5",
+        lambda: insertion(probabilities, IMAGES[0], IMAGES[0, ..., 0], 1, perturbations_per_eval=2.5),
+        "perturbations_per_eval must be a whole number, got 2.5",
     ),
     "a float of cells": M(
         lambda: grid_pointing_game(np.ones((8, 8)), grid=2.5, cell=0), "grid must be a whole number, got 2.5"

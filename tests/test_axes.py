@@ -22,7 +22,7 @@ SHORT = {
     "integrated_gradients": {"n_steps": 3},
     "smoothgrad": {"n_samples": 3},
     "blur_integrated_gradients": {"n_steps": 3},
-    "rise": {"n_masks": 6, "chunk_size": 4},
+    "rise": {"n_masks": 6, "perturbations_per_eval": 4},
     "lpr": {"n_steps": 2},
 }
 EVERY = pytest.mark.parametrize("method", long_but(("gradient_x_input", "rise", "fast"), [*METHODS, "fast"]))
@@ -269,7 +269,7 @@ def test_tokens_laid_out_are_a_map(method):
         return jax.nn.relu(patches(x) @ params["embed"]).mean(axis=(1, 2)) @ params["scores"]
 
     tokens, rows = (dmbp_jax.gated((network, params))[0] for network in (by_tokens, by_map))
-    where = {"site": "relu"} if method == "grad_cam" else {"sites": "relu"}
+    where = {"site": "relu"}
     images = draw_images()
     expected = dmbp_jax.explain(rows, params, images, [1, 2], method, **where).values
     laid_out = dmbp_jax.explain(tokens, params, images, [1, 2], method, **where, token_grid=(6, 6)).values
@@ -277,7 +277,7 @@ def test_tokens_laid_out_are_a_map(method):
     assert np.abs(expected).max() > 0
     with pytest.raises(InputError, match=r"site 'relu' has no 7 x 6 tokens"):
         dmbp_jax.explain(tokens, params, images, [1, 2], method, **where, token_grid=(7, 6))
-    with pytest.raises(InputError, match="a token_grid is of one site: name it"):
+    with pytest.raises(InputError, match="token_grid needs the name of one site"):
         dmbp_jax.explain(tokens, params, images, [1, 2], method, token_grid=(6, 6))
 
 

@@ -98,7 +98,7 @@ def test_what_fits_is_compiled_once_and_what_does_not_hardly_more_often():
 
 
 def test_memory_for_not_even_one_image_is_an_error_that_says_how_much():
-    with pytest.raises(InputError, match=r"one image needs 63\.0 MB, and 62\.0 MB can be had"):
+    with pytest.raises(InputError, match=r"one image needs 63\.0 MB, and 62\.0 MB are free"):
         fitting_chunk(
             lambda chunk: ProgramBytes(13_000_000 * chunk, 50_000_000), count=64, free=62_000_000, most=32
         )
@@ -121,7 +121,7 @@ def test_explain_takes_what_the_device_has_free(monkeypatch):
         explain(batch_size="auto").values, automatic.values, atol=1e-4 * np.abs(automatic.values).max()
     )
     monkeypatch.setattr(call, "free_bytes", lambda device: 500_000)
-    with pytest.raises(InputError, match=r"one image needs .* MB, and 0\.5 MB can be had"):
+    with pytest.raises(InputError, match=r"one image needs .* MB, and 0\.5 MB are free"):
         explain(batch_size="auto")
 
 

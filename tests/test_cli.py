@@ -76,7 +76,7 @@ def test_output_lists_the_five_likeliest_classes(example, saved):
 
 def test_output_says_what_is_explained_and_how(example, saved):
     assert f"explained: {SPEC.classes[int(saved['target'])]}, preset fast\n" in example.out
-    assert "one backward pass by our own rule" in example.out
+    assert "preset fast, one backward pass" in example.out
     assert "--preset paper" in example.out
 
 

@@ -123,7 +123,7 @@ def test_a_disk_that_is_full_costs_nothing_that_was_finished(arguments, undistur
     process = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600)
     assert process.returncode == 2
     assert re.fullmatch(
-        r"error: cannot write .*results\.sqlite: .*\. What was finished is kept: make room .*",
+        r"error: cannot write .*results\.sqlite: .*\. What was finished is kept: free disk space .*",
         process.stderr.splitlines()[-1],
     )
     assert "Traceback" not in process.stderr

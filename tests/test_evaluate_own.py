@@ -127,7 +127,7 @@ def test_what_is_drawn_belongs_to_an_image_a_target_and_a_method(network, images
     """And not to the chunk that they are explained in, nor to what else is evaluated."""
     images, targets = images[:3, :8, :8], targets[:3]
     noisy = dmbp_jax.attribution.noise_tunnel(dmbp_jax.METHODS["gradient"], n_samples=2, noise_level=1.0)
-    drawing = dmbp_jax.attribution.meta_saliency(noisy, epsilon=0.01)
+    drawing = dmbp_jax.attribution.meta_saliency(noisy, step_size=0.01)
 
     def moves(predict, image, heatmap, target, *, explain):
         """The image itself, explained again, draws what it drew; also beside others, and for their sake."""
@@ -399,7 +399,7 @@ def test_one_logit_is_one_class_against_its_opposite(of_one_logit):
     [
         ("rise", {"n_masks": 8, "key": jax.random.key(0)}),
         pytest.param("lpr", {"n_steps": 3}, marks=pytest.mark.long),
-        (dmbp_jax.attribution.meta_saliency(dmbp_jax.attribution.gradient, epsilon=0.5), {}),
+        (dmbp_jax.attribution.meta_saliency(dmbp_jax.attribution.gradient, step_size=0.5), {}),
     ],
     ids=["rise", "lpr", "meta_saliency"],
 )
@@ -419,7 +419,7 @@ def test_a_softmax_of_one_logit_is_refused_and_so_is_what_needs_two_classes():
     np.testing.assert_allclose(model.spec.probabilities(logits), jax.nn.sigmoid(logits), rtol=1e-6)
     network, samples = (one_logit, params), (np.asarray(images[:1]), [0])
     options = {"methods": "gradient", **QUIET}
-    refused = "softmax of one logit is 1 whatever"
+    refused = "softmax of one logit is always 1"
     heatmap, target = images[0].sum(axis=-1), jnp.asarray(0)
     for call, message in (
         (lambda: model.with_output("softmax").spec.probabilities(logits), refused),
@@ -431,7 +431,7 @@ def test_a_softmax_of_one_logit_is_refused_and_so_is_what_needs_two_classes():
             ),
             refused,
         ),
-        (lambda: most_and_least_likely(logits), "where there are at least 2, got 1"),
+        (lambda: most_and_least_likely(logits), "needs a network of at least 2 classes, got 1"),
         (
             lambda: dmbp_jax.evaluate(network, samples, metrics="class_sensitivity", **options),
             "class_sensitivity needs a network of at least 2 classes, and this one has 1",
@@ -459,7 +459,7 @@ def test_in_memory_nothing_is_left_behind(network, images, targets, tmp_path, mo
     run = dmbp_jax.evaluate(network, (images, targets), methods=["gradient"], metrics=["insertion"], **QUIET)
     assert run.folder is None
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(InputError, match="say where the report goes"):
+    with pytest.raises(InputError, match="give a path, write_report"):
         run.write_report()
     assert run.write_report("page.html").read_text("utf-8").startswith("<!doctype html>")
 
@@ -469,7 +469,7 @@ def test_a_folder_holds_the_same_run_and_is_opened_again(network, images, target
     memory = dmbp_jax.evaluate(network, (images, targets), **options)
     run = dmbp_jax.evaluate(network, (images, targets), folder=tmp_path / "run", **options)
     assert without_seconds(run) == without_seconds(memory)
-    again = dmbp_jax.Evaluated(tmp_path / "run")
+    again = dmbp_jax.EvaluationResult(tmp_path / "run")
     assert again.rows() == run.rows()
     assert again.write_report() == tmp_path / "run" / "report.html"
     assert "arrays in memory" in again.write_report().read_text("utf-8")
@@ -521,12 +521,12 @@ def test_a_frame_needs_pandas(network, images, targets, monkeypatch):
     run = dmbp_jax.evaluate(network, (images, targets), methods=["gradient"], metrics=["insertion"], **QUIET)
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(InputError, match="pip install pandas"):
-        run.frame()
+        run.to_pandas()
 
 
 def test_a_frame_has_a_line_for_each_row(network, images, targets):
     run = dmbp_jax.evaluate(network, (images, targets), methods=["gradient"], metrics=["insertion"], **QUIET)
-    frame = run.frame()
+    frame = run.to_pandas()
     assert list(frame.columns) == ["image", "target", "method", "metric", "value", "seconds"]
     assert frame["value"].tolist() == [row.value for row in run.rows()]
 
@@ -640,7 +640,7 @@ def test_photographs_need_a_preprocessing(network, tmp_path):
 
     photos = make_folder(tmp_path, 2)
     options = {"methods": ["gradient"], "metrics": ["insertion"], **QUIET}
-    with pytest.raises(InputError, match="nobody has said how they are prepared"):
+    with pytest.raises(InputError, match="since it has no preprocessing"):
         dmbp_jax.evaluate(network, f"folder:{photos}", **options)
     prepared = dmbp_jax.evaluate(
         network, f"folder:{photos}", preprocess=tiny_model().spec.preprocess, **options

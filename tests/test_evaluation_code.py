@@ -225,7 +225,7 @@ MAKERS = {
     "in a container": lambda value: closing_over([{"a": (value,)}, types.SimpleNamespace(b={1})]),
     "of a container": lambda value: closing_over(types.SimpleNamespace(b={1, value})),
     "noise_tunnel": lambda value: noise_tunnel(GRADIENT, noise_level=value),
-    "meta_saliency": lambda value: meta_saliency(GRADIENT, epsilon=value),
+    "meta_saliency": lambda value: meta_saliency(GRADIENT, step_size=value),
     "of another method": lambda value: meta_saliency(noise_tunnel(GRADIENT, noise_level=value)),
 }
 

@@ -281,7 +281,10 @@ def test_values_that_are_only_known_later_become_flags(network):
             {"method": "deeplift", "base": "zero"},
             "unknown option of deeplift 'base': did you mean 'baseline'",
         ),
-        ({"method": "deeplift", "baseline": np.zeros((2, 2, 3), np.float32)}, "must have the image's shape"),
+        (
+            {"method": "deeplift", "baseline": np.zeros((2, 2, 3), np.float32)},
+            "must be one number or have the image's shape",
+        ),
         ({"method": "smoothgrad"}, "give key="),
         ({"method": "grad_cam", "site": "layer9"}, "unknown site 'layer9'"),
     ],
@@ -394,19 +397,18 @@ def test_double_precision_needs_64_bit_jax(network):
 
 def test_a_method_may_be_a_function(network):
     apply, params, images = network
-    still = meta_saliency(gradient, epsilon=0.0)
+    still = meta_saliency(gradient, step_size=0.0)
     named = dmbp_jax.explain(apply, params, images, [1, 2, 3], "gradient")
     assert_same(dmbp_jax.explain(apply, params, images, [1, 2, 3], still), named)
-    moved = dmbp_jax.explain(apply, params, images, [1, 2, 3], meta_saliency(gradient, epsilon=0.5))
+    moved = dmbp_jax.explain(apply, params, images, [1, 2, 3], meta_saliency(gradient, step_size=0.5))
     assert np.abs(moved.values - named.values).max() > 1e-3 * np.abs(named.values).max()
 
 
 @pytest.mark.parametrize("method", ["grad_cam", "guided_grad_cam", "norm_grad"])
 def test_a_site_without_a_map_is_named(network, method):
     apply, params, images = network
-    option = "sites" if method == "norm_grad" else "site"
     with pytest.raises(InputError, match="site 'fc' has no map: its output has shape"):
-        dmbp_jax.explain(apply, params, images, [1, 2, 3], method, **{option: "fc"})
+        dmbp_jax.explain(apply, params, images, [1, 2, 3], method, site="fc")
 
     def flat(params, x, *, rule=PLAIN):
         return rule.relu("relu", x.reshape(len(x), -1))
@@ -450,5 +452,5 @@ def test_a_baseline_may_be_a_number_and_traced_beside_a_batch_size(network):
     assert_same(explain(0.5), half)
     assert_same(jax.jit(explain)(jnp.full(images.shape[1:], 0.5)), half)
     assert_same(jax.jit(explain)(0.5), half)
-    with pytest.raises(InputError, match="one number will do"):
+    with pytest.raises(InputError, match="must be one number or have"):
         explain(np.ones(3, np.float32))

@@ -89,7 +89,7 @@ def forward_passes(method, options, count, classes_at_once=None):
         pytest.param("integrated_gradients", {"n_steps": 3}, 5, marks=pytest.mark.long),
         pytest.param("smoothgrad", {"n_samples": 3}, 3, marks=pytest.mark.long),
         pytest.param("deeplift", {}, 2, marks=pytest.mark.long),
-        ("rise", {"n_masks": 6, "chunk_size": 4}, 8),
+        ("rise", {"n_masks": 6, "perturbations_per_eval": 4}, 8),
     ],
 )
 def test_the_forward_pass_is_one_for_all_classes(method, options, shared):

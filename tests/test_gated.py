@@ -39,7 +39,7 @@ SHORT = {
     "integrated_gradients": {"n_steps": 3},
     "smoothgrad": {"n_samples": 3},
     "blur_integrated_gradients": {"n_steps": 3},
-    "rise": {"n_masks": 6, "chunk_size": 4},
+    "rise": {"n_masks": 6, "perturbations_per_eval": 4},
     "lpr": {"n_steps": 2},
 }
 
@@ -203,7 +203,7 @@ def test_every_method_takes_gated_networks(name, method):
                 dmbp_jax.explain(apply, params, images, [1, 2], method, **options)
             if method == "lpr":
                 return
-            options["site" if "cam" in method else "sites"] = "conv_2"
+            options["site"] = "conv_2"
         told = not relus and method in ("guided_backprop", "deconvnet", "guided_grad_cam")
         with pytest.warns(dmbp_jax.ExplanationWarning) if told else contextlib.nullcontext():
             a = dmbp_jax.explain(apply, params, images, [1, 2], method, **options)

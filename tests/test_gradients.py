@@ -12,13 +12,13 @@ from small import TINY_LAYERS, draw_images, draw_params, long_but, tiny_apply, t
 import dmbp_jax
 from dmbp_jax import InputError
 from dmbp_jax._methods import METHODS
-from dmbp_jax.ops._derivatives import held, square_root
+from dmbp_jax.ops._derivatives import square_root, stop_first_gradient
 
 SHORT = {
     "integrated_gradients": {"n_steps": 3},
     "smoothgrad": {"n_samples": 3},
     "blur_integrated_gradients": {"n_steps": 3},
-    "rise": {"n_masks": 6, "chunk_size": 4},
+    "rise": {"n_masks": 6, "perturbations_per_eval": 4},
     "lpr": {"n_steps": 2},
 }
 CASES = {name: (name, SHORT.get(name, {})) for name in METHODS if name != "dmbp"} | {
@@ -28,7 +28,7 @@ CASES = {name: (name, SHORT.get(name, {})) for name in METHODS if name != "dmbp"
     "fast": ("dmbp", {"preset": "fast"}),
     "two sites": (
         "norm_grad",
-        {"sites": ("relu1", "relu2"), "layer": "scaling", "aggregation": "positive_norm"},
+        {"site": ("relu1", "relu2"), "virtual_layer": "scaling", "aggregation": "positive_norm"},
     ),
 }
 STILL = {"gradient", "smoothgrad", "guided_backprop", "deconvnet"}
@@ -60,7 +60,7 @@ def smooth(params, x):
     return jnp.einsum("nchw,cd,dk->nk", jax.nn.relu(h - 0.1), params["mix"], params["scores"])
 
 
-def traced(function):
+def gate(function):
     draw = np.random.default_rng(3).standard_normal
     params = {"conv": draw((4, 3, 3, 3)) / 4, "mix": draw((4, 5)), "scores": draw((5, 3))}
     gated = dmbp_jax.gated(
@@ -69,7 +69,7 @@ def traced(function):
     return *gated, draw_images(2, 8, 8, 3, dtype=jnp.float64)
 
 
-NETWORKS = {"own": own, "pieces": lambda: traced(pieces), "smooth": lambda: traced(smooth)}
+NETWORKS = {"own": own, "pieces": lambda: gate(pieces), "smooth": lambda: gate(smooth)}
 SHORTLY = {("own", "fast"), ("pieces", "fast")}
 """What is not left to the long tests."""
 LONGER = [("pieces", case) for case in CASES if case != "two sites"]
@@ -207,7 +207,7 @@ def test_the_derivative_of_a_root_at_zero_is_zero_and_nothing_else_changes():
 
 def test_what_is_held_is_constant_in_one_gradient_only():
     def slope(x):
-        return jax.grad(lambda x: held((x**2, x))[0] * x + held(x))(x)
+        return jax.grad(lambda x: stop_first_gradient((x**2, x))[0] * x + stop_first_gradient(x))(x)
 
     assert slope(3.0) == 9
     assert jax.grad(slope)(3.0) == 6

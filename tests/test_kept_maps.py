@@ -226,7 +226,7 @@ METHODS_OF_A_VALUE = {
     "noise_tunnel": lambda value: attribution.noise_tunnel(
         dmbp_jax.METHODS["gradient"], n_samples=2, noise_level=value
     ),
-    "meta_saliency": lambda value: attribution.meta_saliency(dmbp_jax.METHODS["gradient"], epsilon=value),
+    "meta_saliency": lambda value: attribution.meta_saliency(dmbp_jax.METHODS["gradient"], step_size=value),
     "closure": times,
     "partial": lambda value: functools.partial(times(1.0), more=value),
     "wraps": shifted,
@@ -464,7 +464,7 @@ def test_maps_that_are_missing_or_none_are_named(network, samples, maps, spoil, 
 
 
 def test_what_a_folder_of_maps_cannot_do_is_refused(network, samples, maps, tmp_path):
-    with pytest.raises(InputError, match="sanity explains anew, which maps:elsewhere cannot"):
+    with pytest.raises(InputError, match="sanity needs new explanations, which maps:elsewhere cannot"):
         dmbp_jax.evaluate(network, samples, methods=[f"maps:{maps}"], metrics=["sanity"], **QUIET)
     with pytest.raises(InputError, match="there is no 'nowhere'"):
         dmbp_jax.evaluate(network, samples, methods=["maps:nowhere"], metrics=["insertion"], **QUIET)

@@ -91,5 +91,5 @@ def test_a_network_written_for_rules_has_them_by_the_names_of_its_sites():
 def test_weights_within_the_function_are_one_clear_error():
     weights = jnp.ones((3, 2))
     apply, params = dmbp_jax.gated((lambda params, x: jax.nn.relu(x.mean((1, 2)) @ weights), {}))
-    with pytest.raises(InputError, match="hand its weights over as params"):
+    with pytest.raises(InputError, match="pass its weights as params"):
         layer_parameters(apply, params, jnp.ones((4, 4, 3)))

@@ -44,8 +44,8 @@ def along(gradient, direction):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("target", "outside"), [("index", "zero"), ("contrast", "blur")])
-def test_the_loss_trains_on_its_own_gradient(network, x64, target, outside):
+@pytest.mark.parametrize(("target", "baseline"), [("index", "zero"), ("contrast", "blur")])
+def test_the_loss_trains_on_its_own_gradient(network, x64, target, baseline):
     """Against central differences, in double precision, through the pool and the shortcut too.
 
     With the learned rule in the second pass as well, the loss is the same number and its gradient another.
@@ -53,7 +53,7 @@ def test_the_loss_trains_on_its_own_gradient(network, x64, target, outside):
     apply, params, image = network
     params, image = in_double((params, image))
     target = jnp.asarray(3) if target == "index" else contrast(3, 5, classes=CLASSES)
-    options = {**OPTIONS, "outside": outside}
+    options = {**OPTIONS, "baseline": baseline}
     thetas = random_thetas(apply, params, image)
     saliency = learned_saliency(apply, params, image, target, thetas)
     scale = jnp.percentile(saliency, OPTIONS["percentile"])
@@ -91,7 +91,7 @@ def test_the_loss_trains_on_its_own_gradient(network, x64, target, outside):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_loss_is_the_references_and_so_is_its_gradient(x64, weighted, output):
     draw = np.random.default_rng(0)
-    image, outside = draw.normal(size=(2, 3, 4, 2))
+    image, baseline = draw.normal(size=(2, 3, 4, 2))
     matrices = [draw.normal(size=shape) / 3 for shape in ((24, 12), (12, 9), (9, 5))]
     thetas = [draw.normal(size=(size,)) for size in (12, 9)]
     weights = np.asarray([0, 1, 0, -0.5 if weighted else 0, 0])
@@ -112,7 +112,7 @@ def test_the_loss_is_the_references_and_so_is_its_gradient(x64, weighted, output
             jnp.asarray(image),
             target,
             thetas,
-            outside=jnp.asarray(outside),
+            baseline=jnp.asarray(baseline),
             output=output,
             **OPTIONS,
         )
@@ -126,7 +126,7 @@ def test_the_loss_is_the_references_and_so_is_its_gradient(x64, weighted, output
             weights,
             thetas,
             scale=scale,
-            outside=outside,
+            baseline=baseline,
             area_weight=OPTIONS["area_weight"],
             total_variation_weight=OPTIONS["total_variation_weight"],
             output=output,
@@ -207,9 +207,9 @@ def test_an_index_and_its_one_hot_weights_give_the_same_mask(network):
 
 
 @pytest.mark.long
-def test_odd_sizes_and_a_blurred_outside(network):
+def test_odd_sizes_and_a_blurred_baseline(network):
     apply, params, image = network
-    a = lpr(apply, params, image[:5, :7], jnp.asarray(3), n_steps=2, outside="blur")
+    a = lpr(apply, params, image[:5, :7], jnp.asarray(3), n_steps=2, baseline="blur")
     assert a.values.shape == (5, 7, 1)
     assert a.finite
     assert 0 < a.values.mean() < 1

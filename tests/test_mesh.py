@@ -67,7 +67,7 @@ seen = []
 mesh = local_mesh()
 dmbp_jax.explain(
     apply, params, images[:8], targets[:8], "rise", key=jax.random.key(0), batch_size=8, mesh=mesh,
-    n_masks=100, chunk_size=50, on_step=lambda *step: seen.append(step),
+    n_masks=100, perturbations_per_eval=50, on_step=lambda *step: seen.append(step),
 )
 said["steps"] = seen
 said["local"] = mesh.shape["images"]
@@ -313,4 +313,4 @@ def test_what_cannot_be_divided_over_processes_is_one_sentence_in_each(two):
         assert said["split"].startswith(
             "images are divided over processes along another axis than their first"
         )
-        assert said["save"].startswith("cannot save values, whose numbers are not here")
+        assert said["save"].startswith("cannot save values: its values are not in this process")

@@ -21,7 +21,7 @@ SHORT = {
     "integrated_gradients": {"n_steps": 3},
     "smoothgrad": {"n_samples": 3},
     "blur_integrated_gradients": {"n_steps": 3},
-    "rise": {"n_masks": 6, "chunk_size": 4},
+    "rise": {"n_masks": 6, "perturbations_per_eval": 4},
     "lpr": {"n_steps": 2},
 }
 EVERY = pytest.mark.parametrize(
@@ -139,7 +139,7 @@ NUMBERS = {
     "deeplift": ({}, {"baseline": (0.1, 0.7)}),
     "smoothgrad": ({"n_samples": 2}, {"noise_level": (0.1, 0.2)}),
     "blur_integrated_gradients": ({"n_steps": 2, "max_sigma": 2.0}, {"power": (1, 2.5)}),
-    "rise": ({"n_masks": 6, "chunk_size": 4}, {"probability": (0.2, 0.7)}),
+    "rise": ({"n_masks": 6, "perturbations_per_eval": 4}, {"probability": (0.2, 0.7)}),
     "lpr": (
         {"n_steps": 2},
         {

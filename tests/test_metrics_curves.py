@@ -21,7 +21,7 @@ from dmbp_jax.metrics import (
     insertion,
     relevance_rank_accuracy,
 )
-from dmbp_jax.metrics._curves import make_substrate, pixel_order, pixel_ranks
+from dmbp_jax.metrics._curves import make_baseline, pixel_order, pixel_ranks
 from dmbp_jax.metrics._variants import as_map, as_order
 from dmbp_jax.ops._resample import folded_gaussian_blur, folded_gaussian_kernel
 
@@ -93,9 +93,9 @@ def areas(pixels, heatmap):
     box, image, options = seen_share(pixels), jnp.ones((5, 7, 1)), {"n_steps": 35}
     of_first = jnp.asarray([1.0, 0.0])
     curves = (
-        insertion(box, image, heatmap, jnp.asarray(0), substrate="zero", **options),
+        insertion(box, image, heatmap, jnp.asarray(0), baseline="zero", **options),
         deletion(box, image, heatmap, jnp.asarray(0), **options),
-        complementary_insertion(box, image, -heatmap, of_first, substrate="zero", **options),
+        complementary_insertion(box, image, -heatmap, of_first, baseline="zero", **options),
     )
     return [curve.auc for curve in curves]
 
@@ -136,7 +136,7 @@ def test_rise_at_its_own_size_takes_29_looks_and_1792_pixels_a_step():
     def counted(x):
         return x.sum(axis=(1, 2))
 
-    curve = insertion(counted, ones, heatmap, jnp.asarray(0), substrate="zero", chunk_size=10)
+    curve = insertion(counted, ones, heatmap, jnp.asarray(0), baseline="zero", perturbations_per_eval=10)
     np.testing.assert_array_equal(curve.probabilities, np.arange(29) * 224 * 8)
 
 
@@ -151,7 +151,7 @@ def test_the_same_share_at_other_sizes(size, n_steps):
         jnp.ones((*size, 1)),
         heatmap,
         jnp.asarray(0),
-        substrate="zero",
+        baseline="zero",
         n_steps=n_steps,
     )
     total = size[0] * size[1]
@@ -181,13 +181,13 @@ def test_the_blur_is_rises_convolution(size):
     np.testing.assert_allclose(reference.rise_blur(np.asarray(image)), expected, atol=1e-6)
 
 
-def test_substrates():
+def test_baselines():
     image, _ = picture()
-    np.testing.assert_array_equal(make_substrate(image, "rise"), folded_gaussian_blur(image))
+    np.testing.assert_array_equal(make_baseline(image, "rise"), folded_gaussian_blur(image))
     gaussian = scipy.ndimage.gaussian_filter(np.asarray(image, np.float64), (5, 5, 0), mode="nearest")
-    np.testing.assert_allclose(make_substrate(image, "gaussian"), gaussian, atol=1e-5)
-    assert not make_substrate(image, "zero").any()
-    np.testing.assert_array_equal(make_substrate(image, image + 1), image + 1)
+    np.testing.assert_allclose(make_baseline(image, "gaussian"), gaussian, atol=1e-5)
+    assert not make_baseline(image, "zero").any()
+    np.testing.assert_array_equal(make_baseline(image, image + 1), image + 1)
 
 
 def test_the_order_is_total_and_the_reverse_of_the_opposite_one():
@@ -310,7 +310,7 @@ def test_curves_are_the_loops(predict, plain_predict, n_steps, tied):
         heatmap = jnp.round(heatmap)
     x, a = np.asarray(image, np.float64), np.asarray(heatmap)
     step = reference.step_size(a, n_steps)
-    ours = all_metrics(predict, image, heatmap, n_steps=n_steps, chunk_size=7)
+    ours = all_metrics(predict, image, heatmap, n_steps=n_steps, perturbations_per_eval=7)
     for name in ("insertion", "deletion"):
         curve = getattr(reference, name)(plain_predict, x, a, 3, step)
         assert np.ptp(curve) > 0.03
@@ -328,7 +328,7 @@ def test_the_embedded_network_sees_the_blurred_image_first_and_the_image_last():
     blurred = jnp.asarray(reference.rise_blur(np.asarray(image, np.float64)), jnp.float32)
     first, last, nothing = (forward(x[None])[0] for x in (blurred, image, jnp.zeros_like(image)))
     target = last.argmax()
-    options = {"n_steps": 4, "chunk_size": 3}
+    options = {"n_steps": 4, "perturbations_per_eval": 3}
     inserted = insertion(forward, image, heatmap, target, **options).probabilities
     deleted = deletion(forward, image, heatmap, target, **options).probabilities
     np.testing.assert_allclose(inserted[jnp.asarray([0, -1])], [first[target], last[target]], rtol=1e-3)
@@ -338,17 +338,17 @@ def test_the_embedded_network_sees_the_blurred_image_first_and_the_image_last():
 # Numbers as users give them.
 
 
-def test_targets_maps_and_substrates_may_be_plain_numbers_and_lists(predict):
+def test_targets_maps_and_baselines_may_be_plain_numbers_and_lists(predict):
     image, heatmap = picture()
     expected = all_metrics(predict, image, heatmap)
     for target in (3, np.int64(3), np.asarray(3), jnp.asarray(3)):
-        curve = deletion(predict, image, heatmap.tolist(), target, substrate=0)
+        curve = deletion(predict, image, heatmap.tolist(), target, baseline=0)
         np.testing.assert_array_equal(curve.probabilities, expected["deletion"].probabilities)
     others = np.asarray(OTHERS).astype(int).tolist()
     curve = complementary_insertion(predict, image, heatmap, others)
     np.testing.assert_allclose(curve.auc, expected["complementary"].auc, rtol=1e-6)
     for number in (0.5, np.float32(0.5), jnp.asarray(0.5)):
-        np.testing.assert_array_equal(make_substrate(image, number), jnp.full(image.shape, 0.5))
+        np.testing.assert_array_equal(make_baseline(image, number), jnp.full(image.shape, 0.5))
     levels = jnp.round(heatmap).astype(int).tolist()
     whole = insertion(predict, image, levels, np.eye(CLASSES)[3].tolist())
     ranked = insertion(predict, image, jnp.round(heatmap), TARGET)
@@ -391,7 +391,7 @@ def test_one_compilation_serves_all_images_targets_and_numbers_of_other_classes(
 
 def test_chunks_do_not_show(predict):
     image, heatmap = picture()
-    curves = [all_metrics(predict, image, heatmap, chunk_size=size) for size in (1, 4, 29)]
+    curves = [all_metrics(predict, image, heatmap, perturbations_per_eval=size) for size in (1, 4, 29)]
     for other in curves[1:]:
         for name, curve in curves[0].items():
             np.testing.assert_allclose(other[name].probabilities, curve.probabilities, rtol=1e-5)
@@ -405,8 +405,8 @@ def test_the_network_never_sees_more_than_a_chunk():
         sizes.append(len(x))
         return x.mean(axis=(1, 2))
 
-    for chunk_size in (1, 16, 28, 29, 100):
-        insertion(predict, image, heatmap, jnp.asarray(0), chunk_size=chunk_size)
+    for perturbations_per_eval in (1, 16, 28, 29, 100):
+        insertion(predict, image, heatmap, jnp.asarray(0), perturbations_per_eval=perturbations_per_eval)
     assert sorted(set(sizes)) == [1, 15, 29]
 
 
@@ -415,7 +415,9 @@ def test_memory_does_not_grow_with_the_number_of_steps():
     predict = functools.partial(predict_with, weights((40, 50)))
 
     def temporary(n_steps):
-        run = jax.jit(lambda x, a: insertion(predict, x, a, TARGET, n_steps=n_steps, chunk_size=8))
+        run = jax.jit(
+            lambda x, a: insertion(predict, x, a, TARGET, n_steps=n_steps, perturbations_per_eval=8)
+        )
         return run.lower(image, heatmap).compile().memory_analysis().temp_size_in_bytes
 
     assert temporary(2000) <= temporary(31) + 32_000
@@ -485,10 +487,10 @@ def test_bad_input_is_one_clear_error(predict):
     for metric, classes in ((insertion, TARGET), (deletion, TARGET), (complementary_insertion, OTHERS)):
         for options, message in (
             ({"n_steps": 0}, "n_steps must be at least 1, got 0"),
-            ({"chunk_size": 0}, "chunk_size must be at least 1, got 0"),
+            ({"perturbations_per_eval": 0}, "perturbations_per_eval must be at least 1, got 0"),
             (
-                {"substrate": image[1:]},
-                r"substrate must have the image's shape \(13, 17, 3\), got \(12, 17, 3\)",
+                {"baseline": image[1:]},
+                r"baseline must be one number or have the image's shape \(13, 17, 3\), got \(12, 17, 3\)",
             ),
         ):
             with pytest.raises(InputError, match=message):
@@ -497,11 +499,11 @@ def test_bad_input_is_one_clear_error(predict):
             metric(predict, image, heatmap.T, classes)
         with pytest.raises(InputError, match=r"shape \(29, classes\), got \(29, 13, 17, 3\)"):
             metric(lambda x: x, image, heatmap, classes)
-        with pytest.raises(InputError, match="weights of 4 classes, but the network knows 10"):
+        with pytest.raises(InputError, match="weights of 4 classes, but the network has 10"):
             metric(predict, image, heatmap, jnp.ones(4))
     # Whichever check comes first: tests also check annotations.
-    with pytest.raises((InputError, jaxtyping.TypeCheckError), match="substrate"):
-        insertion(predict, image, heatmap, TARGET, substrate="rose")
+    with pytest.raises((InputError, jaxtyping.TypeCheckError), match="baseline"):
+        insertion(predict, image, heatmap, TARGET, baseline="rose")
     with pytest.raises(InputError, match="at least 2 values, got 1"):
         area_under_curve(jnp.ones(1))
     for size, sigma, message in ((10, 5.0, "size must be odd.*got 10"), (11, 0.0, "sigma must be above 0")):

@@ -117,7 +117,7 @@ def test_a_factor_changes_one_infidelity_and_not_the_other():
 def test_infidelity_is_the_loops(with_channels):
     image, rng = picture(), np.random.default_rng(5)
     values = jnp.asarray(rng.normal(size=image.shape if with_channels else SIZE), jnp.float32)
-    options = {"key": KEY, "n_samples": 25, "chunk_size": 7}
+    options = {"key": KEY, "n_samples": 25, "perturbations_per_eval": 7}
     ours, shown = spied(infidelity, bent, image, values, TARGET, **options)
     perturbed = shown[1:26]
     removed = (perturbed == 0).all(axis=-1)
@@ -149,7 +149,7 @@ def test_every_square_is_as_likely_as_any_other():
     assert counts.max() < 270
 
 
-def test_squares_grow_with_the_image_and_show_the_substrate():
+def test_squares_grow_with_the_image_and_show_the_baseline():
     sides = {}
     for size in ((28, 28), (56, 70)):
         draw = jax.jit(jax.vmap(lambda key, size=size: remove_square(key, jnp.ones((*size, 1)))))
@@ -158,13 +158,13 @@ def test_squares_grow_with_the_image_and_show_the_substrate():
         assert sides[size].min() == 1
     assert (sides[28, 28].max(), sides[56, 70].max()) == (10, 20)
     image = picture()
-    shown, removed = remove_square(KEY, image, max_side=4, substrate=image + 5)
+    shown, removed = remove_square(KEY, image, max_side=4, baseline=image + 5)
     np.testing.assert_allclose(shown, image + 5 * removed[..., None], rtol=1e-6)
 
 
 def test_a_noisy_baseline_has_the_noise_that_is_asked_for():
     image = 10 * picture((40, 50))
-    shown, removed = noisy_baseline(KEY, image, noise_level=0.5, substrate=image + 3)
+    shown, removed = noisy_baseline(KEY, image, noise_level=0.5, baseline=image + 3)
     np.testing.assert_allclose(removed, image - shown)
     noise = np.asarray(shown - image - 3)
     assert noise.mean() == pytest.approx(0, abs=0.6)
@@ -198,7 +198,7 @@ def test_sensitivity_n_of_a_map_that_knows_nothing_is_near_zero():
 def test_sensitivity_n_is_the_loops():
     image = picture()
     heatmap = jnp.asarray(np.random.default_rng(5).normal(size=SIZE), jnp.float32)
-    options = {"key": KEY, "sizes": (1, 13, 98), "n_subsets": 8, "chunk_size": 7}
+    options = {"key": KEY, "sizes": (1, 13, 98), "n_subsets": 8, "perturbations_per_eval": 7}
     found, shown = spied(sensitivity_n, bent, image, heatmap, TARGET, **options)
     subsets = (shown[:24] == 0).all(axis=-1).reshape(3, 8, *SIZE)
     assert subsets.sum(axis=(2, 3)).tolist() == [[1] * 8, [13] * 8, [98] * 8]
@@ -366,7 +366,9 @@ def test_road_is_the_loops(tied):
     heatmap = jnp.round(heatmap) if tied else heatmap
     target = probabilities(image[None])[0].argmax()
     shares = (0.05, 0.3, 0.65, 0.98)
-    ours = road(probabilities, image, heatmap, target, key=KEY, shares=shares, noise_level=0, chunk_size=3)
+    ours = road(
+        probabilities, image, heatmap, target, key=KEY, shares=shares, noise_level=0, perturbations_per_eval=3
+    )
 
     def predict(x):
         return np.asarray(probabilities(jnp.asarray(x, jnp.float32)[None])[0])
@@ -387,8 +389,8 @@ def test_a_map_that_is_not_a_number_orders_nothing():
 # How they run.
 
 
-def measure_all(image, heatmap, target, key, *, chunk_size=32):
-    options = {"key": key, "chunk_size": chunk_size}
+def measure_all(image, heatmap, target, key, *, perturbations_per_eval=32):
+    options = {"key": key, "perturbations_per_eval": perturbations_per_eval}
     return (
         infidelity(bent, image, heatmap, target, n_samples=10, **options),
         sensitivity_n(bent, image, heatmap, target, sizes=(5, 40), n_subsets=10, **options),
@@ -424,7 +426,7 @@ def test_one_compilation_serves_all_images_and_a_batch_is_a_loop(alone):
 @pytest.mark.long
 def test_chunks_do_not_show_and_arrays_of_numpy_will_do(alone):
     image, heatmap = (np.asarray(array[0]) for array in EACH[:2])
-    measure = functools.partial(measure_all, image, heatmap, chunk_size=3)
+    measure = functools.partial(measure_all, image, heatmap, perturbations_per_eval=3)
     same(jax.jit(measure)(*(array[0] for array in EACH[2:])), alone[0])
 
 
@@ -457,12 +459,12 @@ def test_bad_input_is_one_clear_error():
             "n_samples must be at least 1",
         ),
         (
-            lambda: infidelity(bent, image, heatmap, TARGET, key=KEY, chunk_size=0),
-            "chunk_size must be at least 1",
+            lambda: infidelity(bent, image, heatmap, TARGET, key=KEY, perturbations_per_eval=0),
+            "perturbations_per_eval must be at least 1",
         ),
         (
             lambda: infidelity(bent, image, heatmap, TARGET, key=KEY, perturb=noisy_baseline),
-            r"tells channels apart: give values of shape \(9, 11, 3\)",
+            r"differs between channels: give values of shape \(9, 11, 3\)",
         ),
         (lambda: infidelity(lambda x: x, image, heatmap, TARGET, key=KEY), r"shape \(1, classes\), got"),
         (lambda: infidelity(linear, image, heatmap, jnp.ones(4), key=KEY), "weights of 4 classes, but .* 5"),

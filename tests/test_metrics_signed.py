@@ -101,17 +101,17 @@ def linear(images):
 
 
 def test_no_map_gains_more_than_the_network_s_own_weights():
-    """With a substrate of zeros the logit of a linear network rises by what is taken away."""
+    """With a baseline of zeros the logit of a linear network rises by what is taken away."""
     image = RNG.normal(size=(10, 10, 1)).astype(np.float32)
     own = image[..., 0]
-    best = counter_evidence(linear, image, own, jnp.asarray(0), substrate="zero")
-    worst = counter_evidence(linear, image, -own, jnp.asarray(0), substrate="zero")
+    best = counter_evidence(linear, image, own, jnp.asarray(0), baseline="zero")
+    worst = counter_evidence(linear, image, -own, jnp.asarray(0), baseline="zero")
     ordered = np.sort(own.ravel())
     counts = [1, 2, 5, 10]
     np.testing.assert_allclose(best.logit, [-ordered[:n].sum() for n in counts], atol=1e-4)
     np.testing.assert_allclose(worst.logit, [-ordered[-n:].sum() for n in counts], atol=1e-4)
     for _ in range(10):
-        some = counter_evidence(linear, image, RNG.normal(size=(10, 10)), jnp.asarray(0), substrate="zero")
+        some = counter_evidence(linear, image, RNG.normal(size=(10, 10)), jnp.asarray(0), baseline="zero")
         assert (some.logit <= best.logit + 1e-4).all()
         assert (some.logit >= worst.logit - 1e-4).all()
 
@@ -119,7 +119,7 @@ def test_no_map_gains_more_than_the_network_s_own_weights():
 def test_only_negative_pixels_are_blurred():
     image, heatmap = np.ones((10, 10, 1), np.float32), np.zeros((10, 10), np.float32)
     heatmap[0, :3] = -1
-    found = counter_evidence(linear, image, heatmap, jnp.asarray(0), shares=(0.02, 0.5), substrate="zero")
+    found = counter_evidence(linear, image, heatmap, jnp.asarray(0), shares=(0.02, 0.5), baseline="zero")
     np.testing.assert_allclose(found.blurred, [0.02, 0.03], rtol=1e-6)
     np.testing.assert_allclose(found.logit, [-2, -3], atol=1e-4)
 

@@ -15,7 +15,7 @@ from dmbp_jax import InputError
 from dmbp_jax.attribution._gradients import gradient, gradient_x_input, target_gradient
 from dmbp_jax.attribution._norm_grad import (
     AGGREGATIONS,
-    LAYERS,
+    VIRTUAL_LAYERS,
     combine_maps,
     norm_grad,
     selective_norm_grad,
@@ -26,7 +26,7 @@ from dmbp_jax.attribution._wrappers import meta_saliency
 from dmbp_jax.rules import PLAIN, Plain, find_sites, tap
 from dmbp_jax.rules._tap import choose_map
 
-FAMILY = list(itertools.product(LAYERS, AGGREGATIONS))
+FAMILY = list(itertools.product(VIRTUAL_LAYERS, AGGREGATIONS))
 SITES = ("relu1", "pool", "conv2", "relu2")
 TARGET = jnp.asarray(3)
 
@@ -93,7 +93,7 @@ class Inserted(Plain):
         return self.insert(super().max_pool(site, h, window))
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("layer", VIRTUAL_LAYERS)
 def test_the_terms_add_up_to_the_gradient_through_an_inserted_identity(network, tapped, layer):
     apply, params, image = network
 
@@ -212,11 +212,11 @@ def test_the_default_site_knows_the_class_but_where_it_is_averaged(name, method)
 
 
 @pytest.mark.parametrize("combine", ["geometric_mean", "sum"])
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("layer", VIRTUAL_LAYERS)
 def test_several_sites_combine_their_maps(network, combine, layer):
     at = tap(*network, TARGET, [choose_map(find_sites(*network), name) for name in SITES])
     maps = [virtual_identity(at.activations[name], at.gradients[name], layer, "norm") for name in SITES]
-    a = norm_grad(*network, TARGET, layer=layer, sites=SITES, combine=combine, weights="linear")
+    a = norm_grad(*network, TARGET, virtual_layer=layer, site=SITES, combine=combine, weights="linear")
     assert_close(a.heatmap, combine_maps(maps, (8, 8), combine=combine, weights="linear"))
     assert np.ptp(a.heatmap) > 0
 
@@ -224,14 +224,14 @@ def test_several_sites_combine_their_maps(network, combine, layer):
 def test_what_is_not_finite_is_flagged_though_scaling_hides_it(network):
     apply, params, image = network
     broken = image.at[0, 0, 0].set(jnp.nan)
-    assert not norm_grad(apply, params, broken, TARGET, sites=SITES).finite
+    assert not norm_grad(apply, params, broken, TARGET, site=SITES).finite
     assert not norm_grad(apply, params, image, jnp.asarray(CLASSES)).finite
 
 
 METHODS = {
     "norm_grad": norm_grad,
     "selective_norm_grad": selective_norm_grad,
-    "meta norm_grad": meta_saliency(norm_grad, epsilon=0.1),
+    "meta norm_grad": meta_saliency(norm_grad, step_size=0.1),
     "meta gradient": meta_saliency(gradient),
 }
 
@@ -265,7 +265,7 @@ def test_works_on_a_residual_network_and_odd_sizes():
     image = images[0, :57, :63]
     first = find_sites(apply, params, image)[0].name
     last = choose_map(find_sites(apply, params, image)).name
-    a = jax.jit(lambda x: norm_grad(apply, params, x, TARGET, sites=(first, last)))(image)
+    a = jax.jit(lambda x: norm_grad(apply, params, x, TARGET, site=(first, last)))(image)
     assert a.values.shape == (57, 63, 1)
     assert bool(a.finite)
     assert np.ptp(a.values) > 0
@@ -274,7 +274,7 @@ def test_works_on_a_residual_network_and_odd_sizes():
 @pytest.mark.parametrize("method", [norm_grad, gradient_x_input])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_meta_saliency_with_epsilon_zero_is_the_method(network, method, sign):
-    meta = meta_saliency(method, epsilon=0.0, sign=sign)
+    meta = meta_saliency(method, step_size=0.0, sign=sign)
     np.testing.assert_array_equal(meta(*network, TARGET).values, method(*network, TARGET).values)
 
 
@@ -291,16 +291,16 @@ def test_meta_saliency_takes_one_step_of_gradient_descent(network, sign, weighte
     stepped = jax.tree.map(
         lambda leaf, rows: leaf - sign * 0.3 * jnp.tensordot(pull, rows, axes=1), params, jacobian
     )
-    expected = norm_grad(apply, stepped, image, TARGET, layer="conv3x3")
+    expected = norm_grad(apply, stepped, image, TARGET, virtual_layer="conv3x3")
 
     def method(apply, params, image, target, *, key=None, **options):
         # What the wrapper hands on, explained for one class in both cases.
         return norm_grad(apply, params, image, TARGET, key=key, **options)
 
-    meta = meta_saliency(method, epsilon=0.3, sign=sign)
-    a = meta(apply, params, image, label if weighted else TARGET, layer="conv3x3")
+    meta = meta_saliency(method, step_size=0.3, sign=sign)
+    a = meta(apply, params, image, label if weighted else TARGET, virtual_layer="conv3x3")
     assert_close(a.values, expected.values, tolerance=1e-4)
-    unmoved = norm_grad(apply, params, image, TARGET, layer="conv3x3").values
+    unmoved = norm_grad(apply, params, image, TARGET, virtual_layer="conv3x3").values
     assert np.abs(a.values - unmoved).max() > 1e-3 * np.abs(unmoved).max()
 
 
@@ -313,8 +313,8 @@ def test_descending_the_loss_makes_the_class_likelier(network):
         return gradient(apply, params, image, target)
 
     for step in (-1, 0, 1):
-        epsilon, sign = (0.1, step) if step else (0.0, 1)
-        meta_saliency(method, epsilon=epsilon, sign=sign)(apply, params, image, TARGET)
+        step_size, sign = (0.1, step) if step else (0.0, 1)
+        meta_saliency(method, step_size=step_size, sign=sign)(apply, params, image, TARGET)
     assert likelihood[-1] < likelihood[0] < likelihood[1]
 
 
@@ -337,17 +337,23 @@ def test_meta_saliency_leaves_whole_numbers_alone(network):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layer": "conv"}, "unknown layer 'conv'.*bias, conv1x1, conv3x3, scaling"),
+        ({"virtual_layer": "conv"}, "unknown virtual_layer 'conv'.*bias, conv1x1, conv3x3, scaling"),
         ({"aggregation": "mean"}, "unknown aggregation 'mean'.*max, norm, positive_norm, sum"),
         ({"combine": "mean"}, "unknown combine 'mean'.*geometric_mean, sum"),
         ({"weights": "lin"}, "unknown weights 'lin': did you mean 'linear'.*linear, uniform"),
-        ({"sites": "relu3"}, "unknown site 'relu3'.*conv1, conv2, fc, pool, relu1, relu2"),
-        ({"sites": ("relu1", "relu3")}, "unknown site 'relu3'"),
-        ({"sites": ("relu1", "fc")}, r"site 'fc' has no map: its output has shape \(10,\)"),
-        ({"sites": ()}, "no site given"),
+        ({"site": "relu3"}, "unknown site 'relu3'.*conv1, conv2, fc, pool, relu1, relu2"),
+        ({"site": ("relu1", "relu3")}, "unknown site 'relu3'"),
+        ({"site": ("relu1", "fc")}, r"site 'fc' has no map: its output has shape \(10,\)"),
+        ({"site": ()}, "no site given"),
         ({"weights": (1.0, 2.0)}, "2 weights for 1 sites"),
-        ({"sites": ("relu1", "relu2"), "weights": (1.0, -2.0)}, "weights must be finite, none below 0"),
-        ({"sites": ("relu1", "relu2"), "weights": (0.0, 0.0)}, "weights must be finite, none below 0"),
+        (
+            {"site": ("relu1", "relu2"), "weights": (1.0, -2.0)},
+            "weights must be finite, not negative and not all zero",
+        ),
+        (
+            {"site": ("relu1", "relu2"), "weights": (0.0, 0.0)},
+            "weights must be finite, not negative and not all zero",
+        ),
         ({"weights": (float("nan"),)}, "weights must be finite"),
     ],
 )
@@ -359,8 +365,8 @@ def test_bad_options_are_one_clear_error(network, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epsilon": -0.1}, "epsilon must be finite and at least 0, got -0.1"),
-        ({"epsilon": float("nan")}, "epsilon must be finite"),
+        ({"step_size": -0.1}, "step_size must be finite and at least 0, got -0.1"),
+        ({"step_size": float("nan")}, "step_size must be finite"),
         ({"sign": 0}, "sign must be 1 or -1, got 0"),
     ],
 )

@@ -1,6 +1,7 @@
 """What holds for the package as a whole: import, exports, folders."""
 
 import importlib.util
+import inspect
 import os
 import pkgutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import types
 
 import dmbp_jax
+from dmbp_jax import attribution, metrics
 
 IMPORT = """
 import dmbp_jax
@@ -42,3 +44,30 @@ def test_the_public_names_are_documented():
         value = getattr(dmbp_jax, name)
         if callable(value):
             assert value.__doc__, name
+
+
+SYNONYMS = {
+    "substrate": "baseline",
+    "outside": "baseline",
+    "reference": "baseline",
+    "sites": "site",
+    "layer": "site",
+    "chunk_size": "perturbations_per_eval",
+    "epsilon": "eps",
+    "num_steps": "n_steps",
+}
+
+
+def test_options_have_one_name_each():
+    """What means the same is called the same in every function for users."""
+    functions = {
+        f"{module.__name__}.{name}": getattr(module, name)
+        for module in (dmbp_jax, attribution, metrics)
+        for name in module.__all__
+        if inspect.isroutine(getattr(module, name))
+    }
+    options = {
+        (name, option) for name, one in functions.items() for option in inspect.signature(one).parameters
+    }
+    assert {"baseline", "site", "perturbations_per_eval", "n_steps"} <= {option for _, option in options}
+    assert [one for one in sorted(options) if one[1] in SYNONYMS] == []

@@ -196,7 +196,7 @@ def test_a_config_that_belongs_to_nothing_or_says_nothing_is_left_alone(lay_out)
 def test_a_config_that_cannot_be_read_is_refused_by_name(lay_out):
     path = lay_out("{not json")
     message = refuse(models.load_model, "squeezenet1_1", path)
-    assert message.startswith(f"{path.with_name('config.json')} says what model.safetensors is")
+    assert message.startswith(f"{path.with_name('config.json')}, the description of model.safetensors,")
 
 
 def test_the_metadata_of_a_file_is_compared(lay_out):

@@ -86,7 +86,7 @@ def test_two_processes_share_a_run(photos, undisturbed, tmp_path):
     # Five chunks of two methods: three for the first process, two for the other.
     assert [sum(line.startswith("[") for line in said.splitlines()) for said in (err, other_err)] == [6, 4]
     assert "Insertion (IM), higher is better" in out
-    assert other_out == "process 1 has nothing left to do; process 0 sums up\n"
+    assert other_out == "process 1 is done; process 0 prints the summary\n"
     # Both machines' devices are of one kind, and versions agree, so that one process may also look on alone.
     done = alone(tmp_path, photos)
     assert done.code == 0, done.err
@@ -101,7 +101,7 @@ def test_what_a_killed_process_leaves_the_other_does(photos, undisturbed, tmp_pa
     )
     assert killed == -signal.SIGKILL
     assert code == 0, err
-    assert "process 1 is gone; the others do what it has left" in err
+    assert "process 1 is lost; the others compute its remaining units" in err
     assert "Insertion (IM), higher is better" in out
     assert rows_of(tmp_path / "run") == undisturbed
     with open_store(tmp_path / "run") as store:
@@ -175,7 +175,7 @@ def test_the_work_of_one_that_is_lost_is_done_in_the_next_round(photos, undistur
     join_as(Told([both, both, both, one, one, one, one]), monkeypatch)
     done = alone(tmp_path, photos)
     assert done.code == 0, done.err
-    before, after = done.err.split("process 1 is gone; the others do what it has left\n")
+    before, after = done.err.split("process 1 is lost; the others compute its remaining units\n")
     assert (before.count("["), after.count("[")) == (6, 4)
     assert rows_of(tmp_path / "run") == undisturbed
 

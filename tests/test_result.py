@@ -283,7 +283,7 @@ def test_a_plot_has_a_row_for_each_image_with_its_parts_on_its_own_scale(a):
         np.testing.assert_array_equal(row["map"], color_heatmap(np.asarray(a.heatmap[i])))
     below, above = captions(figure)
     assert above == ["one", "two", "three"]
-    assert all(text.startswith("DMBP. Red speaks for the class, blue against it.") for text in below)
+    assert all(text.startswith("DMBP. Red is evidence for the class, blue against it.") for text in below)
     assert not any("Smoothed" in text for text in below)
 
 

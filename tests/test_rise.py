@@ -75,7 +75,7 @@ def test_the_saliency_is_the_references(network, output, weighted):
         n_masks=10,
         cells=3,
         probability=0.4,
-        chunk_size=4,
+        perturbations_per_eval=4,
         output=output,
     )
     grids, shifts = draws(KEY, 10, (8, 8), 3, 0.4)
@@ -97,7 +97,7 @@ def test_the_saliency_is_the_references(network, output, weighted):
 def test_chunks_do_not_show(network):
     apply, params, image = network
     maps = [
-        rise(apply, params, image, jnp.asarray(2), key=KEY, n_masks=11, chunk_size=size).values
+        rise(apply, params, image, jnp.asarray(2), key=KEY, n_masks=11, perturbations_per_eval=size).values
         for size in (1, 4, 11, 64)
     ]
     for other in maps[1:]:
@@ -174,7 +174,7 @@ def test_bad_input_is_one_clear_error(network):
         ({}, r"pass a key.*key=jax.random.key\(0\)"),
         ({"key": KEY, "n_masks": 0}, "n_masks must be at least 1, got 0"),
         ({"key": KEY, "cells": 0}, "cells must be at least 1, got 0"),
-        ({"key": KEY, "chunk_size": -1}, "chunk_size must be at least 1, got -1"),
+        ({"key": KEY, "perturbations_per_eval": -1}, "perturbations_per_eval must be at least 1, got -1"),
         ({"key": KEY, "probability": 0.0}, r"probability must be in \(0, 1\], got 0.0"),
     ):
         with pytest.raises(InputError, match=message):

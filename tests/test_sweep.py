@@ -101,8 +101,8 @@ def test_great_strength_takes_paths_of_one_sign():
     def apply(params, x, *, rule=PLAIN):
         return rule.relu("relu", x @ hidden) @ out
 
-    # Its input is a vector, which only a traced network may take.
-    apply.traced = True
+    # Its input is a vector, which only a gated network may take.
+    apply.gated = True
     x = jnp.asarray(RNG.normal(size=6).astype(np.float32))
     sites = find_sites(apply, {}, x)
     found = sweep(apply, {}, x, jnp.asarray(0), sites, strength=1e4)

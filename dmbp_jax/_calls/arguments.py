@@ -1,4 +1,4 @@
-"""What a caller gives to `explain`: as arrays and plain values, or one sentence about what is wrong."""
+"""The arguments of `explain`: converted to arrays and plain values, or refused in one sentence."""
 
 import dataclasses
 import inspect
@@ -32,9 +32,9 @@ _NAMES = {
 
 
 def as_array(values: npt.ArrayLike | jax.Array, what: str) -> jax.Array | np.ndarray:
-    """An array where it is: on its device, or in host memory.
+    """An array without moving it: on its device, or in host memory.
 
-    Raises `InputError` for what is none, calling it `what`.
+    Raises `InputError` for other values, with the name `what`.
 
     >>> as_array(["tabby"], "targets")
     Traceback (most recent call last):
@@ -66,7 +66,7 @@ def as_array(values: npt.ArrayLike | jax.Array, what: str) -> jax.Array | np.nda
 
 
 def _why(values: Any, what: str) -> str:
-    """Why NumPy makes no array of it."""
+    """Why NumPy cannot convert it to an array."""
     if hasattr(values, "detach"):
         return f"give {what}.detach().cpu().numpy()"
     if isinstance(values, list | tuple):
@@ -107,10 +107,9 @@ def check_options(method: Method, options: dict[str, Any]) -> None:
 
 
 def divide_options(method: Method, options: dict[str, Any]) -> tuple[dict[str, jax.Array], Options]:
-    """Options that a program takes: arrays, and numbers that have a range; and all others, for which it is
-    compiled.
+    """The dynamic options of a program, arrays and numbers with a range; and the static ones, all others.
 
-    Raises `InputError` for a number out of its range, and for an option of the others without a hash.
+    Raises `InputError` for a number out of its range, and for a static option without a hash.
     """
     arrays: dict[str, jax.Array] = {}
     static: list[tuple[str, type, Any]] = []
@@ -118,11 +117,11 @@ def divide_options(method: Method, options: dict[str, Any]) -> tuple[dict[str, j
     for name, value in sorted(options.items()):
         is_array = isinstance(value, jax.Array | np.ndarray)
         annotation = annotations.get(name)
-        # A baseline may be an image too; a number may not.
+        # A baseline may be an image too; a numeric option may not.
         is_one = value.ndim == 0 or get_origin(annotation) is Annotated if is_array else is_number(value)
         if range_of(annotation) and is_one:
             check_range(name, value, annotation)
-            # Of a weak type, as Python's numbers are: it leaves the dtype of an image as it is.
+            # Weakly typed, as Python's numbers are, so that the images' dtype is kept.
             arrays[name] = jax.lax.full_like(jnp.asarray(0.0), value if is_array else float(value))
         elif is_array:
             arrays[name] = jnp.asarray(value)
@@ -138,8 +137,8 @@ def divide_options(method: Method, options: dict[str, Any]) -> tuple[dict[str, j
 
 
 def _annotations(method: Method) -> dict[str, Any]:
-    """Of a method's options: those that it names, and the fields of dataclasses in the annotation of others,
-    `**options: Annotated[Any, Fields]`."""
+    """The annotations of a method's options: its own parameters, and the fields of dataclasses in the
+    annotation of `**options: Annotated[Any, Fields]`."""
     found: dict[str, Any] = {}
     for parameter in inspect.signature(method).parameters.values():
         found[parameter.name] = parameter.annotation
@@ -169,7 +168,7 @@ def check_key(key: Any, *, several: bool = True) -> None:
 
 
 def key_of_each(key: jax.Array | np.ndarray | None, count: int) -> jax.Array | np.ndarray | None:
-    """A key for each of `count` images: those that were given, or as many drawn from one; None without one.
+    """A key for each of `count` images: the given ones, or the given one split; None without a key.
 
     Raises `InputError` for another number of keys than of images.
     """
@@ -193,7 +192,7 @@ def keys_from(key: jax.Array | np.ndarray, first: int, count: int) -> jax.Array:
 
 
 def _key_axes(key: jax.Array | np.ndarray) -> int:
-    """0 for one key, 1 for a row of keys, as the arrays of `jax.random.key` or `PRNGKey` are; -1 for none."""
+    """0 for one key, 1 for a row of keys, of `jax.random.key` or `PRNGKey`; -1 for other arrays."""
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return key.ndim
     return key.ndim - 1 if key.dtype == np.uint32 else -1

@@ -26,25 +26,24 @@ from dmbp_jax.result import Attribution, Method
 from dmbp_jax.result._attribution import Kept, keep_only
 from dmbp_jax.typing import Apply, OnStep, Params
 
-# A loop walked from the host, a slice of its steps at a time, which can tell how far it is.
-#
-# A callback from inside the loop would tell it too, but keeps a program out of JAX's compilation cache.
+# A loop run from the host in slices of steps, which can report progress. A callback from inside the loop
+# would report it too, but would keep the program out of JAX's compilation cache.
 
 SLICES = 20
-"""About so often does a loop report."""
+"""The approximate number of reports of a loop."""
 
 
 class Slices(NamedTuple):
-    """The loops of a batch of images as three programs; made by `slice_loops`."""
+    """The loops of a batch of images as three programs; see `slice_loops`."""
 
     length: int
     """Steps of the loop."""
     each: int
-    """Steps of a slice; the last one may have fewer."""
+    """Steps of a slice; the last one may have fewer steps."""
     before: Any
-    """What no step changes, and the first carry."""
+    """The loop's invariants, and the first carry."""
     within: Any
-    """The carry some steps later."""
+    """The carry after a slice."""
     after: Any
     """The result."""
 
@@ -84,7 +83,7 @@ def slice_loops(make: Callable[..., Loop], fixed: tuple[Any, ...], images: tuple
         take = loop.step if loop.length else lambda carry, _: carry
         of_step, step = hoist(take, loop.start, jax.ShapeDtypeStruct((), jnp.int32))
         of_finish, finish = hoist(loop.finish, loop.start)
-        # Both mostly need the same arrays.
+        # Both usually need the same arrays.
         constants = list({id(array): array for array in (*of_step, *of_finish)}.values())
         places = {id(array): place for place, array in enumerate(constants)}
         parts.update(length=loop.length, step=step, finish=finish)
@@ -94,7 +93,7 @@ def slice_loops(make: Callable[..., Loop], fixed: tuple[Any, ...], images: tuple
 
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), images)
     program = trace(begin, fixed, one)
-    # What depends on parameters alone is not to be repeated for each image.
+    # Computations of parameters alone must not be repeated for each image.
     own = program.jaxpr.invars[len(jax.tree.leaves(fixed)) :]
     moving = depending(program.eqns, own)
     constants, start = program.structure
@@ -119,7 +118,8 @@ def slice_loops(make: Callable[..., Loop], fixed: tuple[Any, ...], images: tuple
     @jax.jit
     def before(fixed: Any, images: Any) -> Any:
         constants, carry = jax.vmap(first, in_axes=(None, 0), out_axes=axes)(fixed, images)
-        # The carry is given away to each slice: it must be nobody else's, least of all the caller's.
+        # The carry is donated to each slice, so its buffers must not be shared, in particular not with the
+        # caller.
         return constants, jax.tree.map(jnp.copy, carry)
 
     def within(constants: list[Any], carry: Any, first: Any, last: Any) -> Any:
@@ -143,7 +143,7 @@ Options: TypeAlias = tuple[tuple[str, type, Hashable], ...]
 
 
 class Settings(NamedTuple):
-    """What a program is compiled for, beside shapes; hashable."""
+    """The static arguments of a program besides shapes; hashable."""
 
     apply: Apply
     method: Method
@@ -163,23 +163,23 @@ class Call(NamedTuple):
     inputs: Inputs
     params: Params
     arrays: dict[str, jax.Array]
-    """Options that are arrays, and numbers whose values share a program."""
+    """Dynamic options: arrays, and numbers whose values share a program."""
     settings: Settings
 
 
 class ChunkProgram(NamedTuple):
-    """What explains a chunk of images."""
+    """The compiled program for a chunk of images."""
 
     run: Callable[..., Attribution]
     """`run(inputs, on_step=None)`."""
     lower: Callable[[], jax.stages.Lowered]
-    """The part of it that needs the most memory."""
+    """Its part with the largest peak memory."""
 
 
 def make_program(call: Call, chunk: int, mesh: Mesh | None, *, stepwise: bool = False) -> ChunkProgram:
     """The program for `chunk` images; `stepwise`: one that can report the steps of a loop, if there is one.
 
-    Nothing is compiled before it runs or is lowered, and a second program of the same kind is the first one.
+    It is compiled when it first runs or is lowered; programs are cached.
     """
     fixed = (call.params, call.arrays)
     shapes = chunk_shapes(call.inputs, chunk, mesh)
@@ -191,7 +191,7 @@ def make_program(call: Call, chunk: int, mesh: Mesh | None, *, stepwise: bool = 
             for leaf in leaves
         )
         slices = _slices(make, structure, kinds, call.settings)
-        # A loop of no steps has no slice.
+        # A loop without steps has no slice.
         if slices.length:
             return ChunkProgram(functools.partial(slices.run, fixed), lambda: slices.lower(fixed, shapes))
 
@@ -208,9 +208,9 @@ def make_program(call: Call, chunk: int, mesh: Mesh | None, *, stepwise: bool = 
 
 
 def automatic_chunk(call: Call, mesh: Mesh | None, stepwise: bool) -> int:
-    """The images at once that the free memory holds; compiles the program for them.
+    """The number of images at once that fits into the free memory; compiles the program for it.
 
-    A single image, or one for each device, cannot be divided, so that nothing is asked.
+    For a single image, or one for each device, memory is not checked.
     """
     devices = 1 if mesh is None else mesh.size
     if len(call.inputs[0]) <= devices:
@@ -256,7 +256,7 @@ def _whole(settings: Settings) -> Any:
 def _slices(
     make: Callable[..., Loop], structure: Any, kinds: tuple[jax.ShapeDtypeStruct, ...], settings: Settings
 ) -> Slices:
-    """As with `jit`, a second call of the same kind traces nothing."""
+    """Cached: as with `jit`, a second call with the same shapes traces nothing."""
 
     def loop(params: Params, arrays: Any, image: jax.Array, target: jax.Array, key: jax.Array | None) -> Loop:
         made = make(settings.apply, params, image, target, key=key, **arrays, **settings.keywords())
@@ -270,5 +270,5 @@ def _finish(result: Attribution, target: jax.Array, settings: Settings) -> Attri
     kept = keep_only(result, settings.keep)
     if not jax.numpy.issubdtype(target.dtype, jax.numpy.integer):
         return kept
-    # The gradient of a class that does not exist is zero, which is finite and no explanation.
+    # A class out of range has the gradient zero, which is finite but no explanation.
     return dataclasses.replace(kept, finite=kept.finite & (target >= 0) & (target < settings.classes))

@@ -15,19 +15,19 @@ from dmbp_jax._progress import bar
 from dmbp_jax.result import Attribution
 from dmbp_jax.typing import OnStep
 
-# Arrays on meshes of explicit axes, as `jax.make_mesh` makes them: there, JAX wants the sharding of every
-# intermediate array named, which a network that is not written for it does not do.
+# Arrays on meshes of explicit axes, as from `jax.make_mesh`: JAX requires the sharding of every intermediate
+# # array there, which only networks written for it give.
 
 T = TypeVar("T")
 
 
 def automatic_mesh(mesh: Mesh) -> Mesh:
-    """The same devices, with the compiler free to place what lies between."""
+    """The same devices with automatic axes: the compiler chooses the sharding of intermediate arrays."""
     return Mesh(mesh.devices, mesh.axis_names)
 
 
 def automatic(tree: T) -> T:
-    """`tree` where it is, its arrays on explicit axes now on automatic ones; traced ones as they are."""
+    """`tree` on the same devices, with automatic instead of explicit axes; tracers unchanged."""
 
     def put(leaf: Any) -> Any:
         if _explicit_mesh(leaf) is None or not is_concrete(leaf):
@@ -38,10 +38,10 @@ def automatic(tree: T) -> T:
 
 
 def on_automatic_axes(function: Callable[..., T], images: Any, *others: Any) -> T:
-    """`function(images, *others)`, with the compiler free on all axes.
+    """`function(images, *others)` with automatic axes.
 
-    Traced on explicit axes, the results are divided as the images are; where `jax.set_mesh` made the axes
-    explicit, they are on these again.
+    When traced on explicit axes, results are sharded as the images are; under `jax.set_mesh` with explicit
+    axes they are on those axes again.
     """
     meshes = (_explicit_mesh(leaf) for leaf in jax.tree.leaves((images, others)) if not is_concrete(leaf))
     traced_on = next((mesh for mesh in meshes if mesh is not None), None)
@@ -63,7 +63,7 @@ def on_automatic_axes(function: Callable[..., T], images: Any, *others: Any) -> 
 
 def _context_mesh() -> Mesh | None:
     """The mesh of explicit axes that `jax.set_mesh` has set, outside `jit`."""
-    # While something is traced, only the abstract one is known, and none can be set.
+    # During tracing only the abstract mesh is known, and none can be set.
     if AxisType.Explicit in jax.sharding.get_abstract_mesh().axis_types:
         with contextlib.suppress(ValueError):
             return jax.sharding.get_mesh()
@@ -71,7 +71,7 @@ def _context_mesh() -> Mesh | None:
 
 
 def _back(leaf: Any, mesh: Mesh) -> Any:
-    """An array on the automatic axes of `mesh` on its own, where it can be computed with other arrays."""
+    """An array on the axes of `mesh`, so that it can be combined with other arrays."""
     sharding = leaf.sharding if isinstance(leaf, jax.Array) and is_concrete(leaf) else None
     if isinstance(sharding, NamedSharding) and sharding.mesh == automatic_mesh(mesh):
         return jax.device_put(leaf, NamedSharding(mesh, sharding.spec))
@@ -84,36 +84,35 @@ def _explicit_mesh(leaf: Any) -> Any:
     return mesh if mesh is not None and AxisType.Explicit in mesh.axis_types else None
 
 
-# How many images at once: what a device's free memory holds, and no more than brings anything.
-#
-# Peak memory grows linearly in the chunk, and not at all in the number of images. So the program is asked
-# once, at the chunk that one would like to run: XLA counts its buffers when it compiles, and since that is
-# the program that then runs, asking costs nothing where it fits. Only where it does not, a second one is
-# compiled, at the largest power of two that the straight line through the first allows.
+# The number of images at once: as many as fit into a device's free memory, up to a limit beyond which the
+# speed does not increase. Peak memory grows linearly with the chunk and does not depend on the number of
+# images. The program is compiled for the largest useful chunk, and XLA reports its buffers; if it fits, that
+# program runs, at no extra cost. Otherwise a second one is compiled, for the largest power of two that fits
+# by linear extrapolation.
 
 MOST_ON_CPU = 8
-"""Per device. Each image has its own masks, so that a chunk shares nothing but the weights: on two cores a
-step of SqueezeNet took 22, 20, 20, 22, 23 and 25 ms per image for 1, 2, 4, 8, 16 and 32 images, and more of
-them cost more memory and more to fill up at the end."""
+"""Images per device on CPUs. Each image has its own masks, so that a chunk shares only the weights: on two
+cores a step of SqueezeNet took 22, 20, 20, 22, 23 and 25 ms per image for 1, 2, 4, 8, 16 and 32 images, while
+memory and the padding of the last chunk grow."""
 MOST_ON_ACCELERATOR = 32
-"""Per device; an accelerator should be busy by then, but none was at hand to measure it."""
+"""Images per device on accelerators; not measured."""
 SHARE_ON_CPU = 0.5
-"""The share of the free memory that is made use of: on a host there are others."""
+"""The share of a host's free memory that is used; other processes need memory too."""
 SHARE_ON_ACCELERATOR = 0.8
-"""What is free there is not one piece."""
+"""The share of an accelerator's free memory that is used, since it is fragmented."""
 
 
 class ProgramBytes(NamedTuple):
-    """What a compiled program needs on each of its devices."""
+    """The memory of a compiled program on each of its devices."""
 
     per_chunk: int
-    """Grows with the chunk: activations, masks, optimiser state, results."""
+    """Bytes that grow with the chunk: activations, masks, optimiser state, results."""
     fixed: int
-    """Does not: the network's parameters."""
+    """Bytes that do not: the network's parameters."""
 
 
 def program_bytes(compiled: jax.stages.Compiled, fixed: int = 0) -> ProgramBytes:
-    """What XLA counted when it compiled: temporaries, arguments and results, buffers shared by two once.
+    """XLA's count: temporaries, arguments and results; shared buffers count once.
 
     `fixed` is the part of the arguments that does not grow with the chunk.
     """
@@ -128,10 +127,10 @@ def program_bytes(compiled: jax.stages.Compiled, fixed: int = 0) -> ProgramBytes
 
 
 def free_bytes(device: Any) -> int:
-    """The memory that a program may take on `device`: what the backend says is free, else the host's.
+    """The bytes that a program may use on `device`: of the backend's free memory, otherwise of the host's.
 
-    The devices of one host share its memory, and half of what is free is left to others; of an accelerator's
-    a fifth is, since it is not one piece.
+    The devices of one host share its memory, of which half of the free part is left to others; a fifth of an
+    accelerator's is left, since it is fragmented.
     """
     statistics = device.memory_stats()
     if statistics and "bytes_limit" in statistics:
@@ -141,7 +140,7 @@ def free_bytes(device: Any) -> int:
 
 
 def host_free_bytes(root: Path = Path("/")) -> int:
-    """What the host has free, or the control group that this process lives in, whichever is less."""
+    """The free bytes of the host, or of this process's control group, whichever is less."""
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()
         known = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
@@ -157,7 +156,7 @@ def host_free_bytes(root: Path = Path("/")) -> int:
         try:
             known.append(int((groups / limit).read_text()) - int((groups / used).read_text()))
         except (OSError, ValueError):
-            # Not this version of control groups, or "max": no limit.
+            # Another version of control groups, or "max": no limit.
             continue
     return max(0, min(known, default=2**31))
 
@@ -165,9 +164,9 @@ def host_free_bytes(root: Path = Path("/")) -> int:
 def even_chunk(count: int, most: int, devices: int = 1) -> int:
     """The chunk for `count` images: a power of two, times `devices`, of at most `most`.
 
-    Each power of two is a program of its own, so that there are few, whatever the numbers of images: up to 8,
-    four. The largest one is taken that fills the last chunk up by no more than a third of the images: filling
-    up costs time, for each image as much as one that is wanted.
+    Each chunk size is a separate program; powers of two limit their number, to four up to 8. The largest one
+    is chosen that pads the last chunk by at most a third of the images: a padded image takes as long as a
+    real one.
 
     >>> [even_chunk(count, 8) for count in (1, 2, 3, 4, 5, 6, 7, 8, 9, 100)]
     [1, 2, 4, 4, 2, 8, 8, 8, 4, 8]
@@ -185,13 +184,12 @@ def even_chunk(count: int, most: int, devices: int = 1) -> int:
 def fitting_chunk(
     bytes_of: Callable[[int], ProgramBytes], *, count: int, free: int, most: int, devices: int = 1
 ) -> int:
-    """The largest chunk that `even_chunk` would take and that fits into `free` bytes on each device.
+    """The largest chunk that `even_chunk` would choose and that fits into `free` bytes on each device.
 
     Args:
-        bytes_of: what the program for a chunk needs on each device; compiles it.
-        count: images that there are to explain.
+        bytes_of: the memory of the program for a chunk on each device; compiles it. count: images to explain.
         free: bytes, on each device.
-        most: the largest chunk that brings anything.
+        most: the largest useful chunk.
         devices: over which the chunk is divided.
 
     Raises:
@@ -207,18 +205,18 @@ def fitting_chunk(
             return chunk
         if chunk == devices:
             raise InputError(
-                f"one image needs {_readable(sum(needed))}, and {_readable(free)} can be had: take a smaller "
+                f"one image needs {_readable(sum(needed))}, and {_readable(free)} are free: take a smaller "
                 "network or image, or the method's option that takes less at once; batch_size=1 tries all "
                 "the same"
             )
-        # At least halved, should the line not be quite straight.
+        # At least halved, in case memory is not exactly linear.
         each = needed.per_chunk / chunk
         most = min(chunk // 2, int(max(0, free - needed.fixed) / each))
         chunk = even_chunk(count, max(most, devices), devices)
 
 
 def most_at_once(device: jax.Device) -> int:
-    """The chunk per device beyond which nothing is gained."""
+    """The largest useful chunk per device."""
     return MOST_ON_CPU if device.platform == "cpu" else MOST_ON_ACCELERATOR
 
 
@@ -229,11 +227,11 @@ def _readable(count: int) -> str:
 # A long batch in chunks of one shape, on one device or divided over the devices of a mesh.
 
 Inputs: TypeAlias = tuple[Any, Any, Any]
-"""Images, targets and keys (or None), in step along their first axis."""
+"""Images, targets and keys (or None), with a common first axis."""
 
 
 def local_mesh() -> Mesh | None:
-    """All devices of this process, or None where there is only one."""
+    """A mesh of all devices of this process, or None if there is only one."""
     devices = jax.local_devices()
     return Mesh(np.asarray(devices), ("images",)) if len(devices) > 1 else None
 
@@ -244,7 +242,7 @@ def along_images(mesh: Mesh) -> NamedSharding:
 
 
 def replicate(tree: Any, mesh: Mesh | None) -> Any:
-    """`tree` whole on every device of `mesh`; as it is without one."""
+    """`tree` replicated on every device of `mesh`; unchanged without a mesh."""
     return (
         tree if mesh is None else jax.device_put(tree, NamedSharding(automatic_mesh(mesh), PartitionSpec()))
     )
@@ -331,7 +329,7 @@ def _among_chunks(on_step: OnStep, behind: int, number: int) -> OnStep:
 
 
 def by_shape(things: Iterable[T], shape: Callable[[T], tuple[int, ...] | None]) -> list[list[T]]:
-    """The things in groups of one shape, in order of first appearance.
+    """The elements in groups of equal shape, in order of first appearance.
 
     >>> by_shape(["a", "bc", "d"], lambda text: (len(text),))
     [['a', 'd'], ['bc']]

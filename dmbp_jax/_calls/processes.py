@@ -1,7 +1,7 @@
-"""A call of `explain` in a program of several processes, each of which knows the numbers of its own images.
+"""A call of `explain` in a program of several processes, each with the values of its own images.
 
-Images have nothing to do with each other, so that no process needs another one's: one program over all
-devices gives maps that are divided as the images are, and chunks are walked by each process for itself.
+Images are independent, so that no process needs those of another: one program over all devices gives maps
+that are divided as the images are, and each process explains its chunks by itself.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from dmbp_jax._checks import InputError, is_here
 
 
 def is_shared(call: Call, mesh: Mesh | None) -> bool:
-    """Whether the images of a call, or the devices for them, are of several processes."""
+    """Whether the images of a call, or their devices, belong to several processes."""
     return not is_here(call.inputs[0]) or spans_processes(mesh)
 
 
@@ -28,7 +28,8 @@ def spans_processes(mesh: Mesh | None) -> bool:
 def divide(call: Call, mesh: Mesh | None) -> Call:
     """The call with its inputs divided over the devices of all processes: as the images are, or over `mesh`.
 
-    Every process has to make the same call. Raises `InputError` for a number of images that does not divide.
+    Every process must make the same call. Raises `InputError` if the devices do not divide the number of
+    images.
     """
     images = call.inputs[0]
     if mesh is None:
@@ -42,7 +43,7 @@ def divide(call: Call, mesh: Mesh | None) -> Call:
         sharding = along_images(mesh)
 
     def put(leaf: Any) -> Any:
-        # One that is whole in every process is the same in all of them.
+        # An array that is whole in every process is the same in all of them.
         return leaf if sharding is None else jax.jit(lambda x: x, out_shardings=sharding)(_free(leaf))
 
     inputs = jax.tree.map(put, call.inputs)
@@ -50,11 +51,11 @@ def divide(call: Call, mesh: Mesh | None) -> Call:
 
 
 def take_own(call: Call, mesh: Mesh | None) -> tuple[Call, Mesh | None]:
-    """The part of a call that is this process's, and its devices: its images are those that it holds, of
-    images that are whole in all processes those that `mesh` gives to its devices.
+    """This process's part of a call, and its devices: the images that it holds, or its share by `mesh` of
+    images that every process has.
 
-    Raises `InputError` for images that are divided otherwise than along their first axis, parameters that no
-    process has whole, and fewer images than processes.
+    Raises `InputError` for images that are divided along another axis than the first, parameters that no
+    process has as a whole, and fewer images than processes.
     """
     images = call.inputs[0]
     if is_here(images):
@@ -92,7 +93,7 @@ def _rows_here(leaf: jax.Array) -> np.ndarray:
 
 
 def _take_rows(leaf: Any, rows: np.ndarray) -> Any:
-    """Some rows of an array, in host memory or where it is whole."""
+    """Some rows of an array, in host memory or on the devices where it is whole."""
     if is_here(leaf):
         return _whole(leaf)[rows]
     if not np.array_equal(_rows_here(leaf), rows):
@@ -105,7 +106,7 @@ def _take_rows(leaf: Any, rows: np.ndarray) -> Any:
 
 
 def _whole(leaf: Any) -> Any:
-    """An array that is whole in this process, on its devices alone."""
+    """An array that is whole in this process, on this process's devices only."""
     if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
         return leaf
     if not leaf.is_fully_replicated:
@@ -117,7 +118,7 @@ def _whole(leaf: Any) -> Any:
 
 
 def _free(leaf: Any) -> Any:
-    """An array that a program over all devices takes: of several processes, or on no device in particular."""
+    """An array as input of a program over all devices: of several processes, or not committed to a device."""
     if not isinstance(leaf, jax.Array) or not leaf.is_fully_addressable or not leaf.committed:
         return leaf
     if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):

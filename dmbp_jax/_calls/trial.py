@@ -1,7 +1,7 @@
-"""A network tried on the shapes of its images before anything is compiled: its logits, or why it fails.
+"""A network traced on the shapes of its images before anything is compiled: its logits, or why it fails.
 
-Where a network fails, other shapes are tried: channels last, a batch axis, another number of channels. If one
-of them passes, that is the remedy. What fails for another reason is the network's own error, as it is.
+If it fails, other shapes are tried: channels last, a batch axis, another number of channels. If one of them
+works, the message names it as the remedy; otherwise the network's own error is raised.
 """
 
 import dataclasses
@@ -56,8 +56,8 @@ def check_network(apply: Any, params: Any) -> None:
 def try_network(apply: Apply, params: Params, images: jax.Array | np.ndarray) -> jax.ShapeDtypeStruct:
     """The shape `(n, k)` and dtype of the logits.
 
-    Raises `InputError` for what `apply` does not take, where it is certain what that is, and for logits of
-    another shape; an error of the network itself as it is.
+    Raises `InputError` for images that `apply` does not take, if the remedy is certain, and for logits of
+    another shape; otherwise the network's own error.
     """
     try:
         logits = _logits(apply, params, images)
@@ -76,12 +76,12 @@ def try_network(apply: Apply, params: Params, images: jax.Array | np.ndarray) ->
 
 
 def _logits(apply: Apply, params: Params, images: Any) -> Any:
-    # Under `jit`, what has been traced once is known; `rule` is not always among the function's own names.
+    # Under `jit` a second trace is cached; `rule` is not always among the function's parameters.
     return jax.eval_shape(jax.jit(apply, static_argnames=("rule",)), params, images, rule=PLAIN)
 
 
 def _advice(apply: Apply, params: Params, images: jax.Array | np.ndarray, error: Exception) -> str | None:
-    """The remedy, if it is certain."""
+    """A message with the remedy, if it is certain."""
     said = str(error) if isinstance(error, TypeError) else ""
     missing = re.search(r"missing \d+ required .*", said)
     if "unexpected keyword argument 'rule'" in said:
@@ -95,7 +95,7 @@ def _advice(apply: Apply, params: Params, images: jax.Array | np.ndarray, error:
         )
     if params is None:
         return "params are None, and the network needs its parameters"
-    # What a network refuses is no matter of its images' axes, but for the batch's, without which it may run.
+    # A gated network's error is not about image axes, except for a missing batch axis.
     if isinstance(error, InputError) and not isinstance(error, ShapeError) and images.ndim > 3:
         return None
     return _better_shape(apply, params, images) or _better_dtype(apply, params, images)
@@ -116,7 +116,7 @@ def _better_dtype(apply: Apply, params: Params, images: jax.Array | np.ndarray) 
 
 
 def _better_shape(apply: Apply, params: Params, images: jax.Array | np.ndarray) -> str | None:
-    """What the network takes in place of such images, if it is found."""
+    """A shape that the network takes instead, if one is found."""
     for other, shape, remedy in _others(apply, images.shape):
         try:
             logits = _logits(other, params, jax.ShapeDtypeStruct(shape, images.dtype))
@@ -128,7 +128,7 @@ def _better_shape(apply: Apply, params: Params, images: jax.Array | np.ndarray) 
 
 
 def _others(apply: Apply, shape: tuple[int, ...]) -> Iterator[tuple[Apply, tuple[int, ...], str]]:
-    """What a caller may have meant."""
+    """Shapes that a caller may have meant."""
     if len(shape) != 4:
         yield apply, (1, *shape), "add a batch axis with images[None]"
         return

@@ -1,4 +1,4 @@
-"""Activations: found by what they compute, and their slopes at kinks."""
+"""Activations, recognised by their values, and their slopes at kinks."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,9 +12,9 @@ from dmbp_jax._gated.program import Flat, Op, Value
 
 # The slope of an elementwise function at its kinks, which does not depend on how the function is written.
 #
-# Beside each value its slopes to the left and to the right go through the operations. Where the two differ,
-# the slope is the one of smaller magnitude, and 0 where their signs differ: 0 for a ReLU at 0 and for `clip`
-# at both ends, 0 for `abs` at 0, the negative side's for a leaky ReLU.
+# The left and the right slope of each value are propagated through the operations. Where they differ, the one
+# of smaller magnitude is used, and 0 where their signs differ: 0 for a ReLU at 0, for `clip` at both ends and
+# for `abs` at 0; the negative side's for a leaky ReLU.
 
 _COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 
@@ -27,7 +27,7 @@ class _Germ(NamedTuple):
 
 
 def evaluate_with_slopes(ops: Sequence[Op], known: Mapping[Value, Any], root: Value, output: Value) -> Array:
-    """What operations make of `known[root]`, element by element, with the derivative told above."""
+    """The result of operations on `known[root]`, element by element, with the derivative described above."""
     plain: Array = _run(ops, known)[output]
     if not any(op.name in _COMPARISONS or op.name in _CORNERS for op in ops):
         return plain
@@ -62,7 +62,7 @@ def _still(value: Any) -> _Germ:
 
 
 def _germ(op: Op, operands: Sequence[_Germ], side: int) -> _Germ:
-    """What an operation makes of values beside the point."""
+    """The result of an operation on values beside the point."""
     one, *others = operands
     if op.name in _CORNERS:
         return _CORNERS[op.name](operands, side)
@@ -132,26 +132,26 @@ class Group(NamedTuple):
     root: Value
     output: Value
     ops: tuple[Op, ...]
-    """In order; they also read values that do not depend on the images."""
+    """Its operations in order; they may also read values that do not depend on the images."""
 
 
 class Facts(NamedTuple):
-    """What is known of a program while its operations are gone through in order."""
+    """The facts about a program, collected operation by operation."""
 
     flat: Flat
     levels: dict[Value, Level]
     maker: dict[Value, Op]
-    """The operation that made a value."""
+    """The operation that computes a value."""
     users: Mapping[Value, int]
-    """How many operations, and outputs of the program, take a value."""
+    """The number of operations and program outputs that use a value."""
     groups: dict[Value, Group]
     """The activations found so far, by their output."""
 
 
 def find_group(facts: Facts, op: Op) -> Group | None:
-    """The activation that `op` completes; None if its result is no function of one single value.
+    """The activation that ends with `op`; None if its result is not a function of one single value.
 
-    Goes back from the operands, the latest first, until one value is left that all of them come from.
+    Searches backwards from the operands, the latest first, until all of them depend on one value.
     """
     output = op.outputs[0]
     frontier = _moving(facts, op.inputs)
@@ -172,7 +172,7 @@ def find_group(facts: Facts, op: Op) -> Group | None:
     if not same_shape(facts.flat.kinds, root, output):
         return None
     before = facts.groups.get(root)
-    # relu6 is min(max(x, 0), 6): one activation, unless its first half is needed elsewhere too.
+    # relu6 is min(max(x, 0), 6): one activation, unless max(x, 0) is used elsewhere too.
     taken = sum(inner.inputs.count(root) for inner in within.values())
     if before is not None and before.ops[0].own == op.own and facts.users[root] == taken:
         within.update({op.outputs[0]: op for op in before.ops})

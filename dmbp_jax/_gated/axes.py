@@ -1,4 +1,4 @@
-"""Which axis of each value is that of the images, and which one the channels."""
+"""The axis of the images and the axis of the channels of each value."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -11,14 +11,14 @@ from dmbp_jax._gated.layers import ELEMENTWISE
 from dmbp_jax._gated.program import Flat, Op, Value
 from dmbp_jax.ops import _equations as equations
 
-# Where an operation puts the axes of its operands.
+# The axes of an operation's result that its operands' axes become.
 
 Moves: TypeAlias = list[list[int]]
 """For each axis of an operand, the axes of the result that it becomes."""
 
 
 def moves_of(op: Op, position: int, value: Value, flat: Flat) -> Moves:
-    """Where the axes of an operand go; nowhere, where that is not known."""
+    """The axes of the result that an operand's axes become; none if unknown."""
     shape, result = flat.kinds[op.inputs[position]].shape, flat.kinds[value].shape
     ranks = [len(flat.kinds[v].shape) for v in op.inputs]
     special = _SPECIAL.get(op.name)
@@ -39,7 +39,8 @@ def moves_of(op: Op, position: int, value: Value, flat: Flat) -> Moves:
 
 
 _UNKNOWN = frozenset({"gather", "scatter", "scatter-add", "scatter_add"})
-"""Their axes go where their parameters say, of which only the program for other images knows."""
+"""Operations whose parameters give the axes only in comparison with the program for another number of
+images."""
 
 
 def _transposed(op: Op, rank: int) -> Moves:
@@ -97,7 +98,7 @@ def product_moves(op: Op, position: int, ranks: Sequence[int]) -> Moves:
 
 
 def reshape_groups(shape: Sequence[int], result: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """The axes that a reshape makes of each other: the shortest runs of equal products."""
+    """The groups of axes that a reshape converts into each other: the shortest runs of equal products."""
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0
     while i < len(shape) and j < len(result):
@@ -125,21 +126,19 @@ def _reshaped_moves(shape: Sequence[int], result: Sequence[int]) -> Moves:
     for ours, theirs in reshape_groups(shape, result):
         long, divided = ([a for a in of if s[a] > 1] for of, s in ((ours, shape), (theirs, result)))
         for axis in ours:
-            # One axis divided, or several merged; what is mixed otherwise is not followed.
+            # One axis divided, or several merged; other reshapes are not followed.
             if len(divided) <= 1 or long == [axis]:
                 moves[axis] = divided or theirs[:1]
     return moves
 
 
-# Which axis of an array belongs to the images, and which to the channels: a rule sees the one first, and the
-# other last.
-#
-# Lengths do not tell: there may be two images, and another axis of length 2. So the axes are followed from
-# the input through every operation; and the program for another number of images says which axis has moved.
+# A rule receives arrays with the images' axis first and the channels' axis last. Lengths do not identify
+# these axes: there may be two images, and another axis of length 2. The axes are therefore followed from the
+# input through every operation; the program for another number of images shows which axis changes its length.
 
 
 class Images(NamedTuple):
-    """Where the images are: on an axis of length `before * n * after`."""
+    """The axis of the images, of length `before * n * after`."""
 
     axis: int
     before: int = 1
@@ -150,9 +149,10 @@ class Axes(NamedTuple):
     """The axes of a value that depends on the images."""
 
     images: Images | None = None
-    """None if they cannot be told apart any more."""
+    """The images' axis; None if it cannot be identified any more."""
     channels: frozenset[int] = frozenset()
-    """Several where channels were divided, as among the heads of an attention; none where it has none."""
+    """The channels' axes; several after a division, as among the heads of an attention; empty without
+    channels."""
 
 
 AxesOf: TypeAlias = Mapping[Value, Axes]
@@ -162,7 +162,7 @@ AxesOf: TypeAlias = Mapping[Value, Axes]
 def follow_axes(flat: Flat, others: Flat | None, layers: Set[Value]) -> dict[Value, Axes]:
     """The axes of all values that depend on the images.
 
-    `others` is the program for another number of images, None if that is another program. `layers` are the
+    `others` is the program for another number of images, None if it has other operations. `layers` are the
     results of products with weights, whose channels are the weights' free axes.
 
     Raises `InputError` where a value of one image comes to depend on other images.
@@ -171,10 +171,10 @@ def follow_axes(flat: Flat, others: Flat | None, layers: Set[Value]) -> dict[Val
     count = shape[0]
     found = {flat.images: Axes(Images(0), frozenset({len(shape) - 1}) - {0})}
     lost_at: dict[Value, Op] = {}
-    """The operation behind which the images are not to be told apart."""
+    """For each value, the operation after which its images cannot be identified."""
     nowhere: set[Value] = set()
-    """Of one image, what has no axis of length 1 left that could be its own."""
-    # The program for more images: of one, whatever is a part is the whole.
+    """For one image, the values without an axis of length 1 that could be the images'."""
+    # The program for more images: for one image, every slice is the whole axis.
     for op, other in zip(flat.ops, (flat if others is None else others).ops, strict=True):
         if not any(v in found for v in op.inputs):
             continue
@@ -203,7 +203,7 @@ def follow_axes(flat: Flat, others: Flat | None, layers: Set[Value]) -> dict[Val
 
 
 _REARRANGING = frozenset({"reshape", "pad", "concatenate"})
-"""Where these lose the axis of the images, nothing is mixed yet; but behind them they are not told apart."""
+"""Operations that lose the images' axis without mixing images; after them the images cannot be identified."""
 
 
 def _mixes(op: Op) -> InputError:
@@ -214,8 +214,7 @@ def _mixes(op: Op) -> InputError:
 
 
 def _refuse_walking(op: Op, found: AxesOf) -> None:
-    """Raise `InputError` where images are taken one after the other, so that the program depends on how many
-    there are."""
+    """Raise `InputError` for a loop over the images, with which the program depends on their number."""
     if op.name != "unstack":
         return
     for v in op.inputs:
@@ -229,7 +228,7 @@ def _refuse_walking(op: Op, found: AxesOf) -> None:
 
 
 def _refuse_mixing(op: Op, flat: Flat, found: AxesOf) -> None:
-    """Raise `InputError` for an operation along the axis of the images that leaves its length as it is."""
+    """Raise `InputError` for an operation along the images' axis that keeps its length but mixes images."""
     along = equations.axes_along(op.name, op.params)
     places = set()
     for position, v in enumerate(op.inputs):
@@ -255,7 +254,7 @@ def _refuse_mixing(op: Op, flat: Flat, found: AxesOf) -> None:
 
 
 def _takes_each(taken: slice, images: Images, length: int) -> bool:
-    """Whether a slice along the axis of the images takes the same of each, and leaves their order."""
+    """Whether a slice along the images' axis takes the same part of each image, in order."""
     start, stop, step = taken.indices(length)
     period = length // images.before
     whole = step == 1 and start % period == 0 and stop % period == 0
@@ -263,11 +262,11 @@ def _takes_each(taken: slice, images: Images, length: int) -> bool:
 
 
 def present(array: Array, axes: Axes, count: int, site: str) -> Array:
-    """The array as a rule sees it: its `count` images first, and its channels, if they are one axis, last.
+    """The array as given to a rule: its `count` images first, and its channels, if they are one axis, last.
 
-    What has three axes beside the images but no channels is no map, `(h, w, c)`, and is flattened to one
-    axis; so are the weights of an attention. Of what has more axes, those of length 1 are left out, as of an
-    image that is taken by itself as a batch of one.
+    An array with three axes besides the images but without channels is no map, `(h, w, c)`, and is flattened
+    to one axis; so are the weights of an attention. Of an array with more axes, those of length 1 are
+    removed, as from an image in a batch of one.
 
     Raises `InputError` where the axis of the images is lost.
     """
@@ -279,7 +278,7 @@ def present(array: Array, axes: Axes, count: int, site: str) -> Array:
 
 
 def restore(array: Array, shape: tuple[int, ...], axes: Axes, count: int, site: str) -> Array:
-    """Undo `present`, for an array that goes where one of that `shape` came from."""
+    """Undo `present`, for a result with the original `shape`."""
     longer, order = _order(shape, axes, count, site)
     back = [order.index(axis) for axis in range(len(order))]
     return array.reshape([longer[axis] for axis in order]).transpose(back).reshape(shape)
@@ -315,7 +314,7 @@ def _images(op: Op, value: Value, flat: Flat, others: Flat | None, found: AxesOf
     if len(moved) != 1 or here[moved[0]] * other != there[moved[0]] * count:
         return None
     if op.name == "reshape":
-        # Of one image, axes of length 1 would be taken for its own.
+        # For one image, any axis of length 1 could be the images'.
         images = _followed(op, value, others, found)
         return images if images is not None and images.axis == moved[0] else None
     return Images(moved[0]) if here[moved[0]] == count else _followed(op, value, flat, found)
@@ -334,7 +333,7 @@ def _only_one(op: Op, value: Value, flat: Flat) -> Images:
 
 
 def _followed(op: Op, value: Value, flat: Flat, found: AxesOf) -> Images | None:
-    """Where the images of the operands go."""
+    """The images' axis of the result, from the operands'."""
     count = flat.kinds[flat.images].shape[0]
     shape = flat.kinds[value].shape
     for position, v in enumerate(op.inputs):
@@ -352,7 +351,7 @@ def _followed(op: Op, value: Value, flat: Flat, found: AxesOf) -> Images | None:
             length, now = flat.kinds[v].shape[images.axis], shape[to[0]]
             if now == length:
                 return images._replace(axis=to[0])
-            # Several batches, one behind the other, or one of them again.
+            # Several batches concatenated, or one of them again.
             each = count * images.after
             if op.name in ("concatenate", "slice", "split", "tile") and now % each == 0:
                 return Images(to[0], now // each, images.after)
@@ -360,7 +359,7 @@ def _followed(op: Op, value: Value, flat: Flat, found: AxesOf) -> Images | None:
 
 
 def _channels(op: Op, value: Value, flat: Flat, found: AxesOf) -> frozenset[int]:
-    """Where the channels of the operands go."""
+    """The channels' axes of the result, from the operands'."""
     for position, v in enumerate(op.inputs):
         if v in found and found[v].channels:
             moves = moves_of(op, position, value, flat)
@@ -371,7 +370,7 @@ def _channels(op: Op, value: Value, flat: Flat, found: AxesOf) -> frozenset[int]
 
 
 def _free_axes(op: Op, flat: Flat, found: AxesOf) -> frozenset[int]:
-    """The channels of a layer's output: what its weights have and its input has not."""
+    """The channels of a layer's output: the axes that its weights have and its input does not."""
     if op.name == "conv_general_dilated":
         return frozenset({equations.convolution_of(op.params).axes.out_spec[1]})
     (weights,) = [position for position, v in enumerate(op.inputs) if v not in found][:1]
@@ -381,7 +380,7 @@ def _free_axes(op: Op, flat: Flat, found: AxesOf) -> frozenset[int]:
 
 
 def _reshaped(shape: Sequence[int], result: Sequence[int], images: Images, count: int) -> Images | None:
-    """Where a reshape puts the images."""
+    """The images' axis after a reshape."""
     for ours, theirs in reshape_groups(shape, result):
         if images.axis not in ours:
             continue
@@ -393,6 +392,6 @@ def _reshaped(shape: Sequence[int], result: Sequence[int], images: Images, count
             inner = math.prod(result[other] for other in theirs if other > axis)
             if ahead % outer == 0 and behind % inner == 0 and result[axis] % count == 0:
                 places.append(Images(axis, ahead // outer, behind // inner))
-        # Alone on an axis, if it can be.
+        # On an axis of their own, if possible.
         return min(places, key=lambda place: (place.before * place.after, place.axis), default=None)
     return None

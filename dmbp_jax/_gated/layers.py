@@ -11,7 +11,7 @@ from dmbp_jax._gated.program import Flat, Op, Value
 from dmbp_jax.ops._equations import exponent_of
 from dmbp_jax.typing import Role
 
-# How each operation depends on the images: not at all, by jumps, piecewise linearly, or smoothly.
+# How each value depends on the images: not at all, piecewise constantly, piecewise linearly, or smoothly.
 
 
 class Level(enum.IntEnum):
@@ -22,7 +22,7 @@ class Level(enum.IntEnum):
     PARAMETER = 1
     """On the parameters."""
     GATE = 2
-    """Piecewise constant: comparisons, signs, positions of maxima. FrozenStep, it is a constant."""
+    """Piecewise constant: comparisons, signs, indices of maxima. A `FrozenStep` makes it a constant."""
     LINEAR = 3
     """Piecewise affine."""
 
@@ -49,10 +49,10 @@ BY_CONSTANTS = {
     "scatter": (0, 2),
     "div": (0,),
 }
-"""Linear in the operands of these positions, while the others do not change."""
+"""Linear in the operands at these positions while the others are constant."""
 
 PRODUCTS = frozenset({"mul", "dot_general", "conv_general_dilated"})
-"""Linear in either operand while the other does not change."""
+"""Linear in either operand while the other is constant."""
 
 STRUCTURAL = frozenset(
     {"reshape", "transpose", "squeeze", "broadcast_in_dim", "expand_dims", "convert_element_type", "copy"}
@@ -76,13 +76,13 @@ MAXIMA = frozenset({"reduce_max", "reduce_min", "reduce_window_max", "reduce_win
 
 
 ORDERINGS = frozenset({"sort", "top_k", "approx_top_k", "cummax", "cummin"})
-"""Elements put where an order says that depends on the images."""
+"""Permutations of elements whose order depends on the images."""
 
 
 def level_of(op: Op, levels: list[Level], dtype: jnp.dtype) -> Level | None:
-    """How the result, of that `dtype`, depends on the images where the operands do as `levels` say.
+    """How the result, of that `dtype`, depends on the images if the operands depend on them as `levels`.
 
-    None if smoothly. Corners, maxima and choices by gates count as linear: which piece, a rule decides.
+    None if smoothly. Kinks, maxima and selections by gates count as linear: a rule chooses the piece.
     """
     highest = max(levels, default=Level.CONSTANT)
     if highest < Level.LINEAR:
@@ -104,10 +104,11 @@ def level_of(op: Op, levels: list[Level], dtype: jnp.dtype) -> Level | None:
 
 
 def levels_of_results(op: Op, levels: list[Level], level: Level | None) -> list[Level]:
-    """How each result depends on the images, where the operands do as `levels` say and the first as `level`.
+    """How each result depends on the images, if the operands depend on them as `levels` and the first result
+    as `level`.
 
-    What an order puts elsewhere depends on the images as it did before, but piecewise constant at least; and
-    so do positions in that order.
+    Permuted elements depend on the images as before, but at least piecewise constantly; so do indices in that
+    order.
     """
     if op.name in ORDERINGS and level is Level.LINEAR:
         before = levels if op.name == "sort" else [Level.LINEAR, Level.GATE]
@@ -135,7 +136,7 @@ class Layer(NamedTuple):
     end: Value
     role: Role
     parameters: tuple[int, ...]
-    """The numbers of the parameters that it reads, among the program's."""
+    """The indices of the parameters that it reads, among the program's."""
 
 
 def find_layers(
@@ -143,13 +144,13 @@ def find_layers(
 ) -> tuple[Layer, ...]:
     """The affine layers in order.
 
-    A convolution or matrix product with weights, with the bias and the frozen batch-norm behind it. Other
-    shifts, such as a batch-norm after an addition, are layers of their own without a filter.
-    `decided`: the results of nonlinearities.
+    A convolution or matrix product with weights, with the following bias and frozen batch-norm. Other shifts,
+    such as a batch-norm after an addition, are separate layers without a filter. `decided`: the results of
+    nonlinearities.
     """
     graph = _Graph(flat, levels, decided, users)
     weighted = [op for op in flat.ops if op.name in _LAYERS and graph.weights(op) is not None]
-    # Products with arrays that are no parameters are averages and the like, unless there is nothing else.
+    # Products with arrays that are not parameters are averages and similar, unless no product has parameters.
     learned = [op for op in weighted if graph.weights(op) is Level.PARAMETER]
     chosen = {op.outputs[0] for op in learned or weighted}
     ends: dict[Value, tuple[Op, list[Value]]] = {}
@@ -178,7 +179,7 @@ class _Graph(NamedTuple):
         return [v for v in op.inputs if self.levels[v] is Level.LINEAR]
 
     def by_constant(self, op: Op) -> bool:
-        """Whether a value is combined with what does not depend on the images."""
+        """Whether a value is combined with a value that does not depend on the images."""
         still = [self.levels[v] for v in op.inputs if self.levels[v] is not Level.LINEAR]
         return (
             op.outputs[0] not in self.decided
@@ -230,7 +231,7 @@ class _Graph(NamedTuple):
         return "shortcut" if self.is_shortcut(op, end) else "filter"
 
     def is_shortcut(self, op: Op, end: Value) -> bool:
-        """Whether the layer leads linearly past nonlinearities to the sum that they end in.
+        """Whether the layer is a linear path parallel to nonlinearities, to the sum of both paths.
 
         fork ---- this layer (end) -------- + (the first sum behind it)
           \\------ layers, at least one nonlinearity (other) ---/
@@ -266,7 +267,7 @@ class _Graph(NamedTuple):
         return op.outputs[0] not in self.decided and len(self.moving(op)) == 1 and op.name not in _LAYERS
 
     def reach(self, start: Value, *, forward: bool) -> set[Value]:
-        """What comes of a value, or what it comes from, itself included."""
+        """The values that depend on a value, or on which it depends, itself included."""
         found = {start}
         for op in self.flat.ops if forward else reversed(self.flat.ops):
             sources, targets = (op.inputs, op.outputs) if forward else (op.outputs, op.inputs)

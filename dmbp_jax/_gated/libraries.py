@@ -1,4 +1,4 @@
-"""What each library's networks are: modules and states of flax, equinox, haiku, Keras, transformers."""
+"""Networks of flax, equinox, haiku, Keras and transformers as functions of parameters and images."""
 
 import dataclasses
 import functools
@@ -42,7 +42,7 @@ def of_equinox(network: Any) -> tuple[Callable[[Any, Any], Any], Any] | None:
 
 @dataclasses.dataclass(frozen=True)
 class _Equinox:
-    """What an equinox module computes for one example, on a batch."""
+    """An equinox module for one example, as a function of a batch."""
 
     leaves: tuple[Any, ...]
     structure: Any
@@ -84,7 +84,7 @@ def _parameters(module: Any) -> Any:
 
 @functools.cache
 def _random_without_draws() -> Any:
-    """A kind of random key that can be divided, but not drawn from."""
+    """A random key type that can be split, but raises when numbers are drawn."""
 
     def bits(*_: Any) -> Any:
         raise InputError(
@@ -112,7 +112,7 @@ def _key_that_draws_nothing() -> jax.Array:
 
 
 def of_flax(network: Any) -> tuple[Callable[[Any, Any], Any], Any] | None:
-    """The function and its parameters, or None for what is not flax's.
+    """The function and its parameters, or None for an object that is not flax's.
 
     Raises `InputError` for a linen module without its variables.
     """
@@ -130,7 +130,7 @@ def of_flax(network: Any) -> tuple[Callable[[Any, Any], Any], Any] | None:
 
 
 def _of_parts(first: Any, *others: Any) -> tuple[Callable[[Any, Any], Any], Any] | None:
-    """Of what `nnx.split` gives, or of a linen module with its variables."""
+    """The function and parameters of the result of `nnx.split`, or of a linen module with its variables."""
     if is_a(first, "flax.nnx", "GraphDef"):
         return _of_split(first, *others)
     if len(others) != 1:
@@ -152,14 +152,14 @@ def _of_split(structure: Any, *states: Any) -> tuple[Callable[[Any, Any], Any], 
 
 @dataclasses.dataclass(frozen=True)
 class _Nnx:
-    """What a module of flax's nnx computes; equal for two of one structure, whatever their parameters."""
+    """A flax nnx module as a function; equal for modules of one structure, whatever their parameters."""
 
     structure: Any
 
     def __call__(self, params: Any, images: Any) -> Any:
         from flax import nnx
 
-        # The module may write into what it is merged from.
+        # The module may write into the arrays from which it is merged.
         before = jax.tree.leaves(params)
         try:
             module = nnx.merge(self.structure, params)
@@ -175,7 +175,7 @@ class _Nnx:
 
 @dataclasses.dataclass(frozen=True)
 class _Linen:
-    """What a module of flax's linen computes."""
+    """A flax linen module as a function."""
 
     module: Any
 
@@ -187,14 +187,14 @@ def _linen(module: Any) -> Callable[[Any, Any], Any]:
     try:
         hash(module)
     except TypeError:
-        # A field that is a list, say: equal to itself alone.
+        # Not hashable, for example with a field that is a list: equal to itself only.
         apply: Callable[[Any, Any], Any] = module.apply
         return apply
     return _Linen(module)
 
 
 def _of_train_state(state: Any) -> tuple[Callable[[Any, Any], Any], Any]:
-    """Its function, and what of it are variables; `params` may hold all of them, as `init` returns them."""
+    """Its function and its variables; `params` may hold all of them, as `init` returns them."""
     module = getattr(state.apply_fn, "__self__", None)
     is_apply = getattr(state.apply_fn, "__name__", "") == "apply"
     linen = is_apply and is_a(module, "flax.linen", "Module")
@@ -208,7 +208,7 @@ def _of_train_state(state: Any) -> tuple[Callable[[Any, Any], Any], Any]:
 
 @dataclasses.dataclass(frozen=True)
 class _Transformers:
-    """What a Flax model of transformers computes when it is called: images with their channels first."""
+    """A Flax model of transformers as a function; it takes images with channels first."""
 
     model: Any
 
@@ -273,7 +273,7 @@ def _of_haiku(network: Any) -> tuple[Callable[[Any, Any], Any], Any] | None:
 
 @dataclasses.dataclass(frozen=True)
 class _Haiku:
-    """What a function that haiku has transformed computes, without random numbers."""
+    """A function transformed by haiku, without random numbers."""
 
     transformed: Any
     has_state: bool
@@ -307,7 +307,8 @@ def _of_keras(network: Any) -> tuple[Callable[[Any, Any], Any], Any] | None:
 
 @dataclasses.dataclass(frozen=True)
 class _Keras:
-    """What a Keras model computes in evaluation; equal for one model, whatever its variables hold."""
+    """A Keras model in evaluation mode as a function; equal for the same model, whatever its variables'
+    values."""
 
     model: Any
 

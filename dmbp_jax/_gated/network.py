@@ -27,7 +27,7 @@ Layout: TypeAlias = Literal["NHWC", "NCHW"]
 
 
 class Gated(NamedTuple):
-    """A network that asks a rule at its sites, and its parameters."""
+    """A network that applies a rule at its sites, and its parameters."""
 
     apply: Apply
     params: Any
@@ -51,13 +51,13 @@ def gated(
     The network is traced, and its program evaluated under the rule: ReLU, leaky and parametric ReLU, ReLU6,
     `clip`, hard tanh, `abs`, `maximum`, `where` on comparisons; max-pools and maxima over axes; through
     `jit`, `vmap`, `remat`, `custom_jvp`, `custom_vjp` and `scan`. A convolution or matrix product with
-    parameters, with the bias and batch-norm behind it, is an affine site. Sites bear the names of the
-    network's named scopes, which flax's linen modules have, or else of their operation and its number.
+    parameters, with the following bias and batch-norm, is an affine site. Sites are named after the network's
+    named scopes, which flax's linen modules have, otherwise after their operation, numbered.
 
-    What is a ReLU is decided by what it computes. At a kink of an activation the slope is the smaller one of
-    both sides, 0 for a ReLU at 0, however it is written; of several equal maxima the first counts. A function
-    with a derivative of its own (`custom_vjp`, `stop_gradient`) has it in methods that are defined by the
-    network's derivative; other methods go by what it computes, and say so by an `ExplanationWarning`.
+    A ReLU is recognised by its values, however it is written. At a kink of an activation the slope is the
+    smaller one of both sides, 0 for a ReLU at 0; of several equal maxima the first counts. A function with a
+    custom derivative (`custom_vjp`, `stop_gradient`) keeps it in methods that are defined by the network's
+    derivative; other methods differentiate its operations, with an `ExplanationWarning`.
 
     Args:
         network: in evaluation mode; `(function, params)` with `function(params, images) -> logits`, or what
@@ -65,17 +65,18 @@ def gated(
             variables)` of flax's linen, a `TrainState`, an `equinox.Module` for one example or `(module,
             state)`, `(transformed, params)` or `(transformed, (params, state))` of haiku, a Keras model on
             JAX, a Flax model of transformers.
-        layout: how the network wants images, when it is called. `explain` takes `(n, h, w, c)` for both, and
-            other inputs `(n, ...)` as they are.
-        output: what makes logits `(n, k)` of the network's outputs, if it has several; without it, outputs
-            that have a field `logits` are taken for that.
+        layout: the layout of images in the network's own calls. `explain` takes `(n, h, w, c)` for both, and
+            other inputs `(n, ...)` unchanged.
+        output: a function from the network's outputs to logits `(n, k)`, if it has several; by default the
+            field `logits` of outputs that have it.
         linearize_smooth: take operations that are not piecewise linear (GELU, softmax, normalisation by the
             image's own statistics) by their tangent at the image, instead of refusing them. The tangents'
-            constants belong to no bias: DMBP's result has their sum as `completeness_gap`.
+            constants are not biases: DMBP's result has their sum as `completeness_gap`.
 
     Returns:
         `(apply, params)`. Modules of one structure have equal `apply`s, so that `gated(model)` after every
-        epoch of a training compiles nothing anew. Of functions, keep one: each is compiled for itself.
+        epoch of a training compiles nothing again. Reuse the result for a function: every new one is compiled
+        again.
 
     Raises:
         InputError: not a network, or one on another backend than JAX. When it is first applied: parameters
@@ -99,7 +100,7 @@ def gated(
 class GatedApply:
     """The `apply` of a gated network: equal to another one of the same function and options."""
 
-    traced = True
+    gated = True
     """See `dmbp_jax.typing.is_gated`."""
 
     function: Callable[[Any, Array], Any]
@@ -117,7 +118,7 @@ class GatedApply:
         return known[flat.outputs[0]]
 
     def program(self, params: Any, images: Any) -> NetworkProgram:
-        """What runs for `images` of that shape and dtype."""
+        """The program for `images` of that shape and dtype."""
         leaves, structure = jax.tree.flatten(params)
         kinds = tuple((kind.shape, kind.dtype) for kind in map(jax.typeof, leaves))
         return self._plan(structure, kinds, images.shape, jnp.dtype(images.dtype), _context())
@@ -143,7 +144,7 @@ class GatedApply:
 
         with tracing():
             flat, others = flatten_for(count), flatten_for(count + 1)
-            # One image may be a case of its own, as where its neighbour is looked for.
+            # One image may be a special case, for example where its neighbour is looked up.
             if count == 1 and not is_same(flat, others):
                 more = flatten_for(count + 2)
                 follow_axes(others, more if is_same(others, more) else None, frozenset())
@@ -171,7 +172,7 @@ class GatedApply:
 
 
 def _context() -> tuple[Any, ...]:
-    """What a program depends on beside its arguments; a plan is for one such state of JAX."""
+    """JAX's settings on which a program depends besides its arguments; plans are cached by them."""
     config: Any = jax.config
     return (
         config.jax_default_matmul_precision,
@@ -188,10 +189,10 @@ def layer_parameters(
 ) -> dict[str, tuple[str, ...]]:
     """The dotted paths of the tensors that each affine layer reads, by its site, in the order of the network.
 
-    A layer is the product with its weights, the bias, and the frozen batch-norm behind it. The variances of a
-    batch-norm are left out: they are statistics and not learned, and a random one could be below zero. A
-    network of the package, or one written for rules, has the tensors at the path that the site's name spells;
-    of a `gated` one the program tells.
+    A layer is the product with its weights, the bias, and the following frozen batch-norm. The variances of a
+    batch-norm are left out: they are not learned, and a random one could be negative. A network of the
+    package, or one written for rules, has the tensors at the site's name as a path; those of a `gated`
+    network are found in its program.
 
     Raises `InputError` where no layer reads any of `params`.
 
@@ -212,8 +213,8 @@ def layer_parameters(
     found = {site: tensors for site, tensors in found.items() if tensors}
     if not found:
         raise InputError(
-            "no layer of the network reads any of its params, so that none can forget: hand its weights over "
-            "as params, and not inside the function"
+            "no layer of the network reads any of its params, so that none can be randomised: pass its "
+            "weights as params, not inside the function"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""A plan: what each operation of a program is, what it is called, and what is refused."""
+"""The plan of a program: the kind and the name of each operation, and refusals."""
 
 import contextlib
 import itertools
@@ -50,8 +50,8 @@ from dmbp_jax.ops._equations import convolution_of
 
 @contextlib.contextmanager
 def tracing() -> Iterator[None]:
-    """Raise `InputError` where code depends on the values of images, which a traced program has not, and
-    where a linen module updates its state or does not find its variables."""
+    """Raise `InputError` for code that depends on the values of images, which are unknown during tracing, and
+    for a linen module that updates its state or does not find its variables."""
     flax_errors = sys.modules.get("flax.errors")
     changes_state: tuple[type[Exception], ...] = ()
     lacks_variables: tuple[type[Exception], ...] = ()
@@ -143,7 +143,7 @@ class NetworkProgram(NamedTuple):
 
 
 def plan_steps(flat: Flat, others: Flat, *, linearize_smooth: bool) -> NetworkProgram:
-    """Find what a rule is to be asked about.
+    """Find the sites of a program.
 
     `others` is the program for another number of images.
 
@@ -167,7 +167,7 @@ def plan_steps(flat: Flat, others: Flat, *, linearize_smooth: bool) -> NetworkPr
         if level is None:
             _check_tangent(flat, op, levels)
         if op.own is not None and op.outputs[0] in flat.own[op.own].outputs and level is not None:
-            # As the function has a derivative, what it puts out is not held, even if it jumps.
+            # The function has a derivative, so its output is not frozen, even if it is piecewise constant.
             level = max(level, *(min(facts.levels[v], Level.LINEAR) for v in flat.own[op.own].inputs))
         facts.levels.update(zip(op.outputs, levels_of_results(op, levels, level), strict=True))
         facts.maker.update(dict.fromkeys(op.outputs, op))
@@ -202,7 +202,7 @@ def plan_steps(flat: Flat, others: Flat, *, linearize_smooth: bool) -> NetworkPr
 
 
 def _with_own(flat: Flat, steps: Sequence[tuple[int | None, Step]]) -> Iterator[Step]:
-    """The steps, those of a function with a derivative of its own as one."""
+    """The steps, those of a function with a custom derivative as one."""
     for number, some in itertools.groupby(steps, key=lambda pair: pair[0]):
         inner = tuple(step for _, step in some)
         if number is None:
@@ -212,8 +212,8 @@ def _with_own(flat: Flat, steps: Sequence[tuple[int | None, Step]]) -> Iterator[
 
 
 def _check_channels(flat: Flat, axes: AxesOf) -> None:
-    """Raise `InputError` where the first convolution takes another axis of images for the channels than their
-    last: its sites' maps, and the sum over the channels of an explanation, would be of something else."""
+    """Raise `InputError` if the first convolution takes another axis of the images than the last as channels:
+    its sites' maps and the sum over channels of an explanation would be wrong."""
     if len(flat.kinds[flat.images].shape) != 4:
         return
     for op in flat.ops:
@@ -229,7 +229,7 @@ def _check_channels(flat: Flat, axes: AxesOf) -> None:
 
 
 def is_same(flat: Flat, others: Flat) -> bool:
-    """Whether two programs do the same, but for the lengths of their arrays."""
+    """Whether two programs differ only in the lengths of their arrays."""
 
     def structure(program: Flat) -> list[Any]:
         ranks = [len(kind.shape) for kind in program.kinds.values()]
@@ -239,7 +239,7 @@ def is_same(flat: Flat, others: Flat) -> bool:
 
 
 def _with_axes(flat: Flat, op: Op, step: Step, axes: AxesOf) -> Step:
-    """The step, which knows where the images and the channels are."""
+    """The step with the axes of its images and channels."""
     if isinstance(step, Activation):
         return step._replace(axes=axes[step.root])
     if isinstance(step, Maximum):
@@ -273,9 +273,9 @@ def _step(facts: Facts, op: Op, levels: list[Level], level: Level | None, smooth
 
 
 def _is_guard(value: Value, users: Mapping[Value, list[Op]], levels: Mapping[Value, Level]) -> bool:
-    """Whether a corner only keeps an argument in range, such as the variance of a normalisation above zero.
+    """Whether a kink only keeps an argument in range, such as the variance of a normalisation above zero.
 
-    It belongs to the root, the logarithm or the division behind it, and is no activation.
+    It is part of the following root, logarithm or division, and no activation.
     """
     for op in users[value]:
         still = all(levels.get(v, Level.LINEAR) < Level.LINEAR for v in op.inputs if v != value)
@@ -288,7 +288,7 @@ def _is_guard(value: Value, users: Mapping[Value, list[Op]], levels: Mapping[Val
 
 
 def _group(facts: Facts, op: Op, levels: list[Level], level: Level | None) -> Group | None:
-    """The activation that an operation completes, if it can be one."""
+    """The activation that ends with an operation, if there is one."""
     by_gate = op.name in ("select_n", "mul") and Level.GATE in levels
     if op.name not in CORNERS and not by_gate and level is not None:
         return None
@@ -358,7 +358,7 @@ def _refusal(op: Op) -> str:
 
 
 def _check_tangent(flat: Flat, op: Op, levels: list[Level]) -> None:
-    """Raise `InputError` for a kernel or a callback of which JAX knows no derivative."""
+    """Raise `InputError` for a kernel or a callback without a derivative."""
     if op.name in ELEMENTWISE | PRODUCTS:
         return
     kinds = [flat.kinds[v] for v in op.inputs]

@@ -1,8 +1,8 @@
-"""What an elementwise function is, found by what it computes: some points of it, in NumPy.
+"""Elementwise functions recognised by their values at some points, computed in NumPy.
 
-`(x + |x|) / 2` and `where(x > 0, x, 0)` are one function. The operations between two values of one shape are
-evaluated for one element: the axes of both values become one axis of points, and what the operations between
-have beside these, such as the axis along which `max(stack([x, 0]))` stacks, stays. Nothing is compiled.
+`(x + |x|) / 2` and `where(x > 0, x, 0)` are the same function. The operations between two values of one shape
+are evaluated for one element: the axes of both values become one axis of points; further axes of the
+operations between them, such as that of `max(stack([x, 0]))`, are kept. Nothing is compiled.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from dmbp_jax._gated.program import Flat, Op, Own, Value, flatten
 from dmbp_jax.ops import _equations as equations
 
 LONGEST = 40
-"""Operations of one function."""
+"""The most operations of one function."""
 
 _KINKED = frozenset({"max", "min", "abs", "clamp", "select_n", "relu", "reduce_max", "reduce_min", "sign"})
 _KINKED |= frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
@@ -27,7 +27,7 @@ Axes: TypeAlias = tuple[int, ...]
 def recognise_relus(flat: Flat) -> Flat:
     """The program with one operation `relu` wherever a value is `max(x, 0)` of another one.
 
-    That is told by numbers, however it is written. The other operations stay as long as they are needed.
+    It is recognised by its values, however it is written. Other operations are kept if they are needed.
     """
     search = _Search(flat)
     for op in flat.ops:
@@ -37,10 +37,10 @@ def recognise_relus(flat: Flat) -> Flat:
 
 
 def open_faithful(flat: Flat) -> Flat:
-    """The program in which functions that define the derivative that they have anyway are as all others.
+    """The program without custom derivatives that equal those of the functions' operations.
 
-    Told by numbers for functions of one value element by element, away from their kinks; what cannot be told
-    keeps a derivative of its own.
+    They are compared by values, for elementwise functions of one value, away from their kinks; others keep
+    their custom derivative.
     """
     same = {number for number, own in flat.own.items() if _is_faithful(flat, number, own)}
     ops = [op._replace(own=None) if op.own in same else op for op in flat.ops]
@@ -109,19 +109,19 @@ def _relu(x: Any) -> Sequence[Any]:
 
 
 class _Search:
-    """A program as far as it has been gone through."""
+    """The state of the search through a program."""
 
     def __init__(self, flat: Flat) -> None:
         self.flat = flat
         self.ops: list[Op] = []
         self.maker: dict[Value, Op] = {}
         self.moving = {flat.images}
-        """What depends on the images."""
+        """The values that depend on the images."""
         self.numbers: dict[Value, np.ndarray | None] = {}
-        """Constants: the one number that all their elements are, None where they are several."""
+        """Constants: the number that all their elements equal, None if they differ."""
 
     def add(self, op: Op) -> None:
-        """Go on behind an operation."""
+        """Add the next operation."""
         self.ops.append(op)
         self.maker.update(dict.fromkeys(op.outputs, op))
         if not self.moving.isdisjoint(op.inputs):
@@ -130,8 +130,8 @@ class _Search:
     def root_of_relu(self, op: Op) -> Value | None:
         """The value of which the operation's result is the ReLU; None if there is none.
 
-        Goes back from the operands, the latest first, as long as one element makes one element. Wherever one
-        value is left that all of them come from, the function of that value is looked at.
+        Searches backwards from the operands, the latest first, as long as the operations are elementwise.
+        Wherever all operands depend on one value, the function of that value is tested.
         """
         kinds, output = self.flat.kinds, op.outputs[0]
         if self.moving.isdisjoint(op.inputs) or op.name not in _RESULTS:
@@ -159,7 +159,7 @@ class _Search:
         return None
 
     def values_at(self, points: np.ndarray) -> np.ndarray | None:
-        """What the whole program makes of points, if it is elementwise."""
+        """The whole program's values at points, if it is elementwise."""
         (output,) = self.flat.outputs
         if output not in self.moving:
             number = self.number_of(output)
@@ -174,8 +174,8 @@ class _Search:
         return self._compute(ops, {self.flat.images: points}, axes)[output].astype(float)
 
     def _enters(self, op: Op, output: Value, axes: dict[Value, Axes]) -> bool:
-        """Whether one element of the operation's result comes from one element of each operand, so that it
-        may be part of a function; adds where the operands' axes are."""
+        """Whether each element of the operation's result depends on one element of each operand, so that it
+        can be part of an elementwise function; records the operands' axes."""
         if op.name not in _ELEMENTWISE and op.name not in _SHAPING:
             return False
         for v in op.inputs:
@@ -189,7 +189,7 @@ class _Search:
         return True
 
     def number_of(self, value: Value) -> np.ndarray | None:
-        """The one number that all elements of a constant are."""
+        """The number that all elements of a constant equal."""
         if value not in self.numbers:
             self.numbers[value] = self._find_number(value)
         return self.numbers[value]
@@ -209,8 +209,8 @@ class _Search:
     def _compute(
         self, ops: Sequence[Op], known: Mapping[Value, np.ndarray], axes: Mapping[Value, Axes]
     ) -> dict[Value, np.ndarray]:
-        """What operations make of points, which are the first axis of every array here; the others are those
-        that an array has beside the function's."""
+        """The results of operations at points, which are the first axis of every array here; the others are
+        the axes that an array has besides the function's."""
         known = dict(known)
         for op in ops:
             arrays = [known[v] if v in self.moving else self.number_of(v) for v in op.inputs]
@@ -260,7 +260,7 @@ def _same_kind(one: jax.ShapeDtypeStruct, other: jax.ShapeDtypeStruct) -> bool:
 
 
 def _points(dtype: Any) -> np.ndarray:
-    """Zero, and numbers of both signs: small, large, and close to each other between."""
+    """Zero, and numbers of both signs: small ones, large ones, and dense ones between."""
     limits = jax.numpy.finfo(dtype)
     sizes = np.geomspace(4 * float(limits.smallest_normal), float(limits.max) / 8, 200)
     sizes = np.concatenate([[0], sizes, np.arange(0.25, 40, 0.25)])
@@ -268,7 +268,7 @@ def _points(dtype: Any) -> np.ndarray:
 
 
 def _operand_axes(op: Op, operand: Value, output: Value, axes: Axes, flat: Flat) -> Axes | None:
-    """Where the function's axes are in an operand, if one of its elements makes one of the result's."""
+    """The function's axes in an operand, if each element of the result depends on one of its elements."""
     shape, result = flat.kinds[operand].shape, flat.kinds[output].shape
     if op.name in _ELEMENTWISE:
         return axes if shape == result else None
@@ -277,7 +277,7 @@ def _operand_axes(op: Op, operand: Value, output: Value, axes: Axes, flat: Flat)
         whole = all(axis in to and shape[to.index(axis)] == result[axis] for axis in axes)
         return tuple(to.index(axis) for axis in axes) if whole else None
     if op.name in _MOVES:
-        # Axes of length 1 come and go.
+        # Axes of length 1 may be added and removed.
         long, ours = ([axis for axis, size in enumerate(s) if size > 1] for s in (result, shape))
         short = iter(axis for axis, size in enumerate(shape) if size == 1)
         if [result[axis] for axis in long] != [shape[axis] for axis in ours]:

@@ -1,4 +1,4 @@
-"""The program of a network: traced, and laid flat."""
+"""The program of a network: traced, and flattened to one list of operations."""
 
 import operator
 import re
@@ -19,7 +19,7 @@ from dmbp_jax.ops._equations import (
     Scan,
     called,
     called_name,
-    own_derivative_of,
+    custom_derivative_of,
     scan_of,
     varying_alike,
 )
@@ -28,7 +28,7 @@ from dmbp_jax.ops._equations import (
 
 
 def is_a(thing: Any, module: str, name: str) -> bool:
-    """Whether `thing` is an object of that class of a library; a library that nobody imported has none.
+    """Whether `thing` is an instance of that class of a library; False if the library is not imported.
 
     >>> from fractions import Fraction
     >>> is_a(Fraction(1, 2), "fractions", "Fraction"), is_a(1, "nowhere", "Fraction")
@@ -39,7 +39,7 @@ def is_a(thing: Any, module: str, name: str) -> bool:
 
 
 def refuse_changes(before: Any, after: Any, remedy: str) -> None:
-    """Raise `InputError` unless both trees hold the same arrays, and not only equal ones."""
+    """Raise `InputError` unless both trees hold identical array objects, not only equal ones."""
     old, new = jax.tree.leaves(before), jax.tree.leaves(after)
     if len(old) != len(new) or any(map(operator.is_not, old, new)):
         raise InputError(
@@ -64,14 +64,14 @@ def scope_of(eqn: JaxprEqn) -> tuple[str, ...]:
         name = part
         while (inner := _TRANSFORM.match(name)) is not None:
             name = inner[1]
-        # Some functions name their scope by what they do: "ni,oi->no".
+        # Some functions name their scope by their operation: "ni,oi->no".
         if _NAME.fullmatch(name):
             names.append(name)
     return tuple(names)
 
 
 def place(eqn: JaxprEqn) -> str | None:
-    """`file:line (function)` of an equation; where that is a library's, with the line that called it.
+    """`file:line (function)` of an equation; if it is a library's, with the line that called it.
 
     None if it is not known.
     """
@@ -97,12 +97,12 @@ def _own_frame(traceback: Any) -> str | None:
     return None
 
 
-# A function as a flat list of operations: calls opened, loops of known length unrolled.
+# A function as a flat list of operations: calls inlined, loops of known length unrolled.
 #
-# `jit`, `remat`, `custom_jvp` and `custom_vjp` are calls; `vmap` leaves nothing behind in a traced program.
+# `jit`, `remat`, `custom_jvp` and `custom_vjp` are calls; `vmap` does not appear in a traced program.
 
 LONGEST_LOOP = 256
-"""Steps of a loop over data that are unrolled."""
+"""The most steps of a loop over data that are unrolled."""
 
 Value = int
 """The number of an array in a program."""
@@ -119,13 +119,13 @@ class Op(NamedTuple):
     run: Callable[..., Sequence[Any]]
     """Arrays in, arrays out."""
     calls: tuple[str, ...]
-    """The functions within which it stands, outermost first, as far as their names are known: `"gelu"`."""
+    """The named functions around it, outermost first: `"gelu"`."""
     scope: tuple[str, ...]
-    """The named scopes within which it stands: `("ResNet", "Block_0", "Conv_0")`."""
+    """The named scopes around it: `("ResNet", "Block_0", "Conv_0")`."""
     place: str
-    """Where it stands in the source."""
+    """Its place in the source."""
     own: int | None = None
-    """The function with a derivative of its own within which it stands, among the program's."""
+    """The index of the function with a custom derivative around it, among the program's."""
 
 
 class Own(NamedTuple):
@@ -136,7 +136,7 @@ class Own(NamedTuple):
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     run: Callable[..., Sequence[Any]]
-    """The function as the network has it, arrays in, arrays out."""
+    """The original function, arrays in, arrays out."""
 
 
 class Flat(NamedTuple):
@@ -147,29 +147,28 @@ class Flat(NamedTuple):
     images: Value
     outputs: tuple[Value, ...]
     constants: dict[Value, Any]
-    """Arrays that the function holds."""
+    """Arrays captured by the function."""
     kinds: dict[Value, jax.ShapeDtypeStruct]
     """Shape and dtype of every array."""
     own: Mapping[int, Own]
-    """The functions with derivatives of their own."""
+    """The functions with custom derivatives."""
 
     def with_ops(self, ops: Sequence[Op]) -> "Flat":
-        """The program of other operations, those that are needed."""
+        """The program with other operations, without unneeded ones."""
         return self._replace(ops=_needed(ops, self.outputs, self.own))
 
 
 def flatten(
     function: Callable[[Any, Any], Any], params: Any, images: Any, *, linearize_smooth: bool = False
 ) -> Flat:
-    """The program of `function(params, images)` for arguments of that kind, arrays or shapes.
+    """The program of `function(params, images)` for arguments with those shapes, arrays or shapes.
 
-    A `stop_gradient` is the identity with a derivative of its own; with `linearize_smooth` it stays what it
-    is, an operation whose tangent is constant.
+    A `stop_gradient` is the identity with a custom derivative; with `linearize_smooth` it is an operation
+    whose tangent is constant.
 
-    Raises `InputError` for what has no flat program: side effects, and loops or branches that depend on the
-    images.
+    Raises `InputError` for side effects, and for loops or branches that depend on the images.
     """
-    # The networks of others may mix precisions, whatever the caller has set for code of his own.
+    # Networks may mix precisions, whatever promotion the caller has set.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         closed = jax.make_jaxpr(function)(params, images)
     builder = _Builder(linearize_smooth)
@@ -189,7 +188,7 @@ def flatten(
 
 
 class Within(NamedTuple):
-    """What an operation stands in."""
+    """The context of an operation: scopes, functions, place."""
 
     calls: tuple[str, ...] = ()
     scope: tuple[str, ...] = ()
@@ -197,19 +196,19 @@ class Within(NamedTuple):
     own: int | None = None
 
     def enter(self, eqn: JaxprEqn) -> "Within":
-        """The same for what stands in a call."""
+        """The context inside a call."""
         name = called_name(eqn)
         return Within(
             (*self.calls, name) if name else self.calls,
             (*self.scope, *scope_of(eqn)),
-            # A program that JAX has traced before has lost its lines.
+            # A cached trace of JAX has no line numbers.
             place(eqn) or self.place,
             self.own,
         )
 
 
 class _Builder:
-    """The program so far."""
+    """The program built so far."""
 
     def __init__(self, linearize_smooth: bool) -> None:
         self.linearize_smooth = linearize_smooth
@@ -218,7 +217,7 @@ class _Builder:
         self.constants: dict[Value, Any] = {}
         self.kinds: dict[Value, jax.ShapeDtypeStruct] = {}
         self.moving: set[Value] = set()
-        """What depends on the images."""
+        """The values that depend on the images."""
 
     def new(self, aval: Any) -> Value:
         self.kinds[len(self.kinds)] = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
@@ -230,7 +229,7 @@ class _Builder:
         return number
 
     def inline(self, jaxpr: Jaxpr, args: Sequence[Value], within: Within) -> list[Value]:
-        """Append what a program does with `args` (its constants first); its results."""
+        """Append the operations of a program on `args` (its constants first); returns its results."""
         known: dict[Var, Value] = dict(zip([*jaxpr.constvars, *jaxpr.invars], args, strict=True))
 
         def of(atom: Var | Literal) -> Value:
@@ -246,7 +245,7 @@ class _Builder:
         inner = called(eqn)
         moves = not self.moving.isdisjoint(inputs)
         if inner is not None:
-            described = own_derivative_of(eqn)
+            described = custom_derivative_of(eqn)
             if described is None or not moves or within.own is not None:
                 return self._inline_held(inner, inputs, within)
             named = described if " at " in described else f"{described} at {within.place}"
@@ -257,12 +256,12 @@ class _Builder:
             return inputs if is_inside else self._inline_own(named, eqn, None, inputs, within)
         results: list[Any] = [v.aval for v in eqn.outvars]
         if moves and results and all(0 in kind.shape for kind in results):
-            # `jnp.pad` makes such of every axis that it leaves alone. They depend on nothing.
+            # `jnp.pad` makes empty arrays for every unpadded axis. They depend on nothing.
             return [self.hold(np.zeros(kind.shape, kind.dtype)) for kind in results]
         if eqn.effects:
             raise InputError(
-                f"the network has a side effect: {name} at {within.place}; remove it, an explanation runs "
-                "the network in ways in which its effects would mean nothing"
+                f"the network has a side effect: {name} at {within.place}; remove it, since an explanation "
+                "runs the network more than once"
             )
         scan = scan_of(eqn)
         if scan is not None and moves:
@@ -286,11 +285,11 @@ class _Builder:
     def _inline_own(
         self, name: str, eqn: JaxprEqn, inner: Inner | None, inputs: list[Value], within: Within
     ) -> list[Value]:
-        """A function with a derivative of its own; None for the identity."""
+        """A function with a custom derivative; None for the identity."""
         number = len(self.own)
         within = within._replace(own=number)
         results = inputs if inner is None else self._inline_held(inner, inputs, within)
-        # Values of its own, also where it hands on what it is given.
+        # New values, also for inputs that it returns unchanged.
         outputs = [self.new(self.kinds[v]) for v in results]
         self.moving.update(outputs)
         for result, output in zip(results, outputs, strict=True):
@@ -305,8 +304,7 @@ class _Builder:
         return self._unroll(scan, inputs, within)
 
     def _map(self, scan: Scan, inputs: list[Value], within: Within) -> list[Value]:
-        """A loop whose steps are independent of each other, such as `jax.lax.map` over the images: all at
-        once."""
+        """A loop of independent steps, such as `jax.lax.map` over the images, run as one batch."""
         first = scan.consts + scan.carries
 
         def mapped(*arrays: Any) -> Sequence[Any]:

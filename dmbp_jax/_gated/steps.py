@@ -24,7 +24,7 @@ Arrays: TypeAlias = dict[Value, Any]
 
 
 class PlainStep(NamedTuple):
-    """An operation that is what it is under every rule."""
+    """An operation that is the same under every rule."""
 
     op: Op
 
@@ -45,7 +45,7 @@ class Affine(NamedTuple):
     """Of the layer; see `layers.Layer`."""
 
     def run(self, known: Arrays, rule: Rule, count: int) -> None:
-        """Hand the layer's output to the rule."""
+        """Pass the layer's output to the rule."""
         z = known[self.value]
         seen = present(z, self.axes, count, self.site)
         known[self.value] = restore(
@@ -122,7 +122,8 @@ class Maximum(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Which elements go where, as in a sort: `choose` says so in numbers, and `take` moves them."""
+    """A permutation or selection of elements, as in a sort: `choose` computes indices, `take` applies
+    them."""
 
     site: str
     op: Op
@@ -137,7 +138,7 @@ class Choice(NamedTuple):
 
 
 class FrozenStep(NamedTuple):
-    """A comparison, or whatever else jumps, on which something further on depends."""
+    """A comparison, or another piecewise constant operation, whose result is used later."""
 
     site: str
     op: Op
@@ -156,7 +157,7 @@ class Smooth(NamedTuple):
     moving: tuple[int, ...]
     """The positions of the operands that depend on the images."""
     axes: tuple[Axes, ...] = ()
-    """Theirs, and then the results'."""
+    """The axes of these operands, then of the results."""
     shapes: tuple[tuple[int, ...], ...] = ()
     """The results' shapes."""
 
@@ -182,34 +183,34 @@ class Smooth(NamedTuple):
 
 
 class OwnDerivative(NamedTuple):
-    """A function that defines its derivative itself, and the steps of which it consists."""
+    """A function with a custom derivative, and its steps."""
 
     function: Own
     steps: tuple[Any, ...]
 
     def run(self, known: Arrays, rule: Rule, count: int) -> None:
-        """Ask the rule whether its derivative or that of its steps is wanted."""
+        """Ask the rule for its custom derivative or that of its steps."""
         function = self.function
         sites = frozenset(step.site for step in self.steps if hasattr(step, "site"))
 
         def as_defined() -> Sequence[Array | None]:
             return function.run(*(known[v] for v in function.inputs))
 
-        def opened() -> Sequence[Array | None]:
+        def from_operations() -> Sequence[Array | None]:
             within = dict(known)
             for step in self.steps:
                 step.run(within, rule, count)
-            # None: an output that nothing takes.
+            # None: an output that is not used.
             return [within.get(v) for v in function.outputs]
 
-        results = rule.own_derivative(function.name, sites, as_defined, opened)
+        results = rule.custom_derivative(function.name, sites, as_defined, from_operations)
         known.update(zip(function.outputs, results, strict=True))
 
 
 Step: TypeAlias = (
     PlainStep | Affine | Activation | Pool | Maximum | Choice | FrozenStep | Smooth | OwnDerivative
 )
-"""One thing that an evaluation does: `run` adds its results to the `known` arrays, of `count` images."""
+"""A step of a gated network: `run` adds its results to the `known` arrays, of `count` images."""
 
 
 def evaluate(op: Op, arrays: list[Any]) -> Any:
@@ -237,11 +238,11 @@ def _is_common(op: Op, kernel: Any) -> bool:
 
 # Maxima over windows and axes: as the max-pool that rules know, or as a choice among stacked elements.
 #
-# Also operations that only move elements once their order is known: sorts, the largest k, running maxima.
+# Also operations that are permutations for a given order: sorts, top-k, running maxima.
 
 
 def as_pool(flat: Flat, op: Op, axes: AxesOf) -> Pool | None:
-    """The step of a square pool over two axes; None if the maximum is another one."""
+    """The step of a square pool over two axes; None for other maxima."""
     images = axes[op.inputs[0]].images
     if op.name not in ("reduce_window_max", "reduce_window_min") or images is None:
         return None
@@ -279,7 +280,7 @@ def _fits(length: int, pads: tuple[int, int], window: Window) -> bool:
 
 
 def elements_of(op: Op) -> tuple[tuple[Callable[..., Array], ...], int]:
-    """What stacks the elements of each maximum on a new first axis; and -1 for minima, else 1.
+    """Functions that stack the elements of each maximum on a new first axis; and -1 for minima, else 1.
 
     A window over several axes is the maximum of maxima: one stack for each axis, the last first, so that of
     equal elements the first one row by row is taken.
@@ -323,8 +324,8 @@ def _window_stacks(op: Op) -> tuple[Callable[..., Array], ...]:
 def choice_of(op: Op) -> Choice:
     """The step of one of `ORDERINGS`, or of a `clamp` whose bounds depend on the images.
 
-    Of equal elements a sort and the largest k take the one that stands first, a running maximum the one that
-    it has met first. At a bound a `clamp` takes the bound.
+    Of equal elements a sort, a top-k and a running maximum take the first one. At a bound a `clamp` takes the
+    bound.
     """
     if op.name == "clamp":
         return Choice("", op, _beyond, _clamped)
@@ -348,7 +349,7 @@ def choice_of(op: Op) -> Choice:
 
 
 def _first_so_far(op: Op, x: Array, axis: int, *, reverse: bool) -> Array:
-    """Where the running maximum, or minimum, was met first."""
+    """The index of the first occurrence of the running maximum or minimum."""
     (best,) = op.run(x)
     before = jax.lax.slice_in_dim(best, 0, -1, axis=axis)
     after = jax.lax.slice_in_dim(best, 1, None, axis=axis)

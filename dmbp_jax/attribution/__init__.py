@@ -1,4 +1,5 @@
-"""The methods that DMBP is compared with, one file each, with the signature of `dmbp_jax.result.Method`."""
+"""The methods that DMBP is compared with, a file for each family, with the signature
+`dmbp_jax.result.Method`."""
 
 from dmbp_jax.attribution._fullgrad import FullGradients, full_gradients, fullgrad
 from dmbp_jax.attribution._grad_cam import grad_cam, guided_grad_cam

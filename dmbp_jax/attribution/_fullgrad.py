@@ -13,7 +13,7 @@ from dmbp_jax.ops._resample import min_max
 from dmbp_jax.result import Attribution
 from dmbp_jax.result._attribution import attribution
 from dmbp_jax.rules import biases_at, find_sites, tap
-from dmbp_jax.rules._plain import OPENED
+from dmbp_jax.rules._plain import IGNORE_CUSTOM_DERIVATIVES
 from dmbp_jax.typing import Apply, Image, Key, Params, Target, is_gated
 
 
@@ -26,23 +26,23 @@ class FullGradients(NamedTuple):
     biases: dict[str, Float[Array, "..."]]
     """At every affine site, bias times gradient at each position, in the shape of the site."""
     completeness_gap: Float[Array, ""]
-    """What of the score is in no entry: rounding, unless the network has smooth operations, whose tangents'
-    constants are no biases."""
+    """The score minus the sum of all entries: rounding, unless the network has smooth operations, whose
+    tangents have constants that are not counted as biases."""
 
 
 def full_gradients(apply: Apply, params: Params, image: Image, target: Target) -> FullGradients:
     """`y = <dy/dx, x> + sum_l <dy/db_l, b_l>`, every product at its position.
 
-    The biases are those of folded batch-norms where there were any. A network that was written for rules has
-    them in its parameters, at the path that the site's name spells. Of a gated one a layer's bias is what it
-    makes of zeros, and the constant part of a piecewise linear activation is one more.
+    Batch-norms are folded into these biases. A network that was written for rules has them in its parameters,
+    at the site's name as a path. In a gated network a layer's bias is its output for zeros, and the constant
+    part of a piecewise linear activation is one more bias.
     """
     sites = [site for site in find_sites(apply, params, image) if site.kind in ("affine", "piecewise")]
-    tapped = tap(apply, params, image, target, sites, rule=OPENED)
+    tapped = tap(apply, params, image, target, sites, rule=IGNORE_CUSTOM_DERIVATIVES)
     if is_gated(apply):
         at = biases_at(apply, params, image)
     else:
-        # A network that was written for rules has them at hand, which saves a pass.
+        # A network that was written for rules has its biases in the parameters, which saves a pass.
         at = {site.name: jnp.broadcast_to(_bias(params, site.name), site.shape) for site in sites}
     biases = {name: to_z * at[name] for name, to_z in tapped.gradients.items()}
     of_input = tapped.to_image * image
@@ -56,7 +56,7 @@ def fullgrad(
     """`psi(dy/dx * x) + sum_l psi(dy/db_l * b_l)`, `psi` = upsample of min-max of magnitude: `(h, w, 1)`.
 
     As the authors' code: min-max over a whole site, the sum over channels, and sites without a map (linear
-    layers) left out of the picture, while `full_gradients` has them. Unlike it: upsampling has half-pixel
+    layers) are left out of the map, while `full_gradients` has them. Unlike it: upsampling has half-pixel
     centres (theirs aligns the corners), and a batch-norm is folded into its convolution, so that the two have
     one bias and one map (theirs has one for each). `key` is not used.
     """

@@ -49,12 +49,12 @@ def guided_grad_cam(
     token_grid: tuple[int, int] | None = None,
     multiply_by_inputs: bool = False,
 ) -> Attribution:
-    """Guided backpropagation times Grad-CAM, `(h, w, c)`; options as theirs.
+    """Guided backpropagation times Grad-CAM, `(h, w, c)`; the options are those of `grad_cam`.
 
-    Grad-CAM is upsampled bilinearly, as its authors do; Captum's `GuidedGradCam` repeats its nearest value
-    unless told otherwise.
+    Grad-CAM is upsampled bilinearly, as by its authors; Captum's `GuidedGradCam` uses the nearest value by
+    default.
     """
-    # First what refuses a network, then what warns of one.
+    # First the check that raises, then the one that warns.
     cam = _cam(apply, params, image, target, site=site, token_grid=token_grid, method="guided_grad_cam")
     values = rectified_gradient(apply, params, image, target, Guided()) * cam
     return attribution(values * image if multiply_by_inputs else values)

@@ -1,4 +1,4 @@
-"""Methods of one backward pass: the gradient, and what other rules at the nonlinearities make of it."""
+"""Methods of one backward pass: the gradient, and its variants under other rules at the nonlinearities."""
 
 import warnings
 from typing import Annotated, Literal
@@ -24,8 +24,8 @@ BLUR_SIGMA = 10.0
 
 def make_baseline(image: Image, baseline: Baseline) -> Image:
     """`"zero"` of the normalised image (its mean colour over the training set, as a rule), `"blur"` (a
-    Gaussian of 10 pixels), `"mean"` (the image's own mean colour), a number that every input then is, or an
-    array of the image's shape.
+    Gaussian of 10 pixels), `"mean"` (the image's own mean colour), one number for all inputs, or an array of
+    the image's shape.
 
     Raises `InputError` for another name or shape.
     """
@@ -53,7 +53,7 @@ def gradient(
 ) -> Attribution:
     """`dy/dx`, the sensitivity of the target's logit to every input value; `key` is not used.
 
-    With its sign: Simonyan et al. and Captum's `Saliency` take magnitudes.
+    The sign is kept; Simonyan et al. and Captum's `Saliency` take the magnitude.
 
     >>> import jax.numpy as jnp
     >>> linear = lambda params, x, rule=None: x.reshape(len(x), -1) @ params["w"]
@@ -76,7 +76,7 @@ def gradient_x_input(
 def rectified_gradient(
     apply: Apply, params: Params, image: Image, target: Target, rule: Guided | DeconvNet
 ) -> Image:
-    """The gradient under a rule that treats ReLUs otherwise; an `ExplanationWarning` if there are none."""
+    """The gradient under a rule that changes ReLUs; an `ExplanationWarning` if the network has none."""
     values = target_gradient(apply, params, image, target, rule)
     if not rule.sites:
         warnings.warn(
@@ -100,8 +100,8 @@ def guided_backprop(
     """The gradient with `dz = 1[z > 0] max(da, 0)` at every ReLU; `key` is not used.
 
     At every other piecewise linear activation (leaky ReLU, ReLU6, hard tanh, `abs`) `dz = f'(z) max(da, 0)`.
-    Maxima, pools and smooth activations have their gradient. A network that has no piecewise linear
-    activation of a single value is told so, by an `ExplanationWarning`: this is its gradient.
+    Maxima, pools and smooth activations have their gradient. Without a piecewise linear activation of a
+    single value the result is the gradient, and an `ExplanationWarning` says so.
 
     `multiply_by_inputs` gives the product with the image, which the DMBP paper evaluates.
     """
@@ -123,10 +123,10 @@ def deconvnet(
 ) -> Attribution:
     """The gradient with `dz = max(da, 0)` at every ReLU; `key` is not used.
 
-    So it is at every other piecewise linear activation (leaky ReLU, ReLU6, hard tanh, `abs`): what comes from
-    above passes a ReLU, whatever the activation was on the way up. Maxima, pools and smooth activations have
-    their gradient. A network that has no piecewise linear activation of a single value is told so, by an
-    `ExplanationWarning`: this is its gradient.
+    The same rule holds at every other piecewise linear activation (leaky ReLU, ReLU6, hard tanh, `abs`): the
+    incoming gradient passes a ReLU, whatever the activation was in the forward pass. Maxima, pools and smooth
+    activations have their gradient. Without a piecewise linear activation of a single value the result is the
+    gradient, and an `ExplanationWarning` says so.
 
     `multiply_by_inputs` gives the product with the image.
     """
@@ -149,10 +149,10 @@ def deeplift(
 ) -> Attribution:
     """`(x - x0) * m`, where `m` multiplies the slopes of the nonlinearities between baseline and image.
 
-    A max-pool is a chain of maxima of two, each `b + relu(a - b)`, so that the values add up to
-    `y(x) - y(x0)` through pools as well; `convergence_delta` is what rounding leaves. Captum's DeepLift does
-    not add up on a ReLU followed by a max-pool. `key` is not used. Raises `InputError` for an unknown or
-    misshapen `baseline`.
+    A max-pool is computed as a chain of maxima of two, each `b + relu(a - b)`, so that the values add up to
+    `y(x) - y(x0)` through pools as well, up to rounding; `convergence_delta` is the difference. The values of
+    Captum's DeepLift do not add up on a ReLU followed by a max-pool. `key` is not used. Raises `InputError`
+    for an unknown or misshapen `baseline`.
     """
     start = make_baseline(image, baseline)
 

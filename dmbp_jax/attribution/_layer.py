@@ -1,5 +1,5 @@
-"""What a named layer does: its activation, the gradient of a score there, and their product, which attributes
-the score to the layer's outputs in place of the image's pixels.
+"""A named layer's activation, the gradient of a score there, and their product, which attributes the score to
+the layer's outputs instead of the image's pixels.
 
 A layer is a *site*, a place at which a network asks its rule: `find_sites(apply, params, image)` lists them.
 """
@@ -60,10 +60,10 @@ def layer_gradient(
 def layer_gradient_x_activation(
     apply: Apply, params: Params, image: Image, target: Target, *, key: Key | None = None, site: str
 ) -> Attribution:
-    """`dy/dA * A` at the output `A` of `site`, in the site's shape: how much each of its outputs contributes.
+    """`dy/dA * A` at the output `A` of `site`, in the site's shape: the contribution of each of its outputs.
 
-    Of a network that is linear behind the site and has no biases there, the values sum up to the score.
-    Captum's `LayerGradientXActivation`; gradient x input at the network's input. `key` is not used. Raises
+    If the network is linear after the site and has no biases there, the values sum to the score. Captum's
+    `LayerGradientXActivation`; gradient x input at the network's input. `key` is not used. Raises
     `InputError` for an unknown site, naming the known ones.
 
     >>> from dmbp_jax.rules import PLAIN
@@ -78,7 +78,7 @@ def layer_gradient_x_activation(
 
 
 class TappedLayer(NamedTuple):
-    """What flows through a layer, forward and backward, without batch axis."""
+    """The activation of a layer and the gradient there, without batch axis."""
 
     activation: Inexact[Array, "..."]
     gradient: Inexact[Array, "..."]
@@ -97,7 +97,7 @@ def _find(apply: Apply, params: Params, image: Image, site: str) -> Site:
 @kept_jit
 def _activations(params: Params, images: Array, *, apply: Apply, at: Site) -> Array:
     def of(image: Image) -> Array:
-        # The score is not looked at, and what only it needs is left out of the program.
+        # The score is not used, so the compiler leaves out all that only it needs.
         _, outputs = read(apply, params, image, jnp.asarray(0), [at])
         return outputs[at.name]
 

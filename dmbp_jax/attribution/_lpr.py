@@ -1,10 +1,10 @@
 """LPR: Yang, Qiu, Song, Tao, Wang, "Learning Propagation Rules for Attribution Map Generation", ECCV 2020.
 
-**A reconstruction.** No program of the authors is public. Theirs is the scheme: a learnable module at every
-nonlinearity gives each element its own propagation rule in the backward pass; the input gradient so modified
-makes a mask; the masked image goes through the network again, and what comes out trains the modules, through
-second derivatives. Ours are the module (one gate per element), how a gradient becomes a mask, the loss and
-every number; all numbers are options.
+**A reconstruction**, since the authors' program is not public. From the paper: a learnable module at every
+nonlinearity gives each element its own propagation rule in the backward pass; the modified input gradient
+makes a mask; the network's output for the masked image trains the modules, through second derivatives. Chosen
+here: the module (one gate per element), the map from gradient to mask, the loss and every number; all numbers
+are options.
 """
 
 from typing import Any, Literal, get_args
@@ -27,7 +27,7 @@ from dmbp_jax._checks import (
 )
 from dmbp_jax.attribution._gradients import Baseline, make_baseline, target_gradient
 from dmbp_jax.ops import Loop, iterative, log_probabilities, target_score
-from dmbp_jax.ops._derivatives import check_output, held, largest
+from dmbp_jax.ops._derivatives import check_output, first_max, stop_first_gradient
 from dmbp_jax.ops._resample import full_along
 from dmbp_jax.result import Attribution
 from dmbp_jax.rules import ACTIVATIONS, PLAIN, find_sites
@@ -52,23 +52,23 @@ def lpr(
     start: Finite = 3.0,
     percentile: Percentile = 99.0,
     reduction: Reduction = "max",
-    outside: Baseline = "zero",
+    baseline: Baseline = "zero",
     area_weight: Finite = 1.0,
     total_variation_weight: Finite = 1.0,
     output: OutputActivation | None = None,
 ) -> Loop:
-    """The mask that a learned backward pass makes of the image, such that the target is still recognised.
+    """A mask of the image, made by a learned backward pass, under which the target is still recognised.
 
     With `g(theta)` the target's input gradient under `dz = sigmoid(theta) 1[z > 0] da` at every ReLU, one
     theta per element:
 
     - mask: `m = min(max_c |g| / s, 1)`, where `s` is a high percentile of `max_c |g|`, held constant in
       derivatives;
-    - masked image: `x' = m x + (1 - m) outside`;
+    - masked image: `x' = m x + (1 - m) baseline`;
     - loss: `-log p(x') + area_weight mean(m) + total_variation_weight TV(m)`, `p` under the plain rule.
 
-    Adam minimises the loss over theta. Since `s` follows the gradient, a factor common to all of it changes
-    nothing: only the proportions of the mask are learned. Memory: theta and Adam's two moments at every ReLU.
+    Adam minimises the loss over theta. Since `s` scales with the gradient, a common factor of the gradient
+    cancels: only the proportions of the mask are learned. Memory: theta and Adam's two moments at every ReLU.
 
     Args:
         apply: the network.
@@ -85,7 +85,7 @@ def lpr(
         percentile: of the channel-reduced gradient, in (0, 100]; pixels above it have mask 1. If it is 0,
             the maximum takes its place.
         reduction: of channels, `"max"` or `"mean"`.
-        outside: what a masked pixel shows: `"zero"` of the normalised image, `"blur"`, `"mean"` (the
+        baseline: what a masked pixel shows: `"zero"` of the normalised image, `"blur"`, `"mean"` (the
             image's own mean colour), a number, or an array of the image's shape.
         area_weight: of the mean of the mask.
         total_variation_weight: of the mask's total variation, per pixel.
@@ -94,11 +94,11 @@ def lpr(
             softmax of several.
 
     Returns:
-        `values` of shape `(h, w, 1)`: the last mask, in [0, 1]. It is what the loss speaks about; it has no
-        sign, no channels, and not the unit of the logit.
+        `values` of shape `(h, w, 1)`: the last mask, in [0, 1]. It has no sign, no channels, and not the unit
+        of the logit.
 
     Raises:
-        InputError: no ReLU in the network, unknown `reduction`, `output` or `outside`, option out of range.
+        InputError: no ReLU in the network, unknown `reduction`, `output` or `baseline`, option out of range.
 
     >>> from dmbp_jax.rules import ACTIVATIONS, PLAIN
     >>> def apply(params, x, *, rule=PLAIN):
@@ -128,7 +128,7 @@ def lpr(
         start=start,
         percentile=percentile,
         reduction=reduction,
-        outside=outside,
+        baseline=baseline,
         area_weight=area_weight,
         total_variation_weight=total_variation_weight,
         output=output,
@@ -139,7 +139,7 @@ def lpr(
         saliency = learned_saliency(apply, params, image, target, thetas, reduction=reduction)
         mask = make_mask(saliency, mask_scale(saliency, percentile))
         values = mask.astype(image.dtype)[..., None]
-        # A target out of range has no gradient, and so a mask of zeros; the losses tell.
+        # A target out of range has no gradient and a mask of zeros; its losses are NaN.
         return Attribution(values=values, finite=jnp.isfinite(values).all() & jnp.isfinite(losses).all())
 
     return loop.then(finish)
@@ -166,7 +166,7 @@ def learn_rules(
         raise InputError("this network has no ReLU or other activation, so that LPR has no rule to learn")
     dtype = np.promote_types(image.dtype, np.float32)
     thetas = {site.name: full_along(image, site.shape, start, dtype) for site in sites}
-    # Below every square that the dtype holds: it makes the root's derivative finite where nothing has moved.
+    # Below every square that the dtype holds: it makes the root's derivative finite at 0.
     adam = optax.adam(learning_rate, eps=eps, eps_root=float(np.finfo(dtype).tiny))
 
     def step(
@@ -193,7 +193,7 @@ def lpr_loss(
     *,
     percentile: Percentile = 99.0,
     reduction: Reduction = "max",
-    outside: Baseline = "zero",
+    baseline: Baseline = "zero",
     area_weight: Finite = 1.0,
     total_variation_weight: Finite = 1.0,
     output: OutputActivation | None = None,
@@ -202,14 +202,15 @@ def lpr_loss(
     """The loss of `lpr` as a function of `thetas`, to be differentiated by them.
 
     `scale` divides the gradient instead of its percentile. The percentile is constant in derivatives, so that
-    finite differences agree with them only at a scale that is held.
+    finite differences agree with them only at a fixed scale.
     """
     saliency = learned_saliency(apply, params, image, target, thetas, reduction=reduction)
-    mask = make_mask(saliency, held(mask_scale(saliency, percentile)) if scale is None else scale)
+    mask = make_mask(
+        saliency, stop_first_gradient(mask_scale(saliency, percentile)) if scale is None else scale
+    )
     seen = mask.astype(image.dtype)[..., None]
-    masked = seen * image + (1 - seen) * make_baseline(image, outside)
-    # Plain, for here gradients must be those of the values: a learned backward pass is not, and would train
-    # thetas on something that is no loss.
+    masked = seen * image + (1 - seen) * make_baseline(image, baseline)
+    # The plain rule: thetas must be trained on the gradient of the loss itself, not on a modified one.
     logits = apply(params, masked[None], rule=PLAIN)[0].astype(mask.dtype)
     recognition = -target_score(log_probabilities(logits, output), target)
     return recognition + area_weight * mask.mean() + total_variation_weight * total_variation(mask)
@@ -224,9 +225,10 @@ def learned_saliency(
     *,
     reduction: Reduction = "max",
 ) -> Float[Array, "h w"]:
-    """The channels' maximal or mean absolute gradient of the target's logit under the learned rule."""
+    """The absolute gradient of the target's logit under the learned rule, its maximum or mean over
+    channels."""
     to_image = jnp.abs(target_gradient(apply, params, image, target, Learned(thetas)))
-    reduced = largest(to_image, -1) if reduction == "max" else to_image.mean(axis=-1)
+    reduced = first_max(to_image, -1) if reduction == "max" else to_image.mean(axis=-1)
     return reduced.astype(np.promote_types(image.dtype, np.float32))
 
 
@@ -236,7 +238,7 @@ def mask_scale(saliency: Float[Array, "h w"], percentile: Percentile) -> Float[A
     >>> mask_scale(jnp.asarray([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]), 100.0).round(3).item()
     5.0
     """
-    high, highest = jnp.percentile(saliency, percentile), largest(saliency)
+    high, highest = jnp.percentile(saliency, percentile), first_max(saliency)
     return jnp.where(high > 0, high, jnp.where(highest > 0, highest, 1))
 
 

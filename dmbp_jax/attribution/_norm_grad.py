@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from dmbp_jax._checks import InputError, check_choice, check_is_image
 from dmbp_jax.ops import upsample
-from dmbp_jax.ops._derivatives import largest, square_root
+from dmbp_jax.ops._derivatives import first_max, square_root
 from dmbp_jax.ops._resample import min_max
 from dmbp_jax.result import Attribution
 from dmbp_jax.result._attribution import attribution
@@ -39,9 +39,8 @@ def combine_maps(
     `sum_j w_j m_j` (`"sum"`).
 
     - A single map is upsampled and nothing else: it keeps its unit and its sign.
-    - A map that is constant (up to rounding) says nothing about where. It is left out and the other weights
-      grow in proportion; as zeros it would make the geometric mean zero everywhere. If all are constant the
-      result is zeros.
+    - A map that is constant (up to rounding) is left out, and the other weights grow in proportion; scaled to
+    zeros it would make the geometric mean zero everywhere. If all are constant the result is zeros.
 
     Args:
         maps: the maps, in the order of the network's forward pass.
@@ -69,7 +68,7 @@ def combine_maps(
     kept = (kept / jnp.where(total > 0, total, 1))[:, None, None]
     if combine == "sum":
         return (kept * stack).sum(axis=0)
-    # Where a map is least it is 0 for every image nearby; the power's own derivative there is infinite.
+    # At its minimum a map is 0 for every image nearby, while the power's derivative is infinite there.
     zero = (stack == 0) & (kept > 0)
     powers = jnp.where(zero, 0, jnp.power(jnp.where(zero, 1, stack), kept))
     return jnp.where(total > 0, powers.prod(axis=0), 0)
@@ -95,24 +94,23 @@ def site_weights(weights: str | tuple[float | int, ...], count: int) -> tuple[fl
         if len(numbers) != count:
             raise InputError(f"got {len(numbers)} weights for {count} sites")
         if not all(math.isfinite(weight) and weight >= 0 for weight in numbers) or not any(numbers):
-            raise InputError(f"weights must be finite, none below 0 and one above it, got {weights}")
+            raise InputError(f"weights must be finite, not negative and not all zero, got {weights}")
     return tuple(weight / sum(numbers) for weight in numbers)
 
 
 def _varies(one: Float[Array, "h w"]) -> Array:
-    """Whether a map is more than a constant; interpolation makes a constant differ by a few roundings."""
+    """Whether a map varies by more than the rounding errors of interpolation."""
     return one.max() - one.min() > 8 * float(jnp.finfo(one.dtype).eps) * jnp.abs(one).max()
 
 
 # The NormGrad family: Rebuffi, Fong, Ji, Vedaldi, "There and Back Again: Revisiting Backpropagation Saliency
 # Methods", CVPR 2020.
 #
-# A layer that changes nothing, a *virtual identity*, is imagined after a site. The gradient of its weights is
-# a sum over positions `u`, and how large the term of `u` is says how much `u` matters. With the activation
-# `x_u` and the gradient `g_u` of the explained score there, and the zero-padded 3x3 patch `p_u` of
-# activations:
+# A *virtual identity* layer is inserted after a site. The gradient of its weights is a sum over positions
+# `u`; the size of the term of `u` is the importance of `u`. With the activation `x_u` and the gradient `g_u`
+# of the explained score there, and the zero-padded 3x3 patch `p_u` of activations:
 #
-# | `layer` | weight gradient at `u` |
+# | `virtual_layer` | weight gradient at `u` |
 # |---|---|
 # | `"bias"` | `g_u` |
 # | `"scaling"` | `x_u * g_u`, channel by channel |
@@ -126,17 +124,17 @@ def _varies(one: Float[Array, "h w"]) -> Array:
 # | `"positive_norm"` | the norm of the positive ones |
 # | `"max"` | the largest magnitude |
 #
-# Known methods are among them (Table 2): bias and max is Simonyan's gradient, scaling and sum the linear
-# approximation, and Grad-CAM (with a ReLU) once the gradient is averaged over positions.
+# Known methods are members (Table 2): bias and max is Simonyan's gradient; scaling and sum is the linear
+# approximation, and Grad-CAM (with a ReLU) if the gradient is averaged over positions.
 
-LAYERS = ("bias", "scaling", "conv1x1", "conv3x3")
+VIRTUAL_LAYERS = ("bias", "scaling", "conv1x1", "conv3x3")
 AGGREGATIONS = ("norm", "sum", "positive_norm", "max")
 
 
 def virtual_identity(
     activation: Float[Array, "h w c"],
     gradient: Float[Array, "h w c"],
-    layer: str = "conv1x1",
+    virtual_layer: str = "conv1x1",
     aggregation: str = "norm",
 ) -> Float[Array, "h w"]:
     """The size of every position's term in the weight gradient of a virtual identity layer; see the module.
@@ -146,18 +144,18 @@ def virtual_identity(
     `sqrt(|g_u+|^2 |x_u+|^2 + |g_u-|^2 |x_u-|^2)`. In a patch, squares and sums add up over the nine
     positions: `|g_u| sqrt(boxsum3x3(|x|^2)_u)` is the norm.
 
-    Raises `InputError` for an unknown `layer` or `aggregation`.
+    Raises `InputError` for an unknown `virtual_layer` or `aggregation`.
 
     >>> virtual_identity(jnp.asarray([[[3.0, 4.0]]]), jnp.asarray([[[0.0, -2.0]]])).tolist()
     [[10.0]]
     """
-    check_choice("layer", layer, LAYERS)
+    check_choice("virtual_layer", virtual_layer, VIRTUAL_LAYERS)
     check_choice("aggregation", aggregation, AGGREGATIONS)
-    if layer in ("bias", "scaling"):
-        return _aggregate(gradient if layer == "bias" else activation * gradient, aggregation)
+    if virtual_layer in ("bias", "scaling"):
+        return _aggregate(gradient if virtual_layer == "bias" else activation * gradient, aggregation)
 
     def patch(of: Float[Array, "h w c"], how: str) -> Float[Array, "h w"]:
-        return _aggregate(of, how) if layer == "conv1x1" else _aggregate_patches(of, how)
+        return _aggregate(of, how) if virtual_layer == "conv1x1" else _aggregate_patches(of, how)
 
     if aggregation == "positive_norm":
         rising, falling = (
@@ -175,9 +173,9 @@ def norm_grad(
     target: Target,
     *,
     key: Key | None = None,
-    layer: str = "conv1x1",
+    virtual_layer: str = "conv1x1",
     aggregation: str = "norm",
-    sites: str | tuple[str, ...] | None = None,
+    site: str | tuple[str, ...] | None = None,
     combine: str = "geometric_mean",
     weights: str | tuple[float | int, ...] = "uniform",
     token_grid: tuple[int, int] | None = None,
@@ -187,9 +185,9 @@ def norm_grad(
     An identity 1x1 convolution after the site, and the norm of each position's part in its weight gradient
     (Table 2). `g` is the gradient of the target's score, the logit, as in the authors' code (TorchRay).
 
-    Where the site is averaged right behind, as the last stage of a ResNet, `g_u` is the same at every
-    position, and the map of every class has the same shape, that of `|x_u|`. Selective NormGrad, earlier
-    sites, and `meta_saliency` know the class there too.
+    If the site is averaged directly afterwards, as the last stage of a ResNet, `g_u` is the same at every
+    position, and the maps of all classes are proportional to `|x_u|`. Selective NormGrad, earlier sites, and
+    `meta_saliency` depend on the class there too.
 
     Args:
         apply: the network.
@@ -197,18 +195,19 @@ def norm_grad(
         image: `(h, w, c)`, as the network takes it.
         target: a class index, or one weight per class: `(k,)`.
         key: not used; nothing is drawn.
-        layer: `"bias"`, `"scaling"`, `"conv1x1"` or `"conv3x3"`.
+        virtual_layer: `"bias"`, `"scaling"`, `"conv1x1"` or `"conv3x3"`.
         aggregation: `"norm"`, `"sum"`, `"positive_norm"` or `"max"`.
-        sites: a site's name, or several; by default the last ReLU with a map below the last affine layer, the
+        site: a site's name, or several; by default the last ReLU with a map below the last affine layer, the
             class scores. (SqueezeNet has two of equal depth there, each with half of the channels, and this
-            is the second. Its class scores are a map themselves, at which `|x| |g|` does not know the class.)
+            is the second. Its class scores are a map themselves, at which `|x| |g|` does not depend on the
+            class.)
         combine: how the maps of several sites become one, `"geometric_mean"` or `"sum"`; see `combine_maps`.
-        weights: of several sites, in the order of `sites`: `"uniform"`, `"linear"` or one number each.
-        token_grid: `(rows, columns)` of the tokens of a transformer, whose `sites` are then named.
+        weights: of several sites, in the order of `site`: `"uniform"`, `"linear"` or one number each.
+        token_grid: `(rows, columns)` of the tokens of a transformer, whose `site` is then named.
 
     Returns:
         `values` of shape `(h, w, 1)`: the map of one site, upsampled to the image, or the combination of
-        several, in [0, 1]. `finite` also tells whether the score and the maps before their combination were.
+        several, in [0, 1]. `finite` also covers the score and the maps before their combination.
 
     Raises:
         InputError: unknown option or site, a site whose output is not a map, or weights that do not fit.
@@ -221,20 +220,20 @@ def norm_grad(
     ((2, 4, 1), [2.5, 2.5, 2.5, 2.5])
     """
     check_is_image(image.shape, "norm_grad")
-    tapped_sites = _map_sites(apply, params, image, sites, token_grid)
+    tapped_sites = _map_sites(apply, params, image, site, token_grid)
     tapped = tap(apply, params, image, target, tapped_sites)
     maps = [
         virtual_identity(
             lay_out(tapped.activations[site.name], token_grid),
             lay_out(tapped.gradients[site.name], token_grid),
-            layer,
+            virtual_layer,
             aggregation,
         ).astype(image.dtype)
         for site in tapped_sites
     ]
     values = combine_maps(maps, (image.shape[0], image.shape[1]), combine=combine, weights=weights)
     explanation = attribution(values[:, :, None])
-    # Scaling to [0, 1] hides what is not finite, and a target out of range shows in the score only.
+    # Scaling to [0, 1] hides values that are not finite; a target out of range changes the score only.
     finite = [explanation.finite, jnp.isfinite(tapped.score), *(jnp.isfinite(one).all() for one in maps)]
     return dataclasses.replace(explanation, finite=jnp.stack(finite).all())
 
@@ -246,7 +245,7 @@ def selective_norm_grad(
     target: Target,
     *,
     key: Key | None = None,
-    sites: str | tuple[str, ...] | None = None,
+    site: str | tuple[str, ...] | None = None,
     combine: str = "geometric_mean",
     weights: str | tuple[float | int, ...] = "uniform",
     token_grid: tuple[int, int] | None = None,
@@ -269,9 +268,9 @@ def selective_norm_grad(
         image,
         target,
         key=key,
-        layer="scaling",
+        virtual_layer="scaling",
         aggregation="positive_norm",
-        sites=sites,
+        site=site,
         combine=combine,
         weights=weights,
         token_grid=token_grid,
@@ -282,15 +281,15 @@ def _aggregate(entries: Float[Array, "h w c"], aggregation: str) -> Float[Array,
     if aggregation == "sum":
         return entries.sum(axis=2)
     if aggregation == "max":
-        return largest(jnp.abs(entries), 2)
+        return first_max(jnp.abs(entries), 2)
     kept = jnp.maximum(entries, 0) if aggregation == "positive_norm" else entries
     return square_root((kept**2).sum(axis=2))
 
 
 def _aggregate_patches(entries: Float[Array, "h w c"], aggregation: str) -> Float[Array, "h w"]:
-    """As `_aggregate`, over the channels of the 3x3 patch around each position, zeros outside."""
+    """As `_aggregate`, over the channels of the 3x3 patch around each position, zero-padded."""
     if aggregation == "max":
-        # Magnitudes are never below the zeros that pad, so leaving the outside out is the same.
+        # Magnitudes are never below the padding's zeros, so padding with -inf gives the same maximum.
         return _window(_aggregate(entries, "max"), -jnp.inf, jax.lax.max)
     if aggregation == "sum":
         return _window(_aggregate(entries, "sum"), 0.0, jax.lax.add)

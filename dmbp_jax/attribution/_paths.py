@@ -29,8 +29,8 @@ def integrated_gradients(
     """`(x - x0) * integral of dy/dx(x0 + t (x - x0)) dt` over t in [0, 1], by Gauss-Legendre (Captum's
     default).
 
-    `convergence_delta` of the result is the sum of the values minus `y(x) - y(x0)`: what the quadrature
-    misses. `key` is not used.
+    `convergence_delta` of the result is the sum of the values minus `y(x) - y(x0)`: the quadrature error.
+    `key` is not used.
 
     Raises `InputError` for `n_steps < 1` and an unknown or misshapen `baseline`.
 
@@ -80,16 +80,15 @@ def blur_integrated_gradients(
 
     `sum_i dy/dx(B(s_(i + 1/2))) * (B(s_i) - B(s_(i + 1)))`, where `B(s)` is the image under a Gaussian of `s`
     pixels and `s_i = max_sigma (i / n_steps)^power`: a path integral by the midpoint rule, from the image at
-    `s_0 = 0` to `s_n = max_sigma`. An image changes most at the first pixels of sigma, so that steps of equal
-    width, `power=1`, spend themselves where nothing happens. Of a linear network the values add up to
-    `y(x) - y(B(max_sigma))` exactly; `convergence_delta` of the result is how far they miss it. `key` is not
-    used.
+    `s_0 = 0` to `s_n = max_sigma`. An image changes most at small sigma, where steps of equal width,
+    `power=1`, are too few. For a linear network the values add up to `y(x) - y(B(max_sigma))` exactly;
+    `convergence_delta` of the result is the difference. `key` is not used.
 
     PAIR's `saliency` takes steps of equal width, and a derivative at the beginning of each,
     `sum_i dy/dx(B(s_i)) * (B(s_i) - B(s_i + grad_step)) / grad_step * (s_(i + 1) - s_i)`: on the edges of a
-    photograph that is 0.2 of the sum with 10 steps and 1.2 of it with 100. It also pads with zeros, which
-    darkens the border and makes it part of the explanation; here the edge is repeated.
-    `power=1, grad_step=0.01, padding="zero"` is PAIR's program.
+    photograph the result is 0.2 of the exact sum with 10 steps and 1.2 of it with 100. It also pads with
+    zeros, which darkens the border, so that the border is attributed; here the edge is repeated. `power=1,
+    grad_step=0.01, padding="zero"` is PAIR's program.
 
     Raises `InputError` for options out of range.
 

@@ -29,15 +29,14 @@ def rise(
     n_masks: int = 4000,
     cells: int = 7,
     probability: Share = 0.5,
-    chunk_size: int = 32,
+    perturbations_per_eval: int = 32,
     output: OutputActivation | None = None,
 ) -> Loop:
-    """The mean of random masks, each weighted by the target's probability when only that mask is seen.
+    """The mean of random masks, each weighted by the target's probability of the masked image.
 
     `S = 1 / (N p) sum_i f(x * M_i) M_i` (Eq. 6), where `f` is the probability of the target, `p` the expected
     value of a mask and `M_i` a random mask: a grid of ones and zeros, upsampled and shifted (Section 3.2; see
-    `mask_from_grid`). Pixels that a mask hides take the value 0 of the normalised image. The network is a
-    black box: nothing is differentiated.
+    `mask_from_grid`). Masked pixels have the value 0 of the normalised image. No gradient is needed.
 
     Args:
         apply: the network.
@@ -46,19 +45,19 @@ def rise(
         target: a class index, or one weight per class: `(k,)`, explaining the weighted sum of the
             probabilities.
         key: a random key, required; the same key gives the same masks.
-        n_masks: how many; the paper takes 4000 for VGG-16 and 8000 for ResNet-50 (Section 4). The commands
-            do so by the network's name; here the default is 4000 for every network.
+        n_masks: how many; the paper uses 4000 for VGG-16 and 8000 for ResNet-50 (Section 4). The command does
+            so by the network's name; here the default is 4000 for every network.
         cells: of the grid, per side.
-        probability: that a cell is seen, in (0, 1].
-        chunk_size: masks that go through the network at once. Memory grows with it and not with `n_masks`;
-            the result does not depend on it, but for rounding.
+        probability: that a cell is kept, in (0, 1].
+        perturbations_per_eval: masked images in one forward pass. Memory grows with it and not with
+            `n_masks`; the result does not depend on it, except for rounding.
         output: what makes probabilities of logits: `"softmax"`, or `"sigmoid"` for networks whose classes do
             not exclude each other, such as those trained for VOC. None: a sigmoid of a single logit, a
             softmax of several.
 
     Returns:
-        `values` of shape `(h, w, 1)`, a probability. The saliency of a pixel that does not matter is not zero
-        but the mean probability of the masked images.
+        `values` of shape `(h, w, 1)`, a probability. An irrelevant pixel's value is not zero but the mean
+        probability of the masked images.
 
     Raises:
         InputError: no key, unknown `output`, a softmax of one logit, option out of range.
@@ -72,13 +71,17 @@ def rise(
     if key is None:
         raise InputError("rise draws random masks: pass a key, for example key=jax.random.key(0)")
     check_output(output)
-    for name, value in (("n_masks", n_masks), ("cells", cells), ("chunk_size", chunk_size)):
+    for name, value in (
+        ("n_masks", n_masks),
+        ("cells", cells),
+        ("perturbations_per_eval", perturbations_per_eval),
+    ):
         check_whole(name, value, least=1)
     check_range("probability", probability, Share)
 
     size = (image.shape[0], image.shape[1])
     dtype = np.promote_types(image.dtype, np.float32)
-    chunk = min(chunk_size, n_masks)
+    chunk = min(perturbations_per_eval, n_masks)
 
     def mask(number: Int[Array, ""]) -> Float[Array, "h w"]:
         # A key per mask, and not per chunk, so that the masks are the same for every chunk size.
@@ -104,7 +107,7 @@ def draw_grid(
 ) -> tuple[Float[Array, "s s"], Int[Array, "2"]]:
     """The random part of one mask: a grid of zeros and ones, and a shift of up to a cell, in pixels."""
     of_grid, of_shift = jax.random.split(key)
-    # In single precision also where JAX runs in double, so that a key means the same masks.
+    # In single precision also under `jax_enable_x64`, so that a key gives the same masks.
     grid = jax.random.bernoulli(of_grid, jnp.float32(probability), (cells, cells)).astype(jnp.float32)
     cell = jnp.asarray([cell_size(length, cells) for length in size], jnp.int32)
     return grid, jax.random.randint(of_shift, (2,), 0, cell, jnp.int32)
@@ -149,7 +152,7 @@ def _stretch(cells: int, length: int) -> Float[np.ndarray, "up s"]:
 def random_map(
     apply: Apply, params: Params, image: Image, target: Target, *, key: Key | None = None
 ) -> Attribution:
-    """One standard normal number per pixel, `(h, w, 1)`; neither network nor image is looked at.
+    """One standard normal number per pixel, `(h, w, 1)`, independent of network and image.
 
     Raises `InputError` without a `key`.
 
@@ -160,5 +163,5 @@ def random_map(
     check_is_image(image.shape, "random")
     if key is None:
         raise InputError("random_map draws a map: give key=jax.random.key(0)")
-    # In single precision, whatever the image's, so that a key means the same map.
+    # In single precision, whatever the image's, so that a key gives the same map.
     return attribution(jax.random.normal(key, (*image.shape[:2], 1), jnp.float32).astype(image.dtype))

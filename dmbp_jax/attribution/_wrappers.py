@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from dmbp_jax._checks import InputError, NonNegative, Number, called, check_choice, check_range, check_whole
 from dmbp_jax.attribution._gradients import gradient
 from dmbp_jax.ops import Loop, iterative, log_probabilities, target_score
-from dmbp_jax.ops._derivatives import largest
+from dmbp_jax.ops._derivatives import first_max
 from dmbp_jax.ops._programs import loop_of
 from dmbp_jax.ops._resample import full_along
 from dmbp_jax.result import Attribution, Method
@@ -35,22 +35,22 @@ def noise_tunnel(
 
     With `v` the values, and means over the copies: `"smoothgrad"` is `mean(v)`, `"smoothgrad_sq"` is
     `mean(v^2)`, `"vargrad"` is `mean((v - mean(v))^2)`, each element by element. The noise is normal, its
-    standard deviation `noise_level` times the image's own range, `max - min`; Captum's `NoiseTunnel`, which
-    does the same, has the deviation itself (`stdevs`).
+    standard deviation `noise_level` times the image's own range, `max - min`. Captum's `NoiseTunnel` is the
+    same but takes the deviation itself (`stdevs`).
 
     `noise_tunnel(gradient)` is the method `smoothgrad`. A method that multiplies by the image does so with
     the noisy one, as in Captum.
 
     Args:
-        method: any method of one image. One that draws gets a key of its own for each copy.
+        method: any method of one image. A method that draws random numbers gets a new key for each copy.
         n_samples: noisy copies, at least 1.
         noise_level: at least 0; at 0 there is no noise.
         statistic: `"smoothgrad"`, `"smoothgrad_sq"` or `"vargrad"`.
 
     Returns:
         A method with the signature and the options of `method`, named `noisy_` and its name, that needs a
-        `key`. Of its result only `values` and `finite` (of all copies) are there. Keep it: each is compiled
-        for itself.
+        `key`. Its result has only `values` and `finite` (of all copies). Keep and reuse it: every new one is
+        compiled again.
 
     Raises:
         InputError: a number out of range, an unknown statistic. When it is called: no `key`.
@@ -76,7 +76,7 @@ def noise_tunnel(
             own, image, key=key, n_samples=n_samples, noise_level=noise_level, statistic=statistic, name=name
         )
 
-    # The registry goes by name, where a copy of the method's own would replace it.
+    # Without a name of its own the result would replace `method` in the registry.
     noisy.__name__ = name = f"noisy_{called(method)}"
     return iterative(noisy)
 
@@ -98,13 +98,13 @@ def noisy_loop(
     _check(n_samples, noise_level, statistic)
     if key is None:
         raise InputError(f"{name} draws noise: give key=jax.random.key(0)")
-    deviation = noise_level * (largest(image) + largest(-image))
+    deviation = noise_level * (first_max(image) + first_max(-image))
 
     def at_copy(number: Int[Array, ""]) -> Attribution:
         drawn = jax.random.fold_in(key, number)
-        # In single precision, whatever the image's, so that a key means the same noise.
+        # In single precision, whatever the image's, so that a key gives the same noise.
         noise = jax.random.normal(drawn, image.shape, jnp.float32).astype(image.dtype)
-        # A method that draws does so beside the noise.
+        # The method's own key is independent of the noise.
         return explain_copy(image=image + deviation * noise, key=jax.random.fold_in(drawn, 0))
 
     def step(seen: _Seen, number: Int[Array, ""]) -> _Seen:
@@ -122,7 +122,7 @@ def noisy_loop(
 
 
 class _Seen(NamedTuple):
-    """What the copies so far come to."""
+    """The statistics of the copies so far."""
 
     sums: tuple[Float[Array, "..."], ...]
     """The sum of `v` or of `v^2`; of `"vargrad"` the mean, and the sum of squares around it."""
@@ -197,24 +197,24 @@ def smoothgrad(
 # 2020, the part on meta-saliency.
 
 
-def meta_saliency(method: Method, *, epsilon: NonNegative = 1e-4, sign: int = 1) -> Method:
+def meta_saliency(method: Method, *, step_size: NonNegative = 1e-4, sign: int = 1) -> Method:
     """`method` at parameters that have taken one step of gradient descent on the explained image.
 
-    `method(params')` with `params' = params - sign * epsilon * d(loss)/d(params)` and `loss` the
-    cross-entropy of the explained class. What helps the network to learn that class weighs more in the map;
-    the paper takes the step to make the maps of different classes differ more.
+    `method(params')` with `params' = params - sign * step_size * d(loss)/d(params)` and `loss` the
+    cross-entropy of the explained class. In the paper the step makes the maps of different classes differ
+    more.
 
-    The step is taken anew for each image. A batch therefore holds one copy of the parameters per image, and
-    its convolutions one kernel per image: explain it in small chunks (`batch_size`).
+    Each image has its own step. A batch therefore holds one copy of the parameters per image, and its
+    convolutions one kernel per image: choose a small `batch_size`.
 
-    The cross-entropy is that of a softmax for every network of several logits, as in the authors' code, which
-    explains networks trained for VOC so too; of a single logit it is that of a sigmoid, since a softmax's is
-    0 and would move nothing.
+    The cross-entropy is that of a softmax for every network of several logits, as in the authors' code, also
+    for networks trained for VOC. For a single logit it is that of a sigmoid, since that of a softmax is
+    always 0.
 
     Args:
         method: any method of one image.
-        epsilon: the size of the step, not below 0. 0 gives `method` itself; the default is that of the
-            authors' code (`lr` in TorchRay's `meta_saliency`).
+        step_size: of the gradient step, not below 0; the paper's epsilon, `lr` in the authors' code
+            (TorchRay's `meta_saliency`), whose default this is. 0 gives `method` itself.
         sign: 1 descends the loss, towards the class, that code's default; -1 ascends it, away from the class
             (`negate_loss` there).
 
@@ -222,15 +222,15 @@ def meta_saliency(method: Method, *, epsilon: NonNegative = 1e-4, sign: int = 1)
         A method with the signature and the options of `method`, named `meta_` and its name.
 
     Raises:
-        InputError: `epsilon` negative or not finite, `sign` neither 1 nor -1.
+        InputError: `step_size` negative or not finite, `sign` neither 1 nor -1.
 
     >>> from dmbp_jax.attribution import gradient
     >>> linear = lambda params, x, rule=None: x.reshape(len(x), -1) @ params["w"]
     >>> params, image = {"w": jnp.zeros((3, 2))}, jnp.ones((1, 1, 3))
-    >>> meta_saliency(gradient, epsilon=0.5)(linear, params, image, jnp.asarray(0)).values.tolist()
+    >>> meta_saliency(gradient, step_size=0.5)(linear, params, image, jnp.asarray(0)).values.tolist()
     [[[0.25, 0.25, 0.25]]]
     """
-    check_range("epsilon", epsilon, NonNegative)
+    check_range("step_size", step_size, NonNegative)
     if sign not in (1, -1):
         raise InputError(f"sign must be 1 or -1, got {sign}")
 
@@ -240,10 +240,10 @@ def meta_saliency(method: Method, *, epsilon: NonNegative = 1e-4, sign: int = 1)
     def after_step(
         apply: Apply, params: Params, image: Image, target: Target, *, key: Key | None = None, **options: Any
     ) -> Any:
-        stepped = descend(apply, params, image, target, step=sign * epsilon)
+        stepped = descend(apply, params, image, target, step=sign * step_size)
         return (loop or method)(apply, stepped, image, target, key=key, **options)
 
-    # The registry goes by name, where a copy of the method's own would replace it.
+    # Without a name of its own the result would replace `method` in the registry.
     after_step.__name__ = f"meta_{called(method)}"
     return after_step if loop is None else iterative(after_step)
 
@@ -252,7 +252,7 @@ def descend(apply: Apply, params: Params, image: Image, target: Target, *, step:
     """`params - step * d(loss)/d(params)` of the cross-entropy of `target` at one image.
 
     `loss = -log softmax(logits)[target]`, or `-<weights, log softmax(logits)>` where the target is weights:
-    they are the soft label, and need not sum to 1. Of a single logit the sigmoid takes the softmax's place.
+    they are the soft label, and need not sum to 1. For a single logit the sigmoid replaces the softmax.
     Leaves that are not floating point, such as counters, stay as they are.
 
     >>> linear = lambda params, x, rule=None: x.reshape(len(x), -1) @ params["w"]

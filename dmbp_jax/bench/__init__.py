@@ -1,4 +1,4 @@
-"""How fast, and how much memory: times that can be compared, and what is counted without running."""
+"""Benchmarks: comparable times, memory, and operation counts without running."""
 
 from dmbp_jax.bench._measure import Memory, count_memory
 

@@ -1,7 +1,7 @@
-"""How much arithmetic a network and a step of DMBP are, counted from the program before it is compiled.
+"""Operations of a network and of a step of DMBP, counted from the program before it is compiled.
 
-XLA's own count (`compiled.cost_analysis()`) does not say it: it takes the body of a loop once, whatever its
-number of rounds, and what it counts depends on how a backend rewrites convolutions.
+XLA's own count (`compiled.cost_analysis()`) counts the body of a loop once, whatever its length, and depends
+on how a backend rewrites convolutions.
 """
 
 import math
@@ -38,8 +38,8 @@ class NetworkCounts(NamedTuple):
         """Operations of a step of DMBP: two masked forward passes and one backward, without the first layer.
 
         Eq. 10 needs the backward pass of one branch only (see `mask_gradient`). It is of data only, hence as
-        much arithmetic as a forward pass. Masks, gates, pools and the optimiser are left out: they cost
-        bytes, not arithmetic.
+        much arithmetic as a forward pass. Masks, gates, pools and the optimiser are left out: they are
+        limited by memory, not arithmetic.
         """
         return 3 * (self.forward_flops - self.first_flops)
 
@@ -47,7 +47,7 @@ class NetworkCounts(NamedTuple):
 def count_network(
     apply: Apply, params: Params, image: Image | jax.ShapeDtypeStruct, *, masked: bool = True
 ) -> NetworkCounts:
-    """Count a network at one image `(h, w, c)`; nothing is computed, and shapes without values will do.
+    """Count a network at one image `(h, w, c)`, an array or a `jax.ShapeDtypeStruct`; nothing is computed.
 
     `masked=False` leaves out the masks, so that a network without a site to mask can be counted.
 
@@ -72,18 +72,18 @@ def count_network(
 
 
 class CompiledCosts(NamedTuple):
-    """What XLA says of one step, elementwise operations included."""
+    """XLA's count of one step, elementwise operations included."""
 
     flops: float
     bytes: float
-    """Read and written by all its kernels, as this backend fuses them."""
+    """Bytes read and written by all its kernels, as this backend fuses them."""
 
 
 def compiled_step(apply: Apply, params: Params, image: Image | jax.ShapeDtypeStruct) -> CompiledCosts:
     """The cost of one step of DMBP in the compiled program, by XLA's own analysis; this compiles twice.
 
-    The analysis takes a loop's body once, so that a step is what a program with a loop costs more than one
-    without. Masks do not start at 0, where both branches would be the same and be computed once.
+    The analysis counts a loop's body once, so that a step is the difference of a program with a loop and one
+    without. Masks do not start at 0, where both branches would be equal and computed once.
     """
 
     def cost(steps: int) -> dict[str, float]:
@@ -128,7 +128,7 @@ def _products(jaxpr: Any) -> Iterator[int]:
 def _convolution(equation: Any) -> int:
     output = math.prod(equation.outvars[0].aval.shape)
     kernel, kind = equation.invars[1].aval.shape, convolution_of(equation.params)
-    # The gradient of a strided convolution meets mostly the zeros between its input's elements.
+    # In the gradient of a strided convolution most factors are the zeros between its input's elements.
     useful = math.prod(kind.lhs_dilation)
     return 2 * output * math.prod(kernel) // kernel[kind.output_channel_axis] // useful
 

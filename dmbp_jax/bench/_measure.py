@@ -1,4 +1,4 @@
-"""What is measured: times, memory, the device, and what it could do."""
+"""Measurements of times and memory, the device's properties, and the roofline."""
 
 import math
 import os
@@ -22,7 +22,7 @@ from dmbp_jax.dmbp._method import masked_sites
 from dmbp_jax.rules import find_sites
 from dmbp_jax.typing import Apply, Params
 
-# What the device at hand is and can do, as far as it lets itself be asked.
+# The properties of the device.
 
 
 def describe_device() -> dict[str, Any]:
@@ -36,22 +36,19 @@ def describe_device() -> dict[str, Any]:
         "host": platform.machine(),
         "host_cores": cores,
         "jax": jax.__version__,
-        # A program that comes from there was not compiled, whatever the clock says.
+        # A program from this cache was not compiled, whatever the time.
         "compilation_cache": jax.config.values["jax_compilation_cache_dir"],
     }
 
 
 def peak_bytes() -> int | None:
-    """The most memory that the device's allocator ever held in this process; None where it does not count.
-
-    CPUs do not count.
-    """
+    """The peak memory of the device's allocator in this process, in bytes; None on CPUs."""
     statistics = jax.devices()[0].memory_stats()
     return None if statistics is None else statistics.get("peak_bytes_in_use")
 
 
 def matrix_product(dtype: str) -> tuple[Callable[[], object], int]:
-    """A product of two large square matrices, to measure what the device can do, and its operations.
+    """A product of two large square matrices, to measure the device's speed, and its number of operations.
 
     The precision is JAX's default, which is also that of the networks: on GPUs and TPUs lower than float32.
     """
@@ -61,21 +58,21 @@ def matrix_product(dtype: str) -> tuple[Callable[[], object], int]:
     return lambda: jax.block_until_ready(product(matrix, matrix)), 2 * size**3
 
 
-# What DMBP keeps in memory for each image: masks, their optimiser's state, and everything together.
+# DMBP's memory for each image: masks, the optimiser's state, and the total.
 
 
 class Memory(NamedTuple):
-    """What one image more in a chunk costs, in bytes where nothing else is said."""
+    """The memory of each further image in a chunk, in bytes."""
 
     masked: int
-    """Activations that have a mask: how many."""
+    """The number of activations with a mask."""
     masks: int
     """Their `theta`, float32."""
     optimiser: int
     """RMSProp's running mean of squares, float32; the preset `fast` has none."""
     total: int
-    """Everything that XLA keeps at its peak: the two above, their gradients and both branches' masks, gates,
-    activations, the image and the results."""
+    """XLA's peak: the two above, their gradients and both branches' masks, gates, activations, the image and
+    the results."""
     parameters: int
     """The network's, once for all images."""
 
@@ -85,7 +82,7 @@ def count_memory(
 ) -> Memory:
     """Count the memory that DMBP takes for an image of `size` `(h, w, c)`; nothing is computed.
 
-    Compiles the program for one image and for two: what the second adds is what each further one adds.
+    Compiles the program for one image and for two; the difference is the memory of each further image.
     `params` may be `jax.ShapeDtypeStruct`s.
 
     >>> from dmbp_jax.rules import PLAIN
@@ -117,15 +114,15 @@ def count_memory(
     return Memory(masked, 4 * masked, optimiser, each, parameters)
 
 
-# Wall-clock times that can be compared: everything takes its turn in every round, so that noise hits all.
+# Comparable wall-clock times: every round measures each program once, so that noise affects all alike.
 
 SETTLE_SECONDS = 0.02
-"""Waited before each measurement: idle worker threads spin for some milliseconds before they sleep, and those
-of one library take the cores from the other."""
+"""Seconds of pause before each measurement: idle worker threads spin for some milliseconds before they sleep,
+and those of one library would occupy the cores of the other."""
 
 
 class Spread(NamedTuple):
-    """What several measurements of one thing say: its median, and from where to where they lie."""
+    """The median and the range of several measurements."""
 
     median: float
     lowest: float
@@ -142,9 +139,9 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
-    """The spread of the ratio of two things that were measured in the same rounds.
+    """The spread of the ratio of two programs' times from the same rounds.
 
-    A ratio is taken in each round, where both saw the same machine, and not of two medians.
+    A ratio is taken in each round, under the same load of the machine, not between two medians.
 
     >>> ratios([2.0, 4.0, 9.0], [1.0, 2.0, 3.0])
     Spread(median=2.0, lowest=2.0, highest=3.0)
@@ -157,8 +154,8 @@ def measure_rounds(
 ) -> Iterator[dict[str, float]]:
     """The seconds that each of `runs` took, round after round.
 
-    A run must have finished when it returns. Each round starts with another one, since whoever comes first
-    finds other caches than whoever comes last. Nothing is run beforehand: warm up yourself.
+    A run must have finished when it returns. The order rotates from round to round, since the first run finds
+    other caches than the last. Nothing is run beforehand: the caller warms up.
 
     >>> ticks = iter([0.0, 1.0, 1.0, 4.0])
     >>> list(measure_rounds({"a": int, "b": int}, 1, clock=ticks.__next__))
@@ -176,14 +173,14 @@ def measure_rounds(
         yield {name: seconds[name] for name in names}
 
 
-# How fast a step could be at most: the roofline (Williams, Waterman, Patterson, CACM 2009).
+# The upper bound of a step's speed: the roofline (Williams, Waterman, Patterson, CACM 2009).
 #
-# What comes out is a projection from data sheets, not a measurement: no program reaches the peak of its
-# device, and convolutions at batch one stay far below it.
+# The result is a projection from data sheets, not a measurement: no program reaches the peak of its device,
+# and convolutions at batch size 1 stay far below it.
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 BYTES = {"float32": 4, "tf32": 4, "bfloat16": 2}
-"""Per activation; masks and the optimiser's state have four in every case."""
+"""Bytes per activation; masks and the optimiser's state always have four."""
 
 
 class Accelerator(NamedTuple):
@@ -208,7 +205,7 @@ ACCELERATORS = {
 
 
 class Projection(NamedTuple):
-    """The least time that something takes, and what it waits for."""
+    """The least time of a computation, and its limit: arithmetic or memory."""
 
     seconds: float
     bound: Literal["arithmetic", "memory"]
@@ -231,12 +228,12 @@ def project(
 
 
 def step_bytes(counts: NetworkCounts, *, batch_size: int = 1, precision: Precision = "float32") -> int:
-    """Bytes that a step of DMBP moves at least, per image, with every elementwise operation fused.
+    """The least bytes that a step of DMBP moves, per image, with every elementwise operation fused.
 
-    For every activation: of each branch, written and read on the way forward, and read again for the masks'
-    gradient; of the one branch that goes back, a cotangent written and read. The optimiser reads and writes
-    `theta` and `v`; all three passes read the masks, from one `theta`, and the gates, a byte each. Weights
-    are read twice, forward with both branches and all images of a batch at once.
+    For every activation: in each branch, written and read in the forward pass, and read again for the masks'
+    gradient; in the one backward pass, a cotangent written and read. The optimiser reads and writes `theta`
+    and `v`; all three passes read the masks, from one `theta`, and the gates, a byte each. Weights are read
+    twice, forward with both branches and all images of a batch at once.
 
     >>> step_bytes(NetworkCounts(0, 0, weights=100, activations=10, gates=10, masks=10), batch_size=2)
     1030
@@ -251,7 +248,7 @@ def step_bytes(counts: NetworkCounts, *, batch_size: int = 1, precision: Precisi
 
 
 def slice_seconds(seconds: float, chips: int, images: int) -> float:
-    """Seconds for many images on a slice of chips that need nothing of each other: images are independent.
+    """Seconds for many images on a slice of chips without communication, since images are independent.
 
     >>> slice_seconds(2.0, chips=4, images=9)
     6.0

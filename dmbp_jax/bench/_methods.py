@@ -1,4 +1,4 @@
-"""The methods whose speed is measured: ours and PyTorch's, with the same number of steps."""
+"""The methods whose speed is measured: this package's and PyTorch's, with the same number of steps."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,22 +15,22 @@ from dmbp_jax.typing import Apply, Params
 
 
 class Timed(NamedTuple):
-    """A method and what a step of it is."""
+    """A method, and the definition of its step."""
 
     name: str
     option: str | None
-    """What the number of steps is called; None for a method that has none, which is one step."""
+    """The option with the number of steps; None for a method of a single step."""
     default: int
     flops: Callable[[NetworkCounts], int]
     """Operations of one step, of convolutions and matrix products."""
     deterministic: bool
-    """Whether both programs draw the same map."""
+    """Whether both programs compute the same map."""
     modules: tuple[str, ...] = ("torch", "torchvision")
-    """What its PyTorch program needs."""
+    """The packages that its PyTorch program needs."""
 
     @property
     def fixed_cost(self) -> bool:
-        """Whether a call does so much beside its steps that these must be told apart."""
+        """Whether a call does much work besides its steps, so that both are measured separately."""
         return self.name == "dmbp"
 
 

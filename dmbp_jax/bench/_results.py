@@ -12,12 +12,12 @@ from dmbp_jax.bench._measure import Spread
 from dmbp_jax.bench._methods import TIMED, Timed
 from dmbp_jax.models import get_architecture
 
-# What is measured: one row of a benchmark.
+# One row of a benchmark.
 
 DTYPES = ("float32", "bfloat16")
 SHORT = 1
-"""Steps of the call that is taken away from the long one, so that what is done once per call cancels: gates,
-the first convolution, the maps at the end. Not 0, which would be a program without a loop."""
+"""Steps of the short call whose time is subtracted from the long one's, so that the work once per call
+cancels: gates, the first convolution, the maps at the end. Not 0, which would be a program without a loop."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,11 +63,11 @@ class Case:
         return f"{self.method}, {self.model}, batch {self.batch_size}, {self.dtype}"
 
 
-# What a benchmark finds, as records that become JSON.
+# The results of a benchmark, as records that become JSON.
 
 
 class Side(NamedTuple):
-    """What one program takes; seconds are per image."""
+    """The times of one program, in seconds per image."""
 
     call: Spread
     """The whole call with all its steps."""
@@ -96,11 +96,11 @@ class BenchRow(NamedTuple):
     first_call_seconds: float
     """Tracing, compiling and the first run."""
     compile_seconds: float
-    """What XLA took of that."""
+    """XLA's part of that."""
     program_bytes: int | None
     """Memory of the largest compiled program: arguments, results and temporaries."""
     device_peak_bytes: int | None
-    """The most that the device ever held in this process, earlier rows included; None on CPUs."""
+    """The device's peak memory in this process, earlier rows included; None on CPUs."""
     counts: NetworkCounts
     flops_per_step: int
     """Per image: convolutions and matrix products only."""

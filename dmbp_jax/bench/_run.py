@@ -1,4 +1,4 @@
-"""How fast a method is: seconds per image and step, beside plain forward passes and beside PyTorch."""
+"""The speed of a method: seconds per image and step, compared with plain forward passes and with PyTorch."""
 
 import contextlib
 import time
@@ -28,7 +28,7 @@ from dmbp_jax.ops._convolution import cast_floats
 from dmbp_jax.typing import Apply, Params
 
 FORWARDS = 4
-"""At the limit a step of DMBP is so many plain forward passes: two forward and two backward."""
+"""The cost of a step of DMBP in plain forward passes, at least: two forward and two backward."""
 
 
 def measure(case: Case, progress: RunProgress | None = None) -> BenchRow:
@@ -138,7 +138,7 @@ def _torch(
 def _runs(
     who: str, case: Case, call: Callable[[int], object], forward: Callable[[], object]
 ) -> dict[str, Callable[[], object]]:
-    """What is timed of one program."""
+    """The runs of one program that are timed."""
 
     def forwards() -> None:
         for _ in range(FORWARDS):

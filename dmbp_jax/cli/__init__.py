@@ -26,9 +26,9 @@ COMMANDS = {
 
 
 def make_app(commands: Iterable[str] = COMMANDS) -> typer.Typer:
-    """The command with these of its subcommands, whose modules are imported."""
+    """The command with the given subcommands, whose modules are imported."""
     app = typer.Typer(
-        help="Which pixels speak for a class, which against it, and which do not matter?",
+        help="Explain which pixels are evidence for a class, against it, or neither.",
         add_completion=False,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -72,7 +72,7 @@ def _root(
 def _in_a_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """Of what is said to users the place in the code is no part; other warnings are as Python prints them."""
+    """The package's warnings without the place in the code; other warnings as Python prints them."""
     if issubclass(category, UserWarning):
         return f"warning: {message}\n"
     return _AS_PYTHON_DOES(message, category, filename, lineno, line)
@@ -85,12 +85,12 @@ def main() -> None:
     """Run the command; bad input ends with one message and exit code 2, never with a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A file's name may hold bytes that are no text.
+            # A file's name may hold bytes that are not valid text.
             stream.reconfigure(errors="backslashreplace")
     warnings.formatwarning = _in_a_line
     if len(sys.argv) > 2 and sys.argv[1] in ("-h", "--help") and sys.argv[2] in COMMANDS:
         sys.argv[1:3] = sys.argv[2:0:-1]
-    # What a command does not use it need not wait for: only the one that is asked for is imported.
+    # Only the requested subcommand is imported, which is faster.
     asked = [argument for argument in sys.argv[1:] if argument in COMMANDS][:1]
     try:
         make_app(asked or COMMANDS)()
@@ -104,7 +104,7 @@ def main() -> None:
         if os.environ.get("DMBP_JAX_TRACEBACK"):
             raise
         if isinstance(error, OSError) and error.errno is not None:
-            # A full disk, a missing permission or a name that is too long is not ours to mend.
+            # A full disk, a missing permission or a name that is too long: the user's to fix.
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         print(

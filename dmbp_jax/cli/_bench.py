@@ -1,4 +1,4 @@
-"""`dmbp-jax bench`: how fast, beside plain forward passes and beside PyTorch."""
+"""`dmbp-jax bench`: speed, compared with plain forward passes and with PyTorch."""
 
 import itertools
 import json
@@ -70,10 +70,10 @@ def bench(
     measurements: list[BenchRow] = []
     for measurement in measure_all(cases):
         measurements.append(measurement)
-        # After each row, so that a run that is stopped has written what it measured.
+        # After each row, so that an interrupted run has written its rows.
         if output is not None:
             _write(output, measurements)
-    # A pipe has no width of its own, and half a table is of no use.
+    # A pipe has no width, and the table must not be cut.
     console = rich.console.Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 240)
     device = describe_device()
     console.print(

@@ -97,7 +97,7 @@ ONLY_IN_PYTHON = frozenset(
 """Options of `evaluate` that the command does not have, or calls `--model`, `--data` and `--output`."""
 COLUMNS = Row._fields[:6]
 SHOWN = 20
-"""So many samples that were left out are named on the screen."""
+"""The most left-out samples that are printed."""
 
 
 @options_of(Evaluation, run, but=ONLY_IN_PYTHON, before="plugin")
@@ -146,11 +146,11 @@ def evaluate(
     num_processes: Annotated[int | None, typer.Option(help="How many share the run.")] = None,
     process_id: Annotated[int | None, typer.Option(help="Which one this is, from 0.")] = None,
     lost_after: Annotated[
-        int, typer.Option(min=1, help="Seconds without a sign of life after which a process counts as dead.")
+        int, typer.Option(min=1, help="Seconds without a heartbeat after which a process counts as dead.")
     ] = 60,
     **options: Any,
 ) -> None:
-    """Measure how good the maps of several methods are; a run that was stopped goes on where it was."""
+    """Measure how good the maps of several methods are; an interrupted run is resumed."""
     for name in plugin or ():
         load_plugin(name)
     use_compilation_cache()
@@ -168,16 +168,14 @@ def evaluate(
             processes=processes,
         )
     if processes.index > 0:
-        typer.echo(f"process {processes.index} has nothing left to do; process 0 sums up")
+        typer.echo(f"process {processes.index} is done; process 0 prints the summary")
         return
-    # A pipe has no width of its own, and half a table is of no use.
+    # A pipe has no width, and the table must not be cut.
     console = rich.console.Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 160)
     with open_store(output) as store:
         for table in summary_table(store):
             console.print(table)
-        console.print(
-            f"s/target: without the {store.compiling():.1f} s in all that compiling took", markup=False
-        )
+        console.print(f"s/target: without the {store.compiling():.1f} s of compiling in all", markup=False)
         problems = store.problems()
         measured = next(store.rows(), None) is not None
     if problems:
@@ -224,8 +222,8 @@ def rows(
 
 @contextlib.contextmanager
 def _that_goes_on() -> Iterator[None]:
-    """A `with` block that tells who interrupts it that nothing is lost."""
+    """A `with` block whose interruption prints that the run can be resumed."""
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("the same command goes on where this one was") from None
+        raise KeyboardInterrupt("the same command resumes the run") from None

@@ -40,7 +40,7 @@ from dmbp_jax.result._attribution import write_explanations
 from dmbp_jax.targets import contrast
 from dmbp_jax.typing import Key
 
-# From photographs to explained photographs: what the command does between reading and drawing.
+# From photographs to explained photographs.
 
 
 class Photograph(NamedTuple):
@@ -59,7 +59,7 @@ class Explained(NamedTuple):
     target: int
     contrast: int | None
     attributions: dict[str, Attribution]
-    """By method; without batch axis, in host memory."""
+    """Explanations by method; without batch axis, in host memory."""
 
 
 def explain_photographs(
@@ -78,13 +78,13 @@ def explain_photographs(
 
     `target` None explains each photograph's most likely class; `contrast_with` explains the target's logit
     minus that class's. All devices of this process share the work. `batch_size` is the most that are
-    explained at once, or `"auto"`. What is drawn from `key` belongs to a photograph's name, target and
-    method, whatever is explained beside it.
+    explained at once, or `"auto"`. Random numbers depend on `key` and the photograph's name, target and
+    method only.
 
     Raises `InputError` that names the photograph whose target is the class to contrast it with.
     """
     images = np.stack([model.spec.preprocess.normalize(p.rgb) for p in photographs])
-    # One at a time: one program, for any number of photographs.
+    # One at a time: one program for any number of photographs.
     classify = jax.jit(model.apply)
     logits = np.concatenate([classify(model.params, images[i : i + 1]) for i in range(len(photographs))])
     probabilities = np.asarray(model.spec.probabilities(jnp.asarray(logits)))
@@ -140,11 +140,11 @@ def explain_photographs(
     ]
 
 
-# What the command leaves behind for a photograph: its figure and its numbers.
+# The command's output for a photograph: its figure and its numbers.
 
 
 def target_name(one: Explained, spec: ModelSpec) -> str:
-    """What was explained: a class, or one class minus another."""
+    """The name of the target: a class, or one class minus another."""
     name = spec.classes[one.target]
     return name if one.contrast is None else f"{name} minus {spec.classes[one.contrast]}"
 
@@ -166,13 +166,13 @@ def write_figure(one: Explained, spec: ModelSpec, path: Path) -> None:
 
 
 def _printable(name: str) -> str:
-    """A file's name with what is not UTF-8 in it replaced, which a figure cannot show."""
+    """A file's name with bytes replaced that are not UTF-8, which a figure cannot show."""
     return os.fsencode(name).decode("utf-8", "replace")
 
 
 def write_arrays(one: Explained, path: Path) -> None:
     """Write the numbers of an explained photograph to a `.safetensors` file, for `Attribution.load`."""
-    # One method has no name in the file, several have theirs.
+    # A single method is unnamed in the file; several have their names.
     named = {
         method if len(one.attributions) > 1 else "": a.fields() for method, a in one.attributions.items()
     }
@@ -218,7 +218,7 @@ def explain(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="fast: DMBP in one backward pass by our own rule, RISE with 1000 masks. paper: as their "
+            help="fast: DMBP in one backward pass (not in the paper), RISE with 1000 masks. paper: as their "
             "papers. Default: fast.",
             show_default=False,
         ),
@@ -248,7 +248,7 @@ def explain(
         typer.Option(help="A file, or a module, that registers methods or networks of your own."),
     ] = None,
 ) -> None:
-    """Explain photographs: draw which pixels speak for a class and which against it."""
+    """Explain photographs: draw which pixels are evidence for a class and which against it."""
     for name in plugin or ():
         load_plugin(name)
     use_compilation_cache()
@@ -310,7 +310,7 @@ def _has_presets(method: str) -> bool:
 
 
 def _read(paths: list[Path], preprocess: Preprocess, depth: int | None) -> tuple[list[Photograph], list[str]]:
-    """The photographs that can be read, and why the others cannot; one alone that cannot is an error."""
+    """The photographs that can be read, and the errors of the others; a single unreadable one raises."""
     photographs, failed = [], []
     for path in paths:
         try:
@@ -323,9 +323,9 @@ def _read(paths: list[Path], preprocess: Preprocess, depth: int | None) -> tuple
 
 
 def _outputs(paths: list[Path], given: str | None, end: str, allowed: frozenset[str]) -> dict[Path, Path]:
-    """Where the result for each photograph goes: distinct files in a folder that can be written.
+    """The output file for each photograph: distinct files in a writable folder.
 
-    A name that ends with a slash is a folder's.
+    A name that ends with a slash is a folder.
     """
     folder = Path(given or "")
     if len(paths) == 1 and given is not None and not (folder.is_dir() or given.endswith((os.sep, "/"))):
@@ -334,7 +334,7 @@ def _outputs(paths: list[Path], given: str | None, end: str, allowed: frozenset[
             raise InputError(f"cannot write {given}: a file's ending must be {endings}, a folder's /")
         chosen = {paths[0]: folder}
     else:
-        # Nobody means a folder by "out.png".
+        # "out.png" is never meant as a folder.
         if not folder.is_dir() and (folder.exists() or folder.suffix.lower() in allowed):
             raise InputError(f"several photographs need a folder to write to, but {folder} names a file")
         chosen = {}
@@ -369,7 +369,7 @@ def _describe(one: Explained, spec: models.ModelSpec, preset: str) -> str:
         lines.append(f"y = {y:.4g}: y+ = {positive:.4g}, y- = {negative:.4g}, y~ = {nuisance:.4g}")
     if "dmbp" in one.attributions and preset == "fast":
         lines.append(
-            "(one backward pass by our own rule; the paper's 200 steps give other maps and scores: "
+            "(preset fast, one backward pass; the paper's 200 steps give other maps and scores: "
             "--preset paper)"
         )
     broken = [name for name, a in one.attributions.items() if not a.finite]

@@ -24,30 +24,30 @@ from dmbp_jax.typing import OutputActivation
 
 T = TypeVar("T")
 
-# Compiled programs are kept on disk: the command's second run need not compile what its first did.
+# Compiled programs are cached on disk, so that the command's second run need not compile them again.
 
 FOLDER = "compiled"
 MOST_BYTES = 2 * 1024**3
-"""Beyond that the programs that were not used for longest make room."""
+"""The cache's size in bytes; beyond it the least recently used programs are deleted."""
 
 
 def use_compilation_cache() -> None:
     """Switch on JAX's persistent compilation cache, in `compiled` of the package's cache folder.
 
-    What the user has set of JAX's own goes before: another folder in `JAX_COMPILATION_CACHE_DIR`, none with
-    `JAX_ENABLE_COMPILATION_CACHE=false`. A folder that cannot be written costs one line of warning.
+    The user's settings of JAX have priority: another folder in `JAX_COMPILATION_CACHE_DIR`, none with
+    `JAX_ENABLE_COMPILATION_CACHE=false`. A folder that cannot be written causes one line of warning.
     """
     if not jax.config.values["jax_enable_compilation_cache"]:
         return
-    # One command compiles dozens of small programs, which together take longer than the large one.
+    # A command compiles dozens of small programs, which together take longer than the large one.
     _set("jax_persistent_cache_min_compile_time_secs", 0.0)
-    # What goes wrong with a file of the cache is a line for each program, and none of the user's concern.
+    # Errors of the cache's files would print a line for each program, of no use to the user.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     if jax.config.values["jax_compilation_cache_dir"]:
         return
     folder = cache_folder() / FOLDER
     try:
-        # Whoever writes here can run code as the user.
+        # Anyone who can write into this folder can run code as the user.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -224,7 +224,7 @@ BatchSize: TypeAlias = Annotated[
     typer.Option(
         "--batch-size",
         callback=_check,
-        help="Explained at once: a number, or auto, which is as many as free memory holds and gain by it.",
+        help="Images explained at once: a number, or auto, the largest useful one that fits into memory.",
     ),
 ]
 
@@ -245,8 +245,8 @@ Activation: TypeAlias = Annotated[
         "--activation",
         callback=_check_activation,
         metavar="[softmax|sigmoid]",
-        help="What makes probabilities of the network's outputs. Default: what the network says of itself, "
-        "else a sigmoid of a single output and a softmax of several.",
+        help="The output activation, which gives probabilities. Default: the network's own, "
+        "otherwise a sigmoid of a single output and a softmax of several.",
         show_default=False,
     ),
 ]

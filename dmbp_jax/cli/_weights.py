@@ -1,4 +1,4 @@
-"""`dmbp-jax weights`: what trained weights there are, and how to get them."""
+"""`dmbp-jax weights`: list, fetch and convert trained weights."""
 
 import sys
 from pathlib import Path
@@ -16,13 +16,13 @@ app = typer.Typer(help="List, fetch and port trained weights.", no_args_is_help=
 
 @app.command("list")
 def list_weights() -> None:
-    """List the weights that are known, and which are here already."""
+    """List the known weights, and which of them are on this machine."""
     headers = ("name", "classes", "licence", "here", "source")
     table = rich.table.Table(*(rich.table.Column(h, overflow="fold") for h in headers), box=None)
     for entry in models.read_manifest().entries:
         here = "embedded" if entry.file else "yes" if find_fetched(entry) else "no"
         table.add_row(entry.name, entry.classes, entry.licence, here, entry.source)
-    # A pipe has no width of its own, and a cut address is of no use.
+    # A pipe has no width, and addresses must not be cut.
     width = None if sys.stdout.isatty() else 160
     rich.console.Console(width=width).print(table)
 
@@ -49,7 +49,7 @@ def port_weights(
     arch: Annotated[str, typer.Option("--arch", help="The architecture that it holds.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors to write.")],
 ) -> None:
-    """Turn a PyTorch checkpoint into a safetensors file that --weights takes."""
+    """Convert a PyTorch checkpoint to a safetensors file for --weights."""
     note = models.port_checkpoint(file, arch, output)
     if note:
         typer.echo(note)

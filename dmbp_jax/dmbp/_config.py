@@ -37,17 +37,17 @@ class DMBPConfig:
     """Added to RMSProp's root mean square, above 0.
 
     In deep networks the gradients of early masks fall below 1e-8; then `eps`, not the gradient, decides how
-    far these masks move, and the map depends on the scale of the logits. A smaller value takes that away, and
-    gives a different map. In float32 the square of a gradient below about 1e-18 is lost, so that an `eps`
-    below 1e-17 no longer bounds the step of such a mask.
+    far these masks move, and the map depends on the scale of the logits. A smaller value removes this
+    dependence, and gives a different map. In float32 the square of a gradient below about 1e-18 is lost, so
+    that an `eps` below 1e-17 no longer bounds the step of such a mask.
     """
     start: Finite = 0.0
-    """The initial `theta` of every mask `sigmoid(theta)`; the paper leaves it open. 0: both masks are 1/2."""
+    """The initial `theta` of every mask `sigmoid(theta)`, not stated in the paper. 0: both masks are 1/2."""
     parts_apart: bool = False
-    """Whether the parts of the map are kept apart, ours: of the positive branch what is above zero, of the
-    negative one what is below, in the logit's unit whatever the masks' scale (`dmbp/_optimization.py`).
-    `y+` and `y-` are then the sums of the parts, and `y~` is what the biases contribute. If not, the map is
-    the sum of both branches (Eq. 7), and the scores are those of Eq. 14."""
+    """Whether the map keeps the branches' parts apart (not in the paper): the positive values of the positive
+    branch and the negative values of the negative one, in the logit's unit whatever the masks' scale
+    (`dmbp/_optimization.py`). `y+` and `y-` are then the sums of the parts, and `y~` is the biases'
+    contribution. If not, the map is the sum of both branches (Eq. 7), and the scores are those of Eq. 14."""
     mask_sites: MaskSites = "filter"
     """`"filter"`: after every hidden convolution or linear layer; `"relu"`: at every ReLU output;
     `"filter_and_shortcut"`: as the first, and at the projections of shortcuts. They differ only in networks
@@ -76,7 +76,8 @@ class SweepConfig:
     """
 
     strength: Positive = 1.5
-    """How far masks open and close: the root mean square of a site's `theta`, above 0."""
+    """The root mean square of a site's `theta`, above 0: the larger, the closer masks are to 0 and their
+    maximum."""
     mask_sites: MaskSites = "relu"
     """As in `DMBPConfig`."""
     compute_dtype: ComputeDtype | None = None
@@ -90,7 +91,7 @@ class SweepConfig:
 
 
 PRESETS: dict[str, DMBPConfig | SweepConfig] = {"paper": DMBPConfig(), "fast": SweepConfig()}
-"""`"paper"`: exactly the paper's. `"fast"`: ours, found by the study in `notebooks/study_parts.py`; it
+"""`"paper"`: exactly the paper's. `"fast"`: this package's, from the study in `notebooks/study_parts.py`; it
 chooses its masks in one backward pass instead of 200 steps, and keeps the parts of the map apart."""
 
 

@@ -27,8 +27,8 @@ from dmbp_jax.typing import Apply, Image, Key, Params, Target
 def masked_sites(sites: Sequence[Site], where: MaskSites) -> tuple[Site, ...]:
     """The sites of a network that get a mask.
 
-    A mask after an affine layer commutes with the gate of the ReLU behind it, so that `"filter"` means layer
-    and ReLU together. The class layer is never masked. Raises `InputError` if nothing is left to mask.
+    A mask after an affine layer commutes with the gate of the ReLU that follows, so that `"filter"` means
+    layer and ReLU together. The class layer is never masked. Raises `InputError` if no site is to be masked.
     """
     if where == "relu":
         chosen = tuple(site for site in sites if site.kind in ACTIVATIONS)
@@ -61,10 +61,10 @@ def dmbp(
 
     One mask per activation, `m+ = sigmoid(theta)` and `m- = 1 - m+`, is learned by minimising
     `y- - y+ + |y~|` (Eq. 10), where `y+` and `y-` are the target's score under masked backpropagation
-    (Eq. 14) and `y~ = y - y+ - y-`. The attribution is `(dF+/dx + dF-/dx) * x` (Eq. 7), or with
-    `parts_apart` what is above zero of the first and below zero of the second (`dmbp/_optimization.py`).
+    (Eq. 14) and `y~ = y - y+ - y-`. The attribution is `(dF+/dx + dF-/dx) * x` (Eq. 7), or with `parts_apart`
+    the positive values of the first and the negative values of the second (`dmbp/_optimization.py`).
 
-    `preset="fast"`, ours, chooses all masks in one backward pass, from the logit down
+    `preset="fast"`, which is not in the paper, chooses all masks in one backward pass, from the logit down
     (`dmbp/_sweep.py`), and keeps the parts apart.
 
     Args:
@@ -83,7 +83,7 @@ def dmbp(
         With the parts apart, as under `"fast"`, `positive >= 0 >= negative`.
 
     Raises:
-        InputError: unknown preset or option, option out of range, nothing to mask, a history of `"fast"`.
+        InputError: unknown preset or option, option out of range, no site to mask, a history of `"fast"`.
 
     >>> from dmbp_jax.rules import PLAIN
     >>> def apply(params, x, *, rule=PLAIN):
@@ -124,7 +124,7 @@ def dmbp(
 
 
 class _Found(NamedTuple):
-    """What either preset comes to."""
+    """The result of either preset."""
 
     positive: Image
     negative: Image
@@ -143,7 +143,7 @@ def _optimized(
     masked = masked_sites(sites, config.mask_sites)
     total = target_score(logits.astype(mask_dtype), target)
 
-    # Traced once, though both branches need them.
+    # Traced once for both branches.
     @jax.jit
     def pass_through(masks: Sites) -> Tapped:
         return tap(apply, params, x, target, masked, rule=Masked(linearization, masks))
@@ -181,7 +181,7 @@ def _optimized(
 
 
 def _swept(apply: Apply, params: Params, x: Image, target: Target, config: SweepConfig) -> _Found:
-    """Ours: one backward pass."""
+    """The preset `fast`: one backward pass."""
     _, linearization, sites = record(apply, params, x)
     masked = masked_sites(sites, config.mask_sites)
     swept = sweep(apply, params, x, target, masked, strength=config.strength)
@@ -206,7 +206,7 @@ def _scores_of(total: Float[Array, ""], positive: Image, negative: Image) -> Sco
 def _gap(
     apply: Apply, params: Params, x: Image, target: Target, *, at: Linearization, total: Float[Array, ""]
 ) -> Float[Array, ""] | None:
-    """The part of the score that the constants of smooth operations' tangents account for; None without."""
+    """The part of the score from the constants of smooth operations' tangents; None if there are none."""
     if not (at.tangents or at.points):
         return None
     # Without the tangents' constants the score is the inputs' and biases' share.

@@ -16,7 +16,7 @@ from dmbp_jax.ops._derivatives import square_root
 from dmbp_jax.ops._resample import full_along
 from dmbp_jax.result import Scores
 
-# What the masks are optimised for, and which way it pulls them.
+# The objective of the masks, and its gradient.
 
 Thetas = dict[str, Float[Array, "..."]]
 Sites = dict[str, Float[Array, "..."]]
@@ -35,7 +35,7 @@ class Branch(NamedTuple):
 def objective(scores: Scores, which: Objective = "all") -> Float[Array, ""]:
     """The loss of one image, to be minimised (Eq. 10): `y- - y+ + |y~|`, or one of its two ablations.
 
-    The definition; the optimisation takes its gradient, which `mask_gradient` writes out by hand.
+    This is the definition; the optimisation uses its gradient, `mask_gradient`.
 
     >>> y = Scores(*map(jnp.asarray, (1.0, 3.0, -2.5, 0.5)))
     >>> [objective(y, which).item() for which in ("all", "posneg", "positive")]
@@ -60,7 +60,7 @@ def mask_gradient(
     """The gradient of the objective at every theta, and the scores there.
 
     `dy^s/dtheta_l = s (1 - m_l^s) a_l^s da_l^s`: a forward and a backward pass of a branch. Eq. 10
-    needs the backward pass of one branch only: with `y~ = y - y+ - y-` put in, it is `y - 2 y+` where
+    needs the backward pass of one branch only: with `y~ = y - y+ - y-` substituted, it is `y - 2 y+` where
     `y~ > 0` and `2 y- - y` where `y~ < 0`. At `y~ = 0` the first is taken, which is a subgradient.
     """
     masks = split(thetas)
@@ -103,7 +103,7 @@ def optimizer(config: DMBPConfig) -> optax.GradientTransformation:
 
     def update(slopes: Any, state: optax.ScaleByRmsState, _: Any = None) -> tuple[Any, Any]:
         squares = jax.tree.map(lambda g, v: (1 - config.decay) * g**2 + config.decay * v, slopes, state.nu)
-        # Of optax's own root the derivative is infinite at every mask behind a closed gate.
+        # The derivative of optax's own root is infinite at every mask whose gradient is 0.
         steps = jax.tree.map(lambda g, v: g * (1 / (square_root(v) + config.eps)), slopes, squares)
         return jax.tree.map(lambda step: -config.learning_rate * step, steps), optax.ScaleByRmsState(squares)
 
@@ -117,10 +117,10 @@ def optimize(
     *,
     keep_scores: bool = True,
 ) -> Loop:
-    """Follow `gradient(thetas)`, which gives the scores too, downhill from `start`.
+    """Gradient descent from `start` by `gradient(thetas)`, which returns the scores too.
 
-    The loop's result is the last thetas, and if asked for the scores before each step, `(steps,)`, else None:
-    what only they need is then not computed.
+    The loop's result is the last thetas, and on request the scores before each step, `(steps,)`, else None;
+    they are computed on request only.
     """
     rmsprop = optimizer(config)
     dtype = jnp.result_type(*jax.tree.leaves(start))
@@ -143,19 +143,19 @@ def optimize(
     )
 
 
-# The two parts of the map kept apart, and the unit in which both are told; ours.
+# The two parts of the map kept apart, in the unit of the logit. Not in the paper.
 #
-# Masks are above zero: they weigh paths and turn no sign. At every masked activation of the positive branch
-# what speaks for the target has been made strong, but between the first of them and the pixels nothing is
-# masked, and there one filter that speaks for the target has a bright side and a dark one: `a+` carries both
-# signs, where the evidence *for* lies, and so does `a-`, where the evidence *against* lies. The sum of Eq. 7
-# then shows the wrong sign of the stronger branch louder than the right sign of the weaker one.
+# Masks are positive: they weight paths and change no sign. In the positive branch they amplify evidence for
+# the target at every masked activation. But between the first masked activation and the pixels there is no
+# mask, and a filter has weights of both signs there: `a+` has both signs where the evidence *for* the target
+# lies, and `a-` has both signs where the evidence *against* it lies. In the sum of Eq. 7 the wrong sign of
 #
-# So the image gets a mask too, which needs no learning: of `a+` the mask that makes `y+` greatest is 1 where
-# `a+ > 0` and 0 elsewhere, and of `a-` the one that makes `y-` least is 1 where `a- < 0`.
+# the stronger branch exceeds the right sign of the weaker one. The image therefore gets a mask too, without
+# learning: the mask of `a+` that maximises `y+` is 1 where `a+ > 0` and 0 elsewhere; the mask of `a-` that
+# minimises `y-` is 1 where `a- < 0`.
 
 CELLS = 7
-"""Along the shorter side of an image: the last map of most networks at the size that they were trained on."""
+"""Cells along the shorter side of an image: the size of most networks' last map at their training size."""
 
 
 def keep_apart(
@@ -163,11 +163,11 @@ def keep_apart(
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """`max(a+, 0)` and `min(a-, 0)`, each in the unit of the logit.
 
-    Masks above 1 let a branch grow by orders of magnitude, and only its shape means something. The unit comes
-    from gradient times input, which is `plain`: summed over cells, since what cancels between neighbours is
-    evidence for nothing, its positive cells give what `max(a+, 0)` sums up to, its negative ones what
-    `min(a-, 0)` does. Both together are the whole share of the pixels in the logit, and the rest of it, `y~`,
-    is the biases', unless a branch has nothing to keep. If the logits are scaled, so are the parts.
+    Masks above 1 amplify a branch by orders of magnitude, so only its shape is used. The scale comes from
+    gradient times input, `plain`, summed over cells, in which neighbouring values of opposite sign cancel:
+    the sum of the positive cells is the sum of `max(a+, 0)`, the sum of the negative cells is that of
+    `min(a-, 0)`. Both together are the pixels' share of the logit, and the rest, `y~`, is the biases' share,
+    unless a part is all zero. If the logits are scaled, so are the parts.
 
     Args:
         positive: `a+ = (dF+/dx) * x`, in any unit: `(h, w, c)`, or of any other shape with channels last.
@@ -188,7 +188,7 @@ def keep_apart(
 def cell_sums(values: Float[Array, "..."]) -> Float[Array, "..."]:
     """The sums over channels and over square cells, `CELLS` along the shorter side; the last may be narrower.
 
-    Values without channels have no neighbours, and each is a cell.
+    Without channels each value is a cell.
 
     >>> cell_sums(jnp.ones((14, 21, 3))).shape, cell_sums(jnp.ones((5, 6, 3))).shape
     ((7, 11), (5, 6))
@@ -204,8 +204,8 @@ def cell_sums(values: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def _density(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Values of one sign, divided by their sum; zeros stay what they are."""
-    # Relative to the largest first, so that the sum does not overflow; the quotient does not depend on it.
+    """Values of one sign, divided by their sum; zeros stay zeros."""
+    # Divided by the maximum first, so that the sum does not overflow; the quotient does not depend on it.
     largest = jax.lax.stop_gradient(jnp.abs(values).max())
     values = values / jnp.where(largest > 0, largest, 1)
     return values / jnp.where(largest > 0, values.sum(), 1)

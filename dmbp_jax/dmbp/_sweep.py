@@ -1,19 +1,18 @@
-"""The preset `fast`: both branches of DMBP from one backward pass, masks chosen from the logit down. Ours.
+"""The preset `fast`: both branches of DMBP from one backward pass, masks chosen from the logit down.
 
-The paper changes all masks together, a little at a time. But a mask weighs paths by all masks between it
-and the logit, so that a step that is right beside the others' old values can be wrong beside their new ones:
-where two things in an image compete, one of them takes both branches. Going from the logit down, the masks of
-a layer are chosen when everything above is settled, and once is enough.
+This rule is not in the paper, which changes all masks together in small steps. The gradient at a mask depends
+on all masks between it and the logit, so that a step that is right for their old values can be wrong for
+their new ones: of two competing objects in an image, one then dominates both branches. From the logit down,
+the masks of a layer are chosen when all masks above are fixed, and one pass is enough.
 
-What decides at an activation is what it contributes to the score, `a * dy/da`, in the plain network and in
-both branches. At the last map a location decides as a whole, by its sum over channels, as in Grad-CAM: there
-a single channel speaks for the target at one place and against it at another, for no reason but that it is
-active, and only the sum says which.
+A mask is chosen by its activation's contribution to the score, `a * dy/da`, in the plain network and in both
+branches. At the last map all channels of a location have one mask, by their sum, as in Grad-CAM: there a
+single channel may contribute with either sign, and only the sum is evidence.
 
-The plain network's weight is 0 at the logit and grows with the number of masked sites above. What it is good
-for was measured, not derived: near the logit any weight of it lets one thing in the image take both branches
-now and then; near the image it keeps the masks to what the plain network says of each pixel, without which
-the blue is no evidence against the target. The study is `notebooks/study_parts.py`.
+The plain network's weight is 0 at the logit and grows with the number of masked sites above. This was
+measured, not derived: with any weight near the logit, one object sometimes dominates both branches; without
+weight near the image, negative values are no evidence against the target. The study is
+`notebooks/study_parts.py`.
 """
 
 import functools
@@ -35,14 +34,15 @@ from dmbp_jax.rules._masked import Choice, Swept
 from dmbp_jax.typing import Apply, Image, Params, Target
 
 PLAIN_WEIGHT = 16.0
-"""The weight of the plain network's contributions beside one branch's, at the masks next to the image."""
+"""The weight of the plain network's contributions relative to one branch's, at the masks next to the
+image."""
 
 ROOM = 0.7
 """The share of a dtype's exponents that the product of all masks may take."""
 
 
 class SweptGradients(NamedTuple):
-    """What one backward pass gives."""
+    """The results of the one backward pass."""
 
     logits: Inexact[Array, "k"]
     plain: Image
@@ -66,8 +66,9 @@ def sweep(
 ) -> SweptGradients:
     """Choose the masks at `masked` from the logit down, `m+ = scale sigmoid(theta)` and `m- = scale - m+`.
 
-    Equation and options of `theta`: `choose_theta` of `rules/_masked.py`. The scale is 2, by which depth does
-    not shrink the branches, or less in a network so deep that the product of all masks would overflow.
+    Equation and options of `theta`: `choose_theta` of `rules/_masked.py`. The scale is 2, so that the
+    branches do not shrink with depth, or less in a network so deep that the product of all masks would
+    overflow.
 
     >>> from dmbp_jax.rules import PLAIN, find_sites
     >>> def apply(params, x, *, rule=PLAIN):

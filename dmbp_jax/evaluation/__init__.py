@@ -21,7 +21,7 @@ The way of the data, from the call to the page, and the file of each step:
     moment and continued
       |
       v
-    Evaluated: rows, means, intervals                         _evaluate.py, _summary.py
+    EvaluationResult: rows, means, intervals                  _evaluate.py, _summary.py
       |
       v
     the report: tables, curves, maps                          _report.py, _tables.py, _page.py

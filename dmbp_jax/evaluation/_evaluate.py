@@ -1,4 +1,4 @@
-"""`evaluate`: how good are the maps of several methods, of any network, on any images?"""
+"""`evaluate`: metrics of the maps of several methods, for any network and images; `EvaluationResult`."""
 
 import contextlib
 import dataclasses
@@ -166,8 +166,8 @@ def _takes(kind: Callable[P, Any]) -> Callable[[Callable[..., T]], Callable[P, T
 
 
 @_takes(Evaluation)
-def evaluate(network: Any, samples: Any, **options: Any) -> "Evaluated":
-    """Measure how good the maps of several methods are; a run in a folder that was stopped goes on.
+def evaluate(network: Any, samples: Any, **options: Any) -> "EvaluationResult":
+    """Measure how good the maps of several methods are; an interrupted run in a folder is resumed.
 
     Args:
         network: a `Model` of `load_model`, a name as `load_model` takes it, or `(apply, params)`, such as
@@ -177,14 +177,14 @@ def evaluate(network: Any, samples: Any, **options: Any) -> "Evaluated":
             name, boxes, a mask; or photographs as the command names them, such as `"folder:PATH"`, a kind of
             `register_dataset`, or a `dmbp_jax.images.Dataset`.
         methods: one or several: names (`METHODS`, `"table1"`, `"table2"`, `"table3"`, `"all"`, `"random"`),
-            functions with the methods' signature, and `"maps:FOLDER"`: maps `(h, w)` that somebody else has
-            made, `NAME.npy` for each sample, or `NAME.TARGET.npy` for each of several targets. By default
-            cheap ones, a few backward passes for each map; a line names them before the run starts.
+            functions with the methods' signature, and `"maps:FOLDER"`: maps `(h, w)` of another program,
+            `NAME.npy` for each sample, or `NAME.TARGET.npy` for each of several targets. By default cheap
+            ones, a few backward passes for each map; a line names them before the run starts.
         metrics: one or several: names (`"insertion"`, `"deletion"`, ...), and functions
             `metric(predict, image, heatmap, target) -> float`; see `register_metric` for more. None:
             `"insertion"`, and `"complementary_insertion"` where images have several classes.
-        folder: of the run: killed at any moment, the same call goes on where it was, with the rows of an
-            undisturbed run; with more methods or metrics than before, it measures those. A method, a metric
+        folder: of the run: after an interruption at any moment the same call resumes it, with the rows of an
+            uninterrupted run; with more methods or metrics than before, it measures those. A method, a metric
             or a network that has become another function, or closes over something else, is refused: see
             *One's own functions in a folder* in the documentation. None: in memory, and nothing is left
             behind.
@@ -216,7 +216,7 @@ def evaluate(network: Any, samples: Any, **options: Any) -> "Evaluated":
         processes: others that share the run (`evaluation/_processes.py`).
 
     Returns:
-        An `Evaluated`: rows, a summary, a pandas frame, the report.
+        An `EvaluationResult`: rows, a summary, a pandas data frame, the report.
 
     Raises:
         InputError: whatever cannot be done, before the work begins: an unknown name, a label that the network
@@ -237,11 +237,11 @@ def evaluate(network: Any, samples: Any, **options: Any) -> "Evaluated":
     from dmbp_jax.evaluation._run import run_evaluation
 
     evaluation = Evaluation(network, samples, **options)
-    return Evaluated(evaluation.folder, run_evaluation(evaluation))
+    return EvaluationResult(evaluation.folder, run_evaluation(evaluation))
 
 
-class Evaluated:
-    """What an evaluation found; made by `evaluate`, or `Evaluated(folder)` of a run that is there."""
+class EvaluationResult:
+    """The results of an evaluation, from `evaluate`, or by `EvaluationResult(folder)` of an existing run."""
 
     def __init__(self, folder: str | Path | None, store: Store | None = None) -> None:
         self.folder = None if folder is None else Path(folder)
@@ -254,7 +254,7 @@ class Evaluated:
             return list(store.rows())
 
     def problems(self) -> list[Problem]:
-        """What could not be evaluated, and why."""
+        """The samples that could not be evaluated, and why."""
         with self._open() as store:
             return store.problems()
 
@@ -263,7 +263,7 @@ class Evaluated:
         with self._open() as store:
             return summarize(collect(store.rows(), titles_of(store)))
 
-    def frame(self) -> Any:
+    def to_pandas(self) -> Any:
         """The rows as a `pandas.DataFrame`, without curves.
 
         Raises `InputError` where pandas is not installed.
@@ -271,7 +271,7 @@ class Evaluated:
         try:
             import pandas
         except ImportError:
-            raise InputError("a frame needs pandas: pip install pandas, or take rows()") from None
+            raise InputError("to_pandas needs pandas: pip install pandas, or use rows()") from None
         columns = Row._fields[:6]
         return pandas.DataFrame([row[:6] for row in self.rows()], columns=list(columns))
 
@@ -284,7 +284,7 @@ class Evaluated:
         from dmbp_jax.evaluation._report import NAME, write_page
 
         if path is None and self.folder is None:
-            raise InputError("this run is in memory: say where the report goes, write_report('report.html')")
+            raise InputError("this run is in memory: give a path, write_report('report.html')")
         with self._open() as store:
             return write_page(store, Path(path) if path is not None else Path(self.folder or ".") / NAME)
 

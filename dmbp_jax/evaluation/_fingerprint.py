@@ -1,4 +1,4 @@
-"""What a function is: a run goes on only with the methods, the metrics and the network that it began with."""
+"""Fingerprints of functions: a run is resumed only with the same methods, metrics and network."""
 
 import contextlib
 import dataclasses
@@ -30,27 +30,27 @@ from dmbp_jax._gated.program import is_own
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _HEAP_TYPE = 1 << 9
-"""CPython's flag of a class that is written in Python, or may be."""
+"""CPython's flag of a class that may be written in Python."""
 
 
 class Code(NamedTuple):
-    """What a function is, as far as it can be told."""
+    """The fingerprint of a function, and its first unreadable part."""
 
     fingerprint: str
-    """Empty for a function of this package's own that closes over nothing: its version counts."""
+    """Empty for a function of this package without a closure, whose version is recorded instead."""
     untold: str | None = None
-    """What it uses of which a later run cannot tell whether it is the same; None where all is known."""
+    """An object that it uses and that a later run could not compare; None if all can be compared."""
 
 
 def code_of(function: Callable[..., Any]) -> Code:
     """A fingerprint of a function, a `functools.partial`, a bound method or an object that can be called.
 
-    In it are the source, what it closes over, its defaults, the arguments of a partial, what
-    `functools.wraps` hides, the object that a method is of, what is set on a class or on the function
-    itself, the global variables that it reads, the modules of the user's own that it imports, and all of
-    these of the functions and classes of the user's own that it uses so. Arrays count by their content, and
-    what an installed library defines by its name alone. Not in it are what is looked up by a name that is
-    computed (`getattr`, `importlib`), files, the environment, and methods of objects that are passed in.
+    It covers the source, closure, defaults, the arguments of a partial, the function behind
+    `functools.wraps`, the object of a bound method, attributes of a class or of the function, the global
+    variables that it reads, the user's modules that it imports, and recursively the user's functions and
+    classes that it uses. Arrays count by their content, objects of installed libraries by their name. It does
+    not cover computed names (`getattr`, `importlib`), files, the environment, and methods of objects that are
+    passed in.
 
     >>> def make(scale, table=np.ones(2)):
     ...     return lambda x: scale * x + table
@@ -69,7 +69,7 @@ def code_of(function: Callable[..., Any]) -> Code:
 
 
 def fingerprint(thing: Any) -> str:
-    """Of what is no function: arrays by their content, containers, dataclasses; as far as it can be told.
+    """The fingerprint of an object that is no function: arrays by their content, containers, dataclasses.
 
     >>> fingerprint([1, np.zeros(3)]) == fingerprint([1, np.zeros(3)]) != fingerprint([1, np.zeros((3, 1))])
     True
@@ -78,7 +78,7 @@ def fingerprint(thing: Any) -> str:
 
 
 def fingerprint_tree(tree: Any) -> str:
-    """Of the arrays of a tree and their places in it, whatever holds them.
+    """The fingerprint of a tree's arrays and their paths, whatever the containers' types.
 
     >>> fingerprint_tree({"a": 1.0}) == fingerprint_tree({"b": 1.0})
     False
@@ -88,7 +88,7 @@ def fingerprint_tree(tree: Any) -> str:
 
 
 class _Reader:
-    """Reads a thing and what it is made of; `untold` is the first part that cannot be read."""
+    """Reads an object and its parts; `untold` is the first part that cannot be read."""
 
     def __init__(self) -> None:
         self.untold: str | None = None
@@ -96,11 +96,11 @@ class _Reader:
         self._kept: list[Any] = []
 
     def digest(self, thing: Any, where: str) -> bytes:
-        """`where` is what the thing is called in the source, for a message."""
+        """`where` is the object's name in the source, for a message."""
         if type(thing) in _PLAIN:
             return _hash([type(thing).__name__, repr(thing)])
         if id(thing) not in self._known:
-            # Whatever leads back to itself; and while it is kept, nothing else has its number.
+            # For reference cycles; the object is kept alive, so that its id is not reused.
             self._known[id(thing)] = b"itself"
             self._kept.append(thing)
             self._known[id(thing)] = _hash(self._parts(thing, where))
@@ -142,7 +142,7 @@ class _Reader:
         )
 
     def _of_kind(self, thing: Any, where: str) -> Iterator[bytes]:
-        """What a container of the user's own has beside its items."""
+        """The attributes of a user's container type besides its items."""
         if type(thing).__flags__ & _HEAP_TYPE:
             yield self.digest(type(thing), where)
             yield self.digest(getattr(thing, "__dict__", None), where)
@@ -154,7 +154,7 @@ class _Reader:
         yield _ADDRESS.sub("", repr(thing))
 
     def structure(self, thing: Any, where: str) -> Iterator[str | bytes]:
-        """A tree without its arrays, as JAX and flax have it."""
+        """A tree structure of JAX or flax, without its arrays."""
         yield from self.by_text(thing, where)
         for kind in _kinds_within(thing):
             yield self.digest(kind, where)
@@ -193,7 +193,7 @@ class _Reader:
             try:
                 value = cell.cell_contents
             except ValueError:
-                # It is defined later.
+                # The variable is assigned later.
                 continue
             yield name
             yield from self._used(value, name, thing.__code__)
@@ -208,12 +208,12 @@ class _Reader:
             # Typed at a prompt, or made by `exec`.
             yield from _instructions(thing.__code__)
         if thing.__name__ == "<lambda>" or thing.__code__.co_filename.startswith("<"):
-            # A line may hold several, and Python 3.13 gives the program of `python -c` as the source of
-            # whatever `exec` makes.
+            # A line may define several functions, and Python 3.13 gives the program of `python -c` as the
+            # source of functions made by `exec`.
             yield from _instructions(thing.__code__)
 
     def _globals(self, thing: Any) -> Iterator[str | bytes]:
-        # The modules that it imports itself are looked up as global ones are.
+        # Modules that it imports itself are treated as global variables.
         imported = {module.__name__: module for module in _imported(thing)}
         read = _names_read(thing.__code__) & thing.__globals__.keys()
         for name, value in sorted((imported | {name: thing.__globals__[name] for name in read}).items()):
@@ -221,7 +221,7 @@ class _Reader:
             yield from self._used(value, name, thing.__code__)
 
     def _used(self, value: Any, where: str, code: types.CodeType) -> Iterator[str | bytes]:
-        """What code knows under a name; of a module of the user's own, what it may look up there."""
+        """The value of a name in code; for a user's module, the attributes that the code may look up."""
         if _is_module_of_user(value):
             names = sorted({name for inner in _codes(code) for name in inner.co_names})
             yield from self._within(value, where, names, {value.__name__})
@@ -239,7 +239,7 @@ class _Reader:
                 yield from self._within(value, f"{where}.{name}", names, seen)
 
     def module(self, thing: Any, _: str) -> Iterator[str]:
-        """One that is held by an object: nothing tells what is looked up in it."""
+        """A module held by an object: the attributes in use are unknown."""
         yield thing.__name__
         if _is_module_of_user(thing) and thing.__name__ != "__main__":
             with contextlib.suppress(OSError, TypeError):
@@ -255,7 +255,7 @@ class _Reader:
         yield from self._attributes(thing)
 
     def _attributes(self, thing: Any) -> Iterator[str | bytes]:
-        """What is set on a class or a function, without what Python adds, which tells where it stands."""
+        """The attributes of a class or a function, without those that Python adds, such as line numbers."""
         for name, value in sorted(vars(thing).items()):
             is_special = name.startswith("__") or name == "_abc_impl"
             if not is_special or (name != "__wrapped__" and (callable(value) or hasattr(value, "__get__"))):
@@ -308,7 +308,7 @@ _READERS: tuple[tuple[tuple[type, ...], Callable[..., Iterator[str | bytes]] | N
 
 
 def _reader_of(thing: Any) -> Callable[..., Iterator[str | bytes]] | None:
-    """How a thing is read; None for what cannot be."""
+    """The reader of an object; None if it cannot be read."""
     if _is_named(thing) and not isinstance(thing, type):
         return _Reader.by_name
     for kinds, read in _READERS:
@@ -335,15 +335,14 @@ def _reader_of_object(thing: Any) -> Callable[..., Iterator[str | bytes]] | None
         return _Reader.wrapper if hasattr(thing, "__wrapped__") else None
     if isinstance(thing, types.GenericAlias | types.UnionType) or type(thing).__module__ == "typing":
         return _Reader.by_text
-    # What is not written in Python may hold more than it shows; a mere `object()` holds nothing.
+    # Objects not written in Python may have hidden state; a plain `object()` has none.
     is_python = all(map(_is_python, type(thing).__mro__[:-1]))
     shows = hasattr(thing, "__dict__") or hasattr(thing, "__slots__") or type(thing) is object
     return _Reader.state if is_python and shows else None
 
 
 def _is_python(kind: type) -> bool:
-    """Whether a class is written in Python: its objects have room for slots, `__dict__` and weak references
-    alone."""
+    """Whether a class is written in Python: its objects have only slots, `__dict__` and weak references."""
     slots = vars(kind).get("__slots__", ())
     count = 2 + (1 if isinstance(slots, str) else len(slots))
     room = kind.__basicsize__ - (kind.__base__ or object).__basicsize__
@@ -366,7 +365,7 @@ def _kinds_within(structure: Any) -> Iterator[type]:
 
 
 def _is_named(thing: Any) -> bool:
-    """Whether it is what an installed library or this package calls so, on the level of a module."""
+    """Whether it is a module-level name of an installed library or of this package."""
     module = sys.modules.get(str(getattr(thing, "__module__", None)))
     found: Any = module
     for part in _qualified(thing).split("."):
@@ -379,7 +378,7 @@ def _qualified(thing: Any) -> str:
 
 
 def _is_own_module(module: Any) -> bool:
-    """Whether a module is the user's; one without a file is, where it is what is run."""
+    """Whether a module is the user's; a module without a file is if it is `__main__`."""
     if module is None or module.__name__ == "__main__":
         return True
     file = getattr(module, "__file__", None)
@@ -391,7 +390,7 @@ def _is_module_of_user(thing: Any) -> TypeGuard[types.ModuleType]:
 
 
 def _imported(function: types.FunctionType) -> Iterator[types.ModuleType]:
-    """The user's modules that a function imports when it runs, also those that it takes from a package."""
+    """The user's modules that a function imports when it runs, also submodules of a package."""
     package = function.__globals__.get("__package__")
     for code in _codes(function.__code__):
         level = 0
@@ -401,7 +400,7 @@ def _imported(function: types.FunctionType) -> Iterator[types.ModuleType]:
                 name = "." * level + one.argval
                 within = f"{name}." if one.argval else name
                 for module in (name, *(within + part for part in taken)):
-                    # What is no module, or fails here, fails where the function runs.
+                    # An import that fails here fails in the function too.
                     with contextlib.suppress(Exception):
                         known = importlib.util.resolve_name(module, package)
                         spec = importlib.util.find_spec(known.partition(".")[0])

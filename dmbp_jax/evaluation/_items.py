@@ -1,4 +1,4 @@
-"""What is explained and measured: an image and a target; and what a metric is."""
+"""Items, an image with a target, which are explained and measured; and metrics."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from dmbp_jax._checks import InputError, check_classes_once
 from dmbp_jax._explain import explain
 from dmbp_jax._gated import layer_parameters
-from dmbp_jax.evaluation._methods import Contestant
+from dmbp_jax.evaluation._methods import EvaluatedMethod
 from dmbp_jax.images import Box, Dataset, Problem, Sample, read_sample
 from dmbp_jax.images._samples import draw, read_ahead
 from dmbp_jax.models import Model, ModelSpec
@@ -28,7 +28,7 @@ class Item(NamedTuple):
 
     name: str
     rgb: np.ndarray
-    """What the network sees, uint8 `(h, w, 3)`."""
+    """The cropped image, uint8 `(h, w, 3)`."""
     image: np.ndarray
     """The same, normalised: float32 `(h, w, c)`."""
     target: int
@@ -48,13 +48,13 @@ class Item(NamedTuple):
     alone: bool = True
     """Whether it is the only item of its image."""
     mask: np.ndarray | None = None
-    """Where the target is, bool `(h, w)` in pixels of the image; None where nobody has drawn it."""
+    """The target's mask, bool `(h, w)` in pixels of the image; None without a segmentation."""
     void: np.ndarray | None = None
-    """Where nobody can tell, likewise; None where everybody can."""
+    """Void pixels, likewise; None without any."""
 
 
 class Setting(NamedTuple):
-    """What all measurements of a run share."""
+    """The objects shared by all measurements of a run."""
 
     model: Model
     key: Key
@@ -65,40 +65,40 @@ class Setting(NamedTuple):
 
     def heatmaps(
         self,
-        contestant: Contestant,
+        method: EvaluatedMethod,
         items: Sequence[Item],
         targets: Sequence[int] | Float[np.ndarray, "n k"],
         params: Params,
     ) -> Float[np.ndarray, "n h w"]:
-        """The maps of a method for those targets, classes or weights of them; NaN where not finite."""
-        return self.explain(contestant, items, np.stack([item.image for item in items]), targets, params)
+        """The maps of a method for those targets, classes or weights; NaN where not finite."""
+        return self.explain(method, items, np.stack([item.image for item in items]), targets, params)
 
     def explain(
         self,
-        contestant: Contestant,
+        method: EvaluatedMethod,
         items: Sequence[Item],
         images: Float[np.ndarray, "n h w c"],
         targets: npt.ArrayLike,
         params: Params | None = None,
     ) -> Float[np.ndarray, "n h w"]:
-        """The maps of any images, each explained for the sake of an item, with whose key it draws.
+        """The maps of any images, each belonging to an item, with the item's random key.
 
-        So no map depends on what is explained beside it, and where a metric compares two maps of an item,
-        both see the same draws.
+        So no map depends on the other images of the batch, and two maps of an item have the same random
+        numbers.
         """
-        # A metric that would explain maps from a folder is refused before the work begins.
-        assert contestant.method is not None
+        # Metrics that explain are refused for maps from a folder before the run begins.
+        assert method.function is not None
         attribution = explain(
             self.model.apply,
             self.replicated if params is None or params is self.model.params else params,
             images,
             targets,
-            contestant.method,
-            key=item_keys(self.key, ((item.name, item.target) for item in items), contestant.name),
+            method.function,
+            key=item_keys(self.key, ((item.name, item.target) for item in items), method.name),
             batch_size=self.batch_size,
             mesh=self.mesh,
             progress=False,
-            **contestant.options,
+            **method.options,
         )
         finite = np.asarray(attribution.finite)[:, None, None]
         return np.where(finite, np.asarray(attribution.heatmap), np.float32(np.nan))
@@ -110,8 +110,8 @@ class Setting(NamedTuple):
 
 
 def item_key(key: Key, name: str, target: int, method: str | None = None) -> Key:
-    """A random key of an image and a target, whatever is beside them: for a metric, which draws alike for all
-    methods, or for a method.
+    """A random key of an image and a target, independent of others: for a metric, the same for all methods,
+    or for a method.
 
     >>> keys = [item_key(jax.random.key(0), "cat.png", 281, method) for method in (None, "rise", "random")]
     >>> len({tuple(jax.random.key_data(one).tolist()) for one in keys})
@@ -140,13 +140,13 @@ class Measurement(NamedTuple):
     curve: tuple[float, ...] | None = None
 
 
-Measure: TypeAlias = Callable[[Setting, Contestant, Sequence[Item], np.ndarray], Iterator[Measurement]]
-"""`measure(setting, contestant, items, heatmaps)` for items of one size and their maps `(n, h, w)`."""
+Measure: TypeAlias = Callable[[Setting, EvaluatedMethod, Sequence[Item], np.ndarray], Iterator[Measurement]]
+"""`measure(setting, method, items, heatmaps)` for items of one size and their maps `(n, h, w)`."""
 
 
 def label_indices(sample: Sample, spec: ModelSpec) -> tuple[int, ...]:
-    """The classes of a sample; raises `InputError` that names the sample whose label the model has not, or
-    that has a class twice."""
+    """The classes of a sample; raises `InputError` that names a sample with an unknown label, or with a class
+    twice."""
     try:
         found = tuple(spec.label_index(label) for label in sample.labels)
     except InputError as error:
@@ -161,10 +161,10 @@ def label_indices(sample: Sample, spec: ModelSpec) -> tuple[int, ...]:
 def choose_recognized(
     dataset: Dataset, model: Model, *, limit: int | None = None, seed: int = 0, depth: int | None = None
 ) -> Dataset:
-    """The samples without those of one class that the network takes for another.
+    """The samples without those of a single class that the network misclassifies.
 
     They are tried in the random order of `seed` until there are `limit`; None tries all. The dataset's order
-    is kept. What the network takes for something else, and what cannot be read, becomes a problem.
+    is kept. Misclassified and unreadable samples become problems.
 
     Raises `InputError` for a label that the model does not know.
     """
@@ -196,18 +196,18 @@ def choose_recognized(
     )
 
 
-# A metric in an evaluation: how it is measured, what it needs, how its rows are shown.
+# A metric in an evaluation: its measurement, its requirements, and the display of its rows.
 
 
 class Shown(NamedTuple):
-    """How the rows of one name are shown and read."""
+    """The display of the rows of one name."""
 
     title: str
     """For headings and running text."""
     short: str
     """For table heads."""
     higher_is_better: bool | None
-    """None: nobody has said, and so nothing is called better."""
+    """None: unknown, so that no method is called better."""
     explanation: str
     """One sentence."""
     curve: tuple[str, str] | None = None
@@ -217,7 +217,7 @@ class Shown(NamedTuple):
 
     @property
     def direction(self) -> str:
-        """Which way is good, in words."""
+        """The better direction, in words."""
         if self.higher_is_better is None:
             return "direction not given"
         return "higher is better" if self.higher_is_better else "lower is better"
@@ -265,24 +265,24 @@ class Metric(NamedTuple):
     """A metric by name."""
 
     name: str
-    """What is asked for."""
+    """The name by which it is chosen."""
     measure: Measure
     shown: Mapping[str, Shown]
-    """Its rows, in the order of tables: most metrics have those of their own name alone."""
+    """Its rows' names and display, in the order of tables; most metrics have rows of their own name only."""
     needs: tuple[str, ...] = ()
     """Of `NEEDS`: samples that lack it are not measured."""
     classes: int = 1
-    """How many classes the network must tell apart, at least."""
+    """The least number of classes of the network."""
     explains: bool = False
-    """Whether it explains anew, which maps from a folder do not allow."""
+    """Whether it computes further explanations, which is impossible for maps from a folder."""
     regions: bool = False
-    """Whether it asks where the target is, pixel by pixel."""
+    """Whether it needs the target's mask."""
     function: Callable[..., Any] | None = None
-    """What it is made of, if it is a function of one map."""
+    """Its function, if it is one of a single map."""
     code: str = ""
-    """A fingerprint of a metric of one's own, whose change is another metric."""
+    """The fingerprint of a user's metric; a changed one is another metric."""
     untold: str | None = None
-    """What it uses of which a later run cannot tell whether it is the same, unless a name stands for it."""
+    """An object that it uses and that a later run could not compare, unless it is registered by name."""
 
     def check_told(self) -> None:
         """Raise `InputError` for a function of which a later run cannot tell whether it is the same."""

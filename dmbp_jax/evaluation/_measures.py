@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from dmbp_jax import metrics, targets
 from dmbp_jax.evaluation._items import Item, Measure, Measurement, Setting
-from dmbp_jax.evaluation._methods import Contestant
+from dmbp_jax.evaluation._methods import EvaluatedMethod
 from dmbp_jax.metrics._counter_evidence import SHARES
 from dmbp_jax.metrics._localization import to_photograph
 from dmbp_jax.metrics._randomization import most_and_least_likely
@@ -38,7 +38,7 @@ def along_a_curve(name: str, metric: Callable[..., metrics.Curve]) -> Measure:
     """Insertion, complementary insertion and deletion."""
 
     def measure(
-        setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+        setting: Setting, method: EvaluatedMethod, items: Sequence[Item], heatmaps: np.ndarray
     ) -> Iterator[Measurement]:
         model = setting.model
         for item, heatmap in zip(items, heatmaps, strict=True):
@@ -63,9 +63,9 @@ def along_a_curve(name: str, metric: Callable[..., metrics.Curve]) -> Measure:
 
 
 def pointing(
-    setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+    setting: Setting, method: EvaluatedMethod, items: Sequence[Item], heatmaps: np.ndarray
 ) -> Iterator[Measurement]:
-    """Whether the greatest value lies on a box of the target."""
+    """Whether the maximum lies in a box of the target."""
     for item, heatmap in zip(items, heatmaps, strict=True):
         if item.boxes:
             at_photograph = to_photograph(heatmap, size=item.size, region=item.region)
@@ -75,7 +75,7 @@ def pointing(
 
 
 def grid_pointing(
-    setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+    setting: Setting, method: EvaluatedMethod, items: Sequence[Item], heatmaps: np.ndarray
 ) -> Iterator[Measurement]:
     """The share of the positive values in the target's cell of a composite."""
     for item, heatmap in zip(items, heatmaps, strict=True):
@@ -85,12 +85,12 @@ def grid_pointing(
 
 
 def sanity(
-    setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+    setting: Setting, method: EvaluatedMethod, items: Sequence[Item], heatmaps: np.ndarray
 ) -> Iterator[Measurement]:
-    """Rank correlation with the maps after the class layer is drawn anew."""
+    """Rank correlation with the maps after the class layer is randomised."""
     top = setting.layers(items[0])[0]
     params = metrics.randomize_layers(setting.key, setting.model.params, [top])
-    changed = setting.heatmaps(contestant, items, [item.target for item in items], params)
+    changed = setting.heatmaps(method, items, [item.target for item in items], params)
     for item, before, after in zip(items, heatmaps, changed, strict=True):
         signed, absolute = metrics.rank_correlation(before, after)
         yield Measurement(item, item.target, "sanity", signed)
@@ -98,13 +98,13 @@ def sanity(
 
 
 def cascade(
-    setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+    setting: Setting, method: EvaluatedMethod, items: Sequence[Item], heatmaps: np.ndarray
 ) -> Iterator[Measurement]:
-    """The same after layer upon layer is drawn anew, from the top."""
+    """The same after each further layer is randomised, from the top."""
     correlations = []
     targets = [item.target for item in items]
     for _, params in metrics.cascade(setting.key, setting.model.params, setting.layers(items[0])):
-        changed = setting.heatmaps(contestant, items, targets, params)
+        changed = setting.heatmaps(method, items, targets, params)
         correlations.append([metrics.rank_correlation(*pair) for pair in zip(heatmaps, changed, strict=True)])
     by_item = np.asarray(correlations).transpose(1, 2, 0)
     for item, (signed, absolute) in zip(items, by_item, strict=True):
@@ -115,7 +115,7 @@ def cascade(
 
 
 def class_sensitivity(
-    setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+    setting: Setting, method: EvaluatedMethod, items: Sequence[Item], heatmaps: np.ndarray
 ) -> Iterator[Measurement]:
     """Rank correlation of the maps for the most and the least likely class."""
     items = [item for item in items if item.first]
@@ -124,8 +124,8 @@ def class_sensitivity(
     images = np.stack([item.image for item in items])
     logits = jax.jit(setting.model.apply)(setting.model.params, images)
     most, least = (np.asarray(one).tolist() for one in jax.vmap(most_and_least_likely)(logits))
-    for_most = setting.heatmaps(contestant, items, most, setting.model.params)
-    for_least = setting.heatmaps(contestant, items, least, setting.model.params)
+    for_most = setting.heatmaps(method, items, most, setting.model.params)
+    for_least = setting.heatmaps(method, items, least, setting.model.params)
     for item, target, one, other in zip(items, most, for_most, for_least, strict=True):
         signed, absolute = metrics.rank_correlation(one, other)
         yield Measurement(item, int(target), "class_sensitivity", signed)
@@ -133,9 +133,10 @@ def class_sensitivity(
 
 
 def contrast(
-    setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+    setting: Setting, method: EvaluatedMethod, items: Sequence[Item], heatmaps: np.ndarray
 ) -> Iterator[Measurement]:
-    """Of a pair and one class minus the other: the red on the one, the blue on the other."""
+    """For a pair and one class minus the other: the positive share on the one, the negative share on the
+    other."""
     items = [item for item in items if item.pair and item.target in item.labels]
     if not items:
         return
@@ -146,7 +147,7 @@ def contrast(
         for item, other in zip(items, others, strict=True)
     ]
     for item, heatmap in zip(
-        items, setting.heatmaps(contestant, items, np.stack(weights), setting.model.params), strict=True
+        items, setting.heatmaps(method, items, np.stack(weights), setting.model.params), strict=True
     ):
         left = np.broadcast_to(np.arange(heatmap.shape[1]) < heatmap.shape[1] // 2, heatmap.shape)
         target_region = left if item.labels.index(item.target) == 0 else ~left
@@ -171,9 +172,9 @@ def _gain(
 
 
 def counter_evidence(
-    setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+    setting: Setting, method: EvaluatedMethod, items: Sequence[Item], heatmaps: np.ndarray
 ) -> Iterator[Measurement]:
-    """What blurring the lowest values does to the target."""
+    """The effect on the target of blurring the pixels with the lowest values."""
     model = setting.model
     for item, heatmap in zip(items, heatmaps, strict=True):
         gain = _gain(

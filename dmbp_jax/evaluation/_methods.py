@@ -1,4 +1,4 @@
-"""What is evaluated: methods by name or as functions, and folders of maps."""
+"""The evaluated methods: by name or as functions, and folders of maps."""
 
 import dataclasses
 import hashlib
@@ -24,9 +24,10 @@ from dmbp_jax.typing import OutputActivation
 class MapFolder(NamedTuple):
     """A folder of maps.
 
-    The map of a sample is `NAME.npy`, with the sample's name as rows have it, a photograph's ending included:
-    `cat.png.npy`. Where a sample has several targets there is one for each, `NAME.TARGET.npy` with the index
-    of the class. A map is `(h, w)`, of the network's input; of `(h, w, c)` the sum over channels is taken.
+    The map of a sample is `NAME.npy`, with the sample's name as in the rows, including a photograph's suffix:
+    `cat.png.npy`. For a sample of several targets there is one for each, `NAME.TARGET.npy` with the index of
+    the class. A map is `(h, w)`, in pixels of the network's input; of `(h, w, c)` the sum over channels is
+    used.
     """
 
     path: Path
@@ -42,7 +43,8 @@ class MapFolder(NamedTuple):
     def find(self, name: str, target: int | None, *, alone: bool) -> Path:
         """The file of a sample's map; raises `InputError` that names it if it is not there.
 
-        `alone`: it is the only target of its sample, and need not be named. `target` None is not known yet.
+        `alone`: it is the sample's only target, which the file's name may omit. `target` None is not known
+        yet.
         """
         choices = [] if target is None else [self.path / f"{name}.{target}.npy"]
         choices += [self.path / f"{name}.npy"] if alone else []
@@ -58,7 +60,7 @@ class MapFolder(NamedTuple):
         values = read_npy(file)
         if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
             raise InputError(f"{file} holds no array of numbers but of {values.dtype}")
-        # What goes beyond float32 becomes infinite, as in a map that was made here.
+        # Numbers beyond float32 become infinite, as in maps of this package.
         with np.errstate(over="ignore", invalid="ignore"):
             if values.ndim == 3 and values.shape[:2] == size:
                 values = values.sum(axis=-1)
@@ -71,7 +73,7 @@ class MapFolder(NamedTuple):
         return values
 
     def fingerprint(self) -> str:
-        """What the files hold, with their names: other maps make another run."""
+        """The hash of the files' contents and names: a run with other maps is another run."""
         digest = hashlib.sha256()
         for file in sorted(path for path in self.path.rglob("*.npy") if path.is_file()):
             digest.update(file.relative_to(self.path).as_posix().encode("utf-8", "surrogateescape"))
@@ -104,44 +106,44 @@ CHEAP = ("gradient_x_input", "guided_backprop", "grad_cam", "dmbp")
 """What is evaluated by default: a few backward passes for each map, under the preset `"fast"`."""
 
 GROUPS: dict[str, tuple[str, ...]] = {"table1": TABLE1, "table2": TABLE2, "table3": TABLE3}
-"""Names that stand for several, in the order in which tables show them; `all` stands for every method."""
+"""Names of groups of methods, in the order of tables; `all` is every method."""
 MAPS = "maps:"
-"""Before the path of a folder of maps, in the place of a method."""
+"""The prefix of a folder of maps given as a method."""
 
 # Section 4 of the paper: "every gradient method's map is gradient times input". Guided Grad-CAM, a product
 # already, stays as its authors define it.
 _TIMES_INPUT = ("smoothgrad", "guided_backprop", "deconvnet")
 
 
-class Contestant(NamedTuple):
-    """A method as it is evaluated."""
+class EvaluatedMethod(NamedTuple):
+    """A method of an evaluation, with its options."""
 
     name: str
     title: str
-    method: Method | None
-    """None where the maps are there already."""
+    function: Method | None
+    """None where the maps are read from files."""
     options: dict[str, Any]
     maps: MapFolder | None = None
     named: bool = True
-    """Whether it is known by a name, rather than given as a function."""
+    """Whether it has a registered name, rather than being given as a function."""
 
     def describe(self) -> dict[str, Any]:
-        """What makes this contestant, for the record of a run."""
+        """What identifies this method in the record of a run."""
         if self.maps is not None:
             return {"maps": self.maps.fingerprint()}
-        assert self.method is not None
-        dmbp = self.method is METHODS["dmbp"]
+        assert self.function is not None
+        dmbp = self.function is METHODS["dmbp"]
         options = dataclasses.asdict(configure(**self.options)) if dmbp else self.options
-        code = code_of(self.method).fingerprint
+        code = code_of(self.function).fingerprint
         known: dict[str, Any] = {
-            "method": getattr(self.method, "__name__", self.name),
+            "method": getattr(self.function, "__name__", self.name),
             "options": {name: _plain(value) for name, value in options.items()},
         }
         return known | ({"code": code} if code else {})
 
     def check_told(self) -> None:
         """Raise `InputError` for a function of which a later run cannot tell whether it is the same."""
-        untold = None if self.named or self.method is None else code_of(self.method).untold
+        untold = None if self.named or self.function is None else code_of(self.function).untold
         if untold is not None:
             raise InputError(
                 f"the method {self.name} uses {untold}, of which a later run in this folder cannot tell "
@@ -150,7 +152,7 @@ class Contestant(NamedTuple):
 
 
 def _plain(value: Any) -> Any:
-    """An option as a record has it: what is no plain value by its content."""
+    """An option in the record: a plain value, otherwise its fingerprint."""
     return value if isinstance(value, str | int | float | None) else fingerprint(value)
 
 
@@ -164,29 +166,29 @@ def known_methods() -> tuple[str, ...]:
     return ("random", *(name for name in (*METHODS, *VARIANTS) if name not in ("random", *last)), *last)
 
 
-def choose_contestants(
+def choose_methods(
     chosen: Iterable[str | Method],
     *,
     preset: str,
     steps: int | None = None,
     architecture: str,
     output: OutputActivation | None,
-) -> tuple[Contestant, ...]:
-    """The contestants of those names and functions, each once; `table1`, `table2`, `table3` and `all` stand
-    for several, `maps:FOLDER` for maps that somebody else has made.
+) -> tuple[EvaluatedMethod, ...]:
+    """The methods with those names and functions, each once; `table1`, `table2`, `table3` and `all` stand
+    for several, `maps:FOLDER` for maps of another program.
 
     `steps` is DMBP's number of steps in place of the preset's. Raises `InputError` for an unknown name, two
     methods of one name, and for steps of the preset `"fast"`, which takes none.
 
-    >>> chosen = choose_contestants(["table3"], preset="paper", architecture="resnet50", output="softmax")
+    >>> chosen = choose_methods(["table3"], preset="paper", architecture="resnet50", output="softmax")
     >>> [one.name for one in chosen], chosen[0].options
     (['guided_backprop', 'guided_grad_cam', 'dmbp'], {'multiply_by_inputs': True})
     """
-    found: dict[str, Contestant] = {}
+    found: dict[str, EvaluatedMethod] = {}
 
-    def add(one: Contestant) -> None:
+    def add(one: EvaluatedMethod) -> None:
         there = found.setdefault(one.name, one)
-        if (there.method, there.maps) != (one.method, one.maps):
+        if (there.function, there.maps) != (one.function, one.maps):
             raise InputError(f"two methods are called {one.name!r}: rename one, or register it under a name")
 
     for given in chosen:
@@ -194,7 +196,7 @@ def choose_contestants(
             add(_own(given, preset, steps, architecture, output))
         elif given.startswith(MAPS):
             folder = MapFolder.at(given.removeprefix(MAPS))
-            add(Contestant(MAPS + folder.path.name, f"Maps of {folder.path.name}", None, {}, folder))
+            add(EvaluatedMethod(MAPS + folder.path.name, f"Maps of {folder.path.name}", None, {}, folder))
         else:
             known = known_methods()
             check_choice("method", given, [*known, *GROUPS, "all"])
@@ -209,7 +211,7 @@ def choose_contestants(
 
 def _by_name(
     name: str, preset: str, steps: int | None, architecture: str, output: OutputActivation | None
-) -> Contestant:
+) -> EvaluatedMethod:
     method, options = choose_method(name, preset, architecture=architecture, output=output)
     if method is METHODS["dmbp"] and steps is not None:
         if options["preset"] == "fast":
@@ -217,12 +219,12 @@ def _by_name(
         options = {**options, "steps": steps}
     if name in _TIMES_INPUT:
         options = {**options, "multiply_by_inputs": True}
-    return Contestant(name, TITLES.get(name, name), method, options)
+    return EvaluatedMethod(name, TITLES.get(name, name), method, options)
 
 
 def _own(
     method: Method, preset: str, steps: int | None, architecture: str, output: OutputActivation | None
-) -> Contestant:
+) -> EvaluatedMethod:
     """A function: under its name in `METHODS` with that one's options, or under its own."""
     get_method(method)
     for name, known in METHODS.items():
@@ -231,4 +233,4 @@ def _own(
     name = check_name("method", name_of(method))
     if name in (*METHODS, *VARIANTS):
         raise InputError(f"there is another method {name!r} in the package: rename yours")
-    return Contestant(name, name.replace("_", " "), method, {}, named=False)
+    return EvaluatedMethod(name, name.replace("_", " "), method, {}, named=False)

@@ -1,4 +1,4 @@
-"""A metric of one's own: a function of a map, as an evaluation measures it."""
+"""The user's own metrics: functions of a map, as measured by an evaluation."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from dmbp_jax._checks import InputError, check_name, kind_of
 from dmbp_jax._methods import name_of
 from dmbp_jax.evaluation._fingerprint import code_of
 from dmbp_jax.evaluation._items import NEEDS, Item, Measure, Measurement, Metric, Setting, Shown, item_key
-from dmbp_jax.evaluation._methods import Contestant
+from dmbp_jax.evaluation._methods import EvaluatedMethod
 from dmbp_jax.ops._programs import kept_jit
 from dmbp_jax.typing import Apply, Params
 
@@ -33,9 +33,9 @@ def metric_of(
     curve: tuple[str, str] | None = None,
     jit: bool = False,
 ) -> Metric:
-    """The metric that a function is; for the arguments see `register_metric`.
+    """The metric of a function; for the arguments see `register_metric`.
 
-    Raises `InputError` for a signature that cannot be called, and a name that means something else.
+    Raises `InputError` for a signature that cannot be called, and a reserved name.
     """
     if not callable(function):
         raise InputError(
@@ -44,7 +44,7 @@ def metric_of(
     name = check_name("metric", name_of(function) if name is None else name)
     wanted, needed = _extras(function, name)
     if jit and "explain" in wanted:
-        raise InputError(f"the metric {name} explains anew, which cannot be compiled into it: leave jit out")
+        raise InputError(f"the metric {name} calls explain, which cannot be compiled into it: leave jit out")
     code = code_of(function)
     doc = (inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " ")
     title = title or name.replace("_", " ").capitalize()
@@ -87,7 +87,7 @@ def _measure(
     call = _compiled if jit else _called
 
     def measure(
-        setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+        setting: Setting, method: EvaluatedMethod, items: Sequence[Item], heatmaps: np.ndarray
     ) -> Iterator[Measurement]:
         model = setting.model
         for item, heatmap in zip(items, heatmaps, strict=True):
@@ -102,7 +102,7 @@ def _measure(
             static = {
                 "boxes": boxes,
                 "labels": item.labels,
-                "explain": _explainer(setting, contestant, item) if contestant.method else None,
+                "explain": _explainer(setting, method, item) if method.function else None,
             }
             found = call(
                 model.params,
@@ -166,11 +166,11 @@ def _number(name: str, found: Any) -> tuple[float, tuple[float, ...] | None]:
     return number, points
 
 
-def _explainer(setting: Setting, contestant: Contestant, item: Item) -> Callable[..., np.ndarray]:
+def _explainer(setting: Setting, method: EvaluatedMethod, item: Item) -> Callable[..., np.ndarray]:
     def explain(images: Any, targets: Any = None) -> np.ndarray:
         images = np.asarray(images, np.float32)
         chosen = [item.target] * len(images) if targets is None else targets
-        return setting.explain(contestant, [item] * len(images), images, chosen)
+        return setting.explain(method, [item] * len(images), images, chosen)
 
     return explain
 

@@ -1,4 +1,4 @@
-"""The package's metrics by name: what each is called, which way is better, what it needs."""
+"""The package's metrics by name: their titles, better directions and requirements."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,54 +10,54 @@ from jaxtyping import Array
 from dmbp_jax import metrics
 from dmbp_jax.evaluation import _measures as measures
 from dmbp_jax.evaluation._items import Item, Measurement, Metric, Setting, Shown, item_key
-from dmbp_jax.evaluation._methods import Contestant
+from dmbp_jax.evaluation._methods import EvaluatedMethod
 from dmbp_jax.evaluation._own_metrics import metric_of
 from dmbp_jax.ops._programs import kept_jit
 from dmbp_jax.typing import Apply, Key, Params
 
-# Faithfulness, robustness and localization, as an evaluation measures them.
+# Faithfulness, robustness and localization in an evaluation.
 
 SUBSETS = 20
-"""Of pixels, for each size, in `sensitivity_n`: two hundred looks at the network for each map."""
+"""Subsets of each size in `sensitivity_n`: 200 forward passes for each map."""
 DRAWS = 10
-"""Of noise in `max_sensitivity`: as many explanations more for each map."""
+"""Draws of noise in `max_sensitivity`, with an explanation each, for each map."""
 
 
 def infidelity(predict: Any, image: Any, heatmap: Any, target: Any, *, logits: Any, key: Key) -> Any:
-    """By how much the map misses what the score falls by when a square is removed, squared, the map at the
-    scale that suits best; mean over 200 squares."""
+    """The squared error of the fall of the score that the map predicts when a square is removed, for the best
+    scale of the map; mean over 200 squares."""
     return metrics.infidelity(logits, image, heatmap, target, key=key).scaled
 
 
 def sensitivity_n(predict: Any, image: Any, heatmap: Any, target: Any, *, logits: Any, key: Key) -> Any:
-    """Correlation of what the map holds in random pixels with the fall of the score without them; mean over
-    ten numbers of pixels."""
+    """Correlation of the map's sum over random pixels with the fall of the score without them; mean over ten
+    numbers of pixels."""
     found = metrics.sensitivity_n(logits, image, heatmap, target, key=key, n_subsets=SUBSETS)
     return jnp.nanmean(found.correlation)
 
 
 def max_sensitivity(predict: Any, image: Any, heatmap: Any, target: Any, *, explain: Any, key: Key) -> Any:
-    """How far the map moves under noise of up to 0.1 of the image's range, relative to its size; the largest
-    of ten draws."""
+    """The relative change of the map under noise of up to 0.1 of the image's range; the largest of ten
+    draws."""
     return metrics.max_sensitivity(explain, image, heatmap, key=key, n_samples=DRAWS)
 
 
 def relevance_mass_accuracy(
     predict: Any, image: Any, heatmap: Any, target: Any, *, mask: Any, void: Any = None
 ) -> Any:
-    """The share of the red that lies on the segmented object."""
+    """The share of the positive values that lies on the segmented object."""
     return metrics.relevance_mass_accuracy(heatmap, mask, ignored=void)
 
 
 def relevance_rank_accuracy(
     predict: Any, image: Any, heatmap: Any, target: Any, *, mask: Any, void: Any = None
 ) -> Any:
-    """Of as many of the warmest pixels as the segmented object has, the share that lies on it."""
+    """The share of the highest pixels, as many as the segmented object has, that lies on it."""
     return metrics.relevance_rank_accuracy(heatmap, mask, ignored=void)
 
 
 def sparseness(predict: Any, image: Any, heatmap: Any, target: Any) -> Any:
-    """The Gini index of the map's magnitudes: 0 if all are equal, nearly 1 if one pixel holds all."""
+    """The Gini index of the map's magnitudes: 0 if all are equal, near 1 if one pixel has all."""
     return metrics.sparseness(heatmap)
 
 
@@ -76,9 +76,9 @@ def _road(
 
 
 def road(
-    setting: Setting, contestant: Contestant, items: Sequence[Item], heatmaps: np.ndarray
+    setting: Setting, method: EvaluatedMethod, items: Sequence[Item], heatmaps: np.ndarray
 ) -> Iterator[Measurement]:
-    """Removed and made up from the neighbours, in both orders."""
+    """ROAD in both orders."""
     for item, heatmap in zip(items, heatmaps, strict=True):
         both = _road(
             setting.model.params,
@@ -110,7 +110,7 @@ FAITHFULNESS: tuple[Metric, ...] = (
                 "ROAD, most relevant first",
                 "ROAD, MoRF",
                 False,
-                "Pixels are removed and made up from their neighbours, highest in the map first; mean of the "
+                "Pixels are removed and imputed from their neighbours, highest in the map first; mean of the "
                 "target's probability at 10 to 90 %.",
             ),
             "road_morf_accuracy": Shown(
@@ -141,11 +141,11 @@ FAITHFULNESS: tuple[Metric, ...] = (
 """In the order of the page."""
 
 
-# The package's metrics: how each is measured, what it needs, and how its rows are shown.
+# The package's metrics: measurement, requirements, and display of the rows.
 
 _INSERTED = "Share of pixels inserted"
 _PROBABILITY = "Probability of the target"
-_DEPTH = "From the last layer alone drawn anew (0 %) to all layers"
+_DEPTH = "Randomised layers, from the last one only (0 %) to all"
 _CORRELATION = "Rank correlation with the trained network's map"
 
 
@@ -247,7 +247,7 @@ PACKAGE: tuple[Metric, ...] = (
                 "Counter",
                 True,
                 "The 2 % of the pixels that are lowest in the map, and below zero, are blurred; change of "
-                "the target's log-probability. Above zero: they did speak against it.",
+                "the target's log-probability. Above zero: they were evidence against it.",
             ),
             "counter_evidence_logit": Shown(
                 "Counter-evidence, logit",
@@ -265,7 +265,7 @@ PACKAGE: tuple[Metric, ...] = (
                 "Sanity check",
                 "Sanity",
                 False,
-                "Rank correlation of the map with the one after the last layer is drawn anew at random.",
+                "Rank correlation of the map with the one after the last layer is randomised.",
             ),
             "sanity_abs": Shown(
                 "Sanity check of magnitudes",

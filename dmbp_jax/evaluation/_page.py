@@ -17,7 +17,7 @@ class Column(NamedTuple):
 
     title: str
     group: str = ""
-    """Neighbours of one group share a head above theirs."""
+    """Neighbouring columns of one group have a common head."""
     numeric: bool = True
 
 
@@ -26,7 +26,7 @@ class Cell(NamedTuple):
 
     text: str
     key: float | str | None = None
-    """What it is sorted by, None last; only used in tables that can be sorted."""
+    """The sort key, None last; only used in sortable tables."""
     strong: bool = False
     muted: bool = False
 
@@ -46,7 +46,7 @@ class Table(NamedTuple):
 
 
 def table_html(table: Table) -> str:
-    """The table in a frame that scrolls sideways by itself, also by keyboard.
+    """The table in a frame that scrolls horizontally, also by keyboard.
 
     >>> table = Table("t", "", [Column("x", numeric=False), Column("y")], [[Cell("<a>"), Cell("1.0")]])
     >>> '<th scope="row">&lt;a&gt;</th><td class="num">1.0</td>' in table_html(table)
@@ -95,8 +95,9 @@ def _classes(**flags: bool) -> str:
 
 # The page of an evaluation: one HTML file with its style, its script, its numbers and its pictures inside.
 #
-# Tables are written here, so that they are read, printed and searched without a script; curves and the
-# gallery are drawn by `page.js` from data in the page. The page loads nothing, and its policy forbids it to.
+# Tables are HTML, so that they can be read, printed and searched without a script; curves and the gallery are
+# # drawn by `page.js` from data in the page. The page loads no other files, and its security policy forbids
+# it.
 
 
 class DrawnCurve(NamedTuple):
@@ -140,12 +141,12 @@ class Section(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All that the page shows; texts are plain text."""
+    """The contents of the page; texts are plain text."""
 
     title: str
     lead: str
     notices: Sequence[str]
-    """What a reader must know before the numbers."""
+    """Notices above the numbers."""
     problems: Sequence[tuple[str, str]]
     """Samples that were left out: name and reason."""
     methods: Mapping[str, str]
@@ -153,7 +154,7 @@ class Report(NamedTuple):
     metrics: Mapping[str, str]
     """Their titles by name."""
     reference: str
-    """The method that is drawn with emphasis."""
+    """The method that is emphasised."""
     paper: Sequence[Section]
     charts: Sequence[Chart]
     sections: Sequence[Section]
@@ -203,12 +204,12 @@ def render_report(report: Report) -> str:
         "data": _json(_data(report)),
         "pictures": _json(_pictures(report)),
     }
-    # In one pass, so that nothing that is filled in is taken for a place to fill.
+    # In one pass, so that inserted text is not mistaken for a placeholder.
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
 def _data(report: Report) -> dict[str, Any]:
-    """What the script draws, without the pictures."""
+    """The script's data, without the pictures."""
     return {
         "reference": report.reference,
         "methods": [{"name": name, "title": title} for name, title in report.methods.items()],
@@ -241,7 +242,7 @@ def _number(values: Mapping[str, float | None], method: str) -> float | str | No
 
 
 def _pictures(report: Report) -> dict[str, Any]:
-    """The pictures, which the script parses when the gallery is reached; an image's photograph once."""
+    """The pictures, which the script parses when the gallery is scrolled to; each photograph once."""
     photos = {example.image: example.photo for example in report.examples if example.photo is not None}
     return {
         "photos": {image: _base64(png) for image, png in photos.items()},
@@ -257,7 +258,7 @@ def _base64(png: bytes) -> str:
 
 
 def _json(value: Any) -> str:
-    """JSON that no HTML parser takes for the end of a script: every `<` is written as an escape."""
+    """JSON that cannot end an HTML script element: every `<` is escaped."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
@@ -280,7 +281,7 @@ def _section(section: Section) -> str:
 
 
 def _value(value: Any, depth: int = 0) -> str:
-    """A JSON value: two levels as lists of definitions, what is deeper as it is written."""
+    """A JSON value: two levels as definition lists, deeper ones as JSON text."""
     if isinstance(value, Mapping) and value and depth < 2:
         items = (f"<dt>{_text(str(k))}</dt><dd>{_value(v, depth + 1)}</dd>" for k, v in value.items())
         return f"<dl>{''.join(items)}</dl>"

@@ -18,7 +18,7 @@ from dmbp_jax._checks import InputError
 from dmbp_jax.evaluation._evaluate import Evaluation
 from dmbp_jax.evaluation._fingerprint import code_of, fingerprint, fingerprint_tree
 from dmbp_jax.evaluation._items import Metric, Setting, choose_recognized, label_indices
-from dmbp_jax.evaluation._methods import Contestant, choose_contestants
+from dmbp_jax.evaluation._methods import EvaluatedMethod, choose_methods
 from dmbp_jax.evaluation._registry import check_metrics, choose_metrics
 from dmbp_jax.images import (
     Dataset,
@@ -41,7 +41,7 @@ def config_of(
     model: Model,
     dataset: Dataset,
     chunks: Sequence[Sequence[Sample]],
-    contestants: Sequence[Contestant],
+    methods: Sequence[EvaluatedMethod],
 ) -> dict[str, Any]:
     """What determines the rows: a run is continued only with the same."""
     return {
@@ -60,19 +60,19 @@ def config_of(
         "preprocess_sha256": fingerprint(model.spec.preprocess),
         "output": model.spec.output,
         "classes_sha256": fingerprint([model.spec.classes, model.spec.wnids]),
-        "methods": {one.name: one.describe() for one in contestants},
+        "methods": {one.name: one.describe() for one in methods},
         **_makers(),
     }
 
 
 def about_of(
-    evaluation: Evaluation, spec: ModelSpec, dataset: Dataset, contestants: Sequence[Contestant]
+    evaluation: Evaluation, spec: ModelSpec, dataset: Dataset, methods: Sequence[EvaluatedMethod]
 ) -> dict[str, Any]:
     """For the record: versions, the machine, where the data lay, the names of classes and methods."""
     return {
         "data": evaluation.samples if isinstance(evaluation.samples, str) else "arrays in memory",
         "classes": _class_names(dataset, spec, evaluation.target),
-        "titles": {one.name: one.title for one in contestants},
+        "titles": {one.name: one.title for one in methods},
         **_versions(),
     }
 
@@ -122,7 +122,7 @@ class Plan(NamedTuple):
     """An evaluation made concrete: everything that can go wrong before the work has not."""
 
     model: Model
-    contestants: tuple[Contestant, ...]
+    methods: tuple[EvaluatedMethod, ...]
     metrics: tuple[Metric, ...]
     chunks: tuple[tuple[Sample, ...], ...]
     problems: tuple[Problem, ...]
@@ -177,7 +177,7 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
     if evaluation.depth is not None and dataset.arrays is not None:
         raise InputError("depth is of photographs in files: these samples are arrays, scaled already")
     model = _with_classes(load(), dataset)
-    contestants = choose_contestants(
+    methods = choose_methods(
         evaluation.given_methods,
         preset=evaluation.preset,
         steps=evaluation.steps,
@@ -198,9 +198,9 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
         metrics,
         dataset,
         classes=len(model.spec.classes),
-        maps_only=[one.name for one in contestants if one.maps],
+        maps_only=[one.name for one in methods if one.maps],
     )
-    _check_maps(contestants, dataset, model.spec, evaluation.target)
+    _check_maps(methods, dataset, model.spec, evaluation.target)
     gallery = (
         take(dataset, limit=evaluation.gallery, seed=evaluation.seed).samples if evaluation.gallery else ()
     )
@@ -212,7 +212,7 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
     chunks = _chunks(dataset, model.spec, evaluation)
     return Plan(
         model,
-        contestants,
+        methods,
         metrics,
         chunks,
         dataset.problems,
@@ -222,8 +222,8 @@ def make_plan(evaluation: Evaluation, *, together: int | None = None) -> Plan:
         evaluation.keep_maps,
         evaluation.depth,
         Setting(model, jax.random.key(evaluation.seed), at_once, mesh, replicate(model.params, mesh)),
-        config_of(evaluation, model, dataset, chunks, contestants),
-        about_of(evaluation, model.spec, dataset, contestants),
+        config_of(evaluation, model, dataset, chunks, methods),
+        about_of(evaluation, model.spec, dataset, methods),
     )
 
 
@@ -286,9 +286,9 @@ def _check_no_rows(dataset: Dataset, spec: ModelSpec) -> None:
         )
 
 
-def _check_maps(contestants: Sequence[Contestant], dataset: Dataset, spec: ModelSpec, target: str) -> None:
+def _check_maps(methods: Sequence[EvaluatedMethod], dataset: Dataset, spec: ModelSpec, target: str) -> None:
     """Raise `InputError` for a map that is not in its folder, before any other is measured."""
-    for one in contestants:
+    for one in methods:
         if one.maps is None:
             continue
         for sample in dataset.samples:

@@ -1,9 +1,9 @@
-"""Several processes at one evaluation, on one machine or on many: who is there, and when all may go on.
+"""Several processes of one evaluation, on one machine or on several: membership and barriers.
 
-JAX's own runtime (`jax.distributed`) does the work; what is here are its words for it. Process 0 is the
-coordinator. A process that is killed is missed after some seconds without a sign of life, and the others go
-on without it; if it was process 0, JAX ends the others at once, with a message of its own. A process that
-ends with an error leaves a note in the run's folder, which all of them see, and they end too.
+This uses JAX's own runtime (`jax.distributed`). Process 0 is the coordinator. A killed process is detected
+after some seconds without a heartbeat, and the others continue without it; if it was process 0, JAX ends the
+others at once, with its own message. A process that ends with an error writes a note into the run's folder,
+and the other processes end too.
 """
 
 import contextlib
@@ -17,20 +17,20 @@ from jax.experimental import multihost_utils
 from dmbp_jax._checks import InputError, check_whole
 
 NOTE = "results-stopped.txt"
-"""The file in the run's folder that says why a process ended, for as long as others are to read it."""
+"""The file in the run's folder with the reason why a process ended, for the others to read."""
 
 
 @runtime_checkable
 class Processes(Protocol):
-    """The processes that share a run, as one of them sees them."""
+    """The processes of a run, from the view of one of them."""
 
     index: int
     """This process's number; the first is 0."""
     count: int
-    """The number of processes in the beginning."""
+    """The number of processes at the start."""
 
     def meet(self) -> list[int]:
-        """Wait until every process that is alive has come here; which those are, the same for all of them.
+        """A barrier of all live processes; returns their numbers, the same in all of them.
 
         Raises `InputError` if one has stopped with an error.
         """
@@ -40,21 +40,21 @@ class Processes(Protocol):
 
 
 class Alone:
-    """One process, which waits for nobody."""
+    """A single process."""
 
     index = 0
     count = 1
 
     def meet(self) -> list[int]:
-        """Nobody else is there."""
+        """Returns this process only."""
         return [0]
 
     def check(self) -> None:
-        """Nobody else can have stopped."""
+        """Does nothing: there is no other process."""
 
 
 class _Joined:
-    """Processes that JAX's coordination service knows; to make one starts the devices, for which all wait."""
+    """The processes of JAX's coordination service. Creating it initialises the devices, a barrier of all."""
 
     def __init__(self, note: Path) -> None:
         self._note = note
@@ -69,7 +69,7 @@ class _Joined:
 
     def alive(self) -> list[int]:
         while True:
-            # All wait for each other where the block ends. If one is lost by then, the next block knows who.
+            # The end of the block is a barrier. If a process is lost by then, the next block reports it.
             with contextlib.suppress(multihost_utils.ProcessFailureError):
                 with multihost_utils.live_devices(self._devices) as alive:
                     pass
@@ -79,15 +79,15 @@ class _Joined:
         try:
             reason = self._note.read_text("utf-8")
         except OSError:
-            # Nobody has said so.
+            # No process has left a note.
             return
         raise InputError(
             f"stopped, since {reason or 'another process ended with an error'}\n"
-            "What was finished is kept; the same command goes on where it was"
+            "What was finished is kept; the same command resumes the run"
         )
 
     def stop(self, reason: str) -> None:
-        # Only the first reason counts.
+        # Only the first reason is kept.
         with contextlib.suppress(OSError):
             self._note.parent.mkdir(parents=True, exist_ok=True)
             with self._note.open("x", encoding="utf-8", errors="backslashreplace") as file:
@@ -104,16 +104,16 @@ def join_processes(
     lost_after: int = 60,
     patience: int = 300,
 ) -> Iterator[Processes]:
-    """Join the other processes of a run for the length of a `with` block; before JAX touches any device.
+    """Join the other processes of a run within a `with` block; before JAX initialises any device.
 
     Args:
-        folder: of the run, which all of them see.
+        folder: of the run, shared by all of them.
         coordinator: `HOST:PORT` of process 0, which opens that port. `"auto"` asks the cluster (Slurm, Open
             MPI, Cloud TPU, Kubernetes: whatever `jax.distributed` knows) for it and the next two.
         count: how many processes there are.
         index: which of them this is, from 0.
-        lost_after: seconds without a sign of life after which a process counts as dead.
-        patience: seconds to wait for all processes to be there.
+        lost_after: seconds without a heartbeat after which a process counts as dead. patience: seconds to
+            wait for all processes to join.
 
     Raises:
         InputError: options that do not fit together, a port that is taken, no cluster.
@@ -125,12 +125,12 @@ def join_processes(
         yield Alone()
         return
     _check(coordinator, count, index)
-    # With it, the death of a process is no end to the others.
+    # With it, the others survive the death of a process.
     jax.config.update("jax_enable_recoverability", True)
-    # A warning of each proxy that the environment names, in case gRPC should use it.
+    # gRPC warns about each proxy that the environment names.
     jax.config.update("jax_check_proxy_envs", False)
     note, is_new = folder / NOTE, not folder.exists()
-    # Of an earlier run; nobody of this one can leave a note before all have met.
+    # A note of an earlier run; no process of this one can write one before the first barrier.
     with contextlib.suppress(OSError):
         note.unlink()
     try:
@@ -158,7 +158,7 @@ def join_processes(
         raise
     finally:
         if joined.index == 0:
-            # The service is process 0's, and its end would be the end of those that still use it.
+            # Process 0 runs the service, whose end would end the processes that still use it.
             while len(joined.alive()) > 1:
                 pass
             with contextlib.suppress(OSError):

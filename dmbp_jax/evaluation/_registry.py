@@ -1,4 +1,4 @@
-"""The metrics by name: the package's, and one's own that are registered."""
+"""The metrics by name: the package's, and those that users have registered."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +11,7 @@ from dmbp_jax.images import Dataset
 _OURS = (*PACKAGE, *FAITHFULNESS)
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _OURS}
-"""What can be asked for, in the order of the page; see `register_metric`."""
+"""The metrics by name, in the order of the page; see `register_metric`."""
 
 
 def register_metric(
@@ -25,32 +25,32 @@ def register_metric(
     curve: tuple[str, str] | None = None,
     jit: bool = False,
 ) -> MetricFunction:
-    """Make a metric of one's own known by name: to evaluations, to the command and to the report.
+    """Register a metric by name for evaluations, the command and the report.
 
     Args:
         metric: `metric(predict, image, heatmap, target) -> float` for one map: `predict(images)` gives
             probabilities `(n, k)` of normalised images `(n, h, w, c)`, `image` is `(h, w, c)`, `heatmap`
             `(h, w)`, `target` a class index. It may return a number and its curve, too. NaN is an undefined
-            value. What else it needs it names as keyword-only parameters: `logits`, as `predict` but logits;
-            `labels`, all true classes; `boxes`, the target's, `(left, top, right, bottom)` in pixels of the
-            image; `mask`, bool `(h, w)`, where the target is; `void`, where nobody can tell, or None; `key`,
-            a random key of the item's own; `explain(images, targets=None) -> heatmaps`, the method that is
-            measured, on other images, each with the draws of the item's map. An item without boxes or a mask
-            is left out, unless the parameter has a default. Other options have defaults.
+            value. Further data are keyword-only parameters: `logits`, as `predict` but logits; `labels`, all
+            true classes; `boxes`, the target's, `(left, top, right, bottom)` in pixels of the image; `mask`,
+            the target's, bool `(h, w)`; `void`, bool `(h, w)`, pixels to ignore, or None; `key`, a random key
+            of the item; `explain(images, targets=None) -> heatmaps`, the measured method on other images,
+            with the random numbers of the item's map. An item without boxes or a mask is left out, unless the
+            parameter has a default. Other options need defaults.
         name: by default the function's.
         title: for headings, and `short` for the heads of tables; by default the name.
         short: see `title`.
-        higher_is_better: which way is good; None says nothing, and then no method is called better.
+        higher_is_better: whether higher values are better; None: unknown, and no method is called better.
         explanation: one sentence; by default the first of the docstring.
         curve: the labels of the two axes of its curve, if that is to be drawn.
-        jit: compile it; for a metric that is JAX all through.
+        jit: compile it; for a metric that is written in JAX throughout.
 
     Returns:
         The metric, so that it may stand above a function as a decorator.
 
     Raises:
-        InputError: a name that is one of the package's, or none, or means something else, as `"all"` does; a
-            signature that cannot be called.
+        InputError: a name that is empty, or that the package uses or reserves, such as `"all"`; a signature
+            that cannot be called.
 
     >>> def spread(predict, image, heatmap, target):
     ...     return float(heatmap.std())
@@ -74,7 +74,7 @@ def register_metric(
 
 
 def _check_metric(name: str) -> None:
-    """Raise `InputError` for an unknown name; a word of a metric's title will do as a hint."""
+    """Raise `InputError` for an unknown name, with the metrics whose titles contain it as a hint."""
     called = {
         shown.title: one.name
         for one in METRICS.values()
@@ -90,7 +90,7 @@ def _check_metric(name: str) -> None:
 def choose_metrics(chosen: Iterable[str | MetricFunction]) -> tuple[Metric, ...]:
     """The metrics of those names and functions, each once.
 
-    Raises `InputError` for an unknown name, and a function that is called as another metric is.
+    Raises `InputError` for an unknown name, and a function with the name of another metric.
 
     >>> [metric.name for metric in choose_metrics(["insertion", "deletion", "insertion"])]
     ['insertion', 'deletion']
@@ -120,8 +120,8 @@ def _check_free(name: str) -> None:
 def check_metrics(
     chosen: Sequence[Metric], dataset: Dataset, *, classes: int, maps_only: Sequence[str] = ()
 ) -> None:
-    """Raise `InputError` for a metric that needs what no sample of the dataset has, more than the network's
-    `classes`, or what no map has that was read from a folder: `maps_only` are the names of those methods."""
+    """Raise `InputError` for a metric that needs data that no sample has, more than the network's `classes`,
+    or further explanations of methods read from a folder, whose names are `maps_only`."""
     for metric in chosen:
         for need in metric.needs:
             if not NEEDS[need].has(dataset):
@@ -133,6 +133,6 @@ def check_metrics(
             )
         if metric.explains and maps_only:
             raise InputError(
-                f"{metric.name} explains anew, which {maps_only[0]} cannot: measure the methods that can in "
-                "a run of their own"
+                f"{metric.name} needs new explanations, which {maps_only[0]} cannot compute: measure "
+                "the other methods in a separate run"
             )

@@ -1,4 +1,4 @@
-"""From a run's folder to its page: what `dmbp-jax report RUN/` does."""
+"""The page of a run: `dmbp-jax report RUN/`."""
 
 import importlib.metadata
 from collections import Counter
@@ -60,13 +60,13 @@ def write_page(store: Store, output: Path) -> Path:
     """Write the page of a run, and return where it is; raises `InputError` where it cannot be written."""
     page = render_report(make_report(store))
     with atomic_path(output) as temporary:
-        # Names of files need not be valid text; what is not shows as a question mark.
+        # Bytes of file names that are not valid text become question marks.
         temporary.write_bytes(page.encode("utf-8", "replace"))
     return output
 
 
 def make_report(store: Store) -> Report:
-    """All that the page shows; raises `InputError` for a metric that this version does not know."""
+    """The contents of the page; raises `InputError` for a metric that this version does not know."""
     config, about, problems = store.config(), store.about(), store.problems()
     lacking = [name for name in _SETTINGS if name not in config] + [n for n in _ABOUT if n not in about]
     if lacking:
@@ -80,7 +80,7 @@ def make_report(store: Store) -> Report:
     metrics = {metric: titles.metric(metric).title for metric, _ in measurements.series}
     comparisons = compare(measurements, REFERENCE, titles=titles)
     setup = Setup(config["dataset"], config["model"])
-    # Beside the numbers of a network of one's own, those of the paper's say nothing.
+    # The paper's numbers are not comparable with those of a user's own network.
     numbers = (1, 2, 3) if config["model"] in ARCHITECTURES else ()
     tables = [paper_table(number, summaries, methods, setup, titles) for number in numbers]
     found = [table for table in tables if table]
@@ -115,7 +115,7 @@ def make_report(store: Store) -> Report:
 
 
 def _methods(config: Mapping[str, Any], measurements: Measurements) -> list[str]:
-    """Those of the configuration in its order, then whatever else has rows."""
+    """The methods of the configuration in its order, then others that have rows."""
     return list(dict.fromkeys([*config["methods"], *measurements.seconds]))
 
 
@@ -163,12 +163,12 @@ def _notices(
         return []
     return [
         f"This run is not finished: {complete:,} of {total:,} batches are done, counted for each method. "
-        "The numbers below are of what is there."
+        "The numbers below are preliminary."
     ]
 
 
 def _paper_text(config: Mapping[str, Any], setup: Setup) -> str:
-    """What the tables show, and where this run departs from the paper's protocol."""
+    """The introduction of the tables, with the differences of this run from the paper's protocol."""
     differences = []
     if published_setup(setup.dataset, setup.architecture) is None:
         differences.append(
@@ -252,8 +252,8 @@ def _gallery_note(examples: Sequence[Example], measurements: Measurements) -> st
     images = len({example.image for example in examples})
     kept = f"{images:,} of {_images(measurements):,}" if images < _images(measurements) else "all"
     return (
-        f"Pictures were kept of {kept} images. Red speaks for the class, blue against it, white does not "
-        "matter; each map has a scale of its own. Below each map is its value of the metric chosen here."
+        f"Pictures were kept of {kept} images. Red is evidence for the class, blue against it, white "
+        "neither; each map has its own scale. Below each map is its value of the metric chosen here."
     )
 
 

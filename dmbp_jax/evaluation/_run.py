@@ -15,7 +15,7 @@ from dmbp_jax._progress import RunProgress
 from dmbp_jax.evaluation._evaluate import Evaluation
 from dmbp_jax.evaluation._fingerprint import code_of
 from dmbp_jax.evaluation._items import Item, Metric, label_indices
-from dmbp_jax.evaluation._methods import CHEAP, Contestant
+from dmbp_jax.evaluation._methods import CHEAP, EvaluatedMethod
 from dmbp_jax.evaluation._plan import Plan, make_plan
 from dmbp_jax.evaluation._processes import Alone, Processes
 from dmbp_jax.evaluation._store import (
@@ -45,55 +45,55 @@ class Mapped(NamedTuple):
     item: Item
     heatmap: Float[np.ndarray, "h w"]
     seconds: float | None
-    """Its share of its batch's time, compiling left out; None for a map from a folder."""
+    """Seconds: its share of its batch's time, without compiling; None for a map from a folder."""
     compiling: float = 0.0
     """Its share of the seconds of compiling."""
     kept: KeptMap | None = None
-    """The map to be kept, where one is."""
+    """The map to be kept, if any."""
 
 
-def get_maps(plan: Plan, store: Store, contestant: Contestant, items: Sequence[Item]) -> list[Mapped]:
+def get_maps(plan: Plan, store: Store, method: EvaluatedMethod, items: Sequence[Item]) -> list[Mapped]:
     """The map of every item, in the order of the items.
 
-    Kept maps are used where all of these are there: a chunk is explained as a whole or not at all.
+    Kept maps are used if all of a chunk's are available; otherwise the whole chunk is explained.
 
     Raises `InputError` for a file of a folder of maps that is not there, or no map of the item's image.
     """
-    if contestant.maps is not None:
+    if method.maps is not None:
         return [
             Mapped(
                 item,
-                contestant.maps.read(item.name, item.target, item.image.shape[:2], alone=item.alone),
+                method.maps.read(item.name, item.target, item.image.shape[:2], alone=item.alone),
                 None,
             )
             for item in items
         ]
     if plan.keep_maps:
-        kept = [store.kept_map(item.name, item.target, contestant.name) for item in items]
+        kept = [store.kept_map(item.name, item.target, method.name) for item in items]
         there = [one for one in kept if one is not None]
         if len(there) == len(items):
             for item, one in zip(items, there, strict=True):
                 if (one.height, one.width) != item.image.shape[:2]:
                     raise InputError(
-                        f"the kept map of {item.name} by {contestant.name} is damaged: it is {one.height} x "
+                        f"the kept map of {item.name} by {method.name} is damaged: it is {one.height} x "
                         f"{one.width}, and the network's image {item.image.shape[:2]}; take another folder"
                     )
             return [Mapped(item, one.heatmap(), one.seconds) for item, one in zip(items, there, strict=True)]
-    return _explain(plan, contestant, items)
+    return _explain(plan, method, items)
 
 
-def _explain(plan: Plan, contestant: Contestant, items: Sequence[Item]) -> list[Mapped]:
+def _explain(plan: Plan, method: EvaluatedMethod, items: Sequence[Item]) -> list[Mapped]:
     found: dict[int, Mapped] = {}
     for group in by_shape(items, lambda item: item.image.shape):
         with stopwatch() as watch:
             heatmaps = plan.setting.heatmaps(
-                contestant, group, [item.target for item in group], plan.model.params
+                method, group, [item.target for item in group], plan.model.params
             )
         seconds, compiling = watch.working / len(group), watch.compiling / len(group)
         for item, heatmap in zip(group, heatmaps, strict=True):
             one = Mapped(item, heatmap, seconds, compiling)
             if plan.keep_maps:
-                kept = keep_map(item.name, item.target, contestant.name, seconds, heatmap)
+                kept = keep_map(item.name, item.target, method.name, seconds, heatmap)
                 # What is measured is what is kept: a metric that is added later has the same maps.
                 one = one._replace(heatmap=kept.heatmap(), kept=kept)
             found[id(item)] = one
@@ -107,14 +107,14 @@ def _explain(plan: Plan, contestant: Contestant, items: Sequence[Item]) -> list[
 # same arrays in the same places, so that an interrupted run ends with the rows of an undisturbed one. Where
 # maps are kept, a metric that is added later reads them.
 #
-# Several processes work in rounds: they meet, see what is left to do, and divide it among those that are
-# alive. One round does, unless one of them dies: then the others do in the next what it has left.
+# Several processes work in rounds: after a barrier they divide the remaining units among the live processes.
+# # One round is enough, unless a process dies: then the others compute its units in the next round.
 
 
 def run_evaluation(evaluation: Evaluation) -> Store | None:
     """Run an evaluation, or what is left of it, into its folder; with others, if it has `processes`.
 
-    Returns when every unit is done, whoever did it. Without a folder it runs in memory, and returns the
+    Returns when every unit is done, by any process. Without a folder it runs in memory, and returns the
     store.
 
     Raises `InputError` as `make_plan` does, where the folder holds a run of another configuration, where it
@@ -128,7 +128,7 @@ def run_evaluation(evaluation: Evaluation) -> Store | None:
     folder = None if evaluation.folder is None else Path(evaluation.folder)
     together = None
     if folder is not None and evaluation.batch_size == "auto" and holds_run(folder):
-        # Chunks are what a run resumes by, also on a machine that would have chosen other ones.
+        # A resumed run keeps its chunks, also on a machine that would choose others.
         together = settings_in(file_of(folder, 0), "config").get("batch_size")
     plan = make_plan(evaluation, together=together)
     if evaluation.methods is CHEAP and shown and processes.index == 0:
@@ -141,7 +141,7 @@ def run_evaluation(evaluation: Evaluation) -> Store | None:
         return store
     _check_told(evaluation, plan)
     if processes.index > 0:
-        # The first one makes the run's file.
+        # The first process creates the run's file.
         processes.meet()
     with resume_store(folder, plan.config, plan.about, process=processes.index) as store:
         _take_part(plan, store, progress, processes)
@@ -151,8 +151,8 @@ def run_evaluation(evaluation: Evaluation) -> Store | None:
 def _check_told(evaluation: Evaluation, plan: Plan) -> None:
     """Raise `InputError` for a function of which a later run in the folder cannot tell whether it is the
     same."""
-    for contestant in plan.contestants:
-        contestant.check_told()
+    for method in plan.methods:
+        method.check_told()
     for metric in plan.metrics:
         metric.check_told()
     untold = None if isinstance(evaluation.network, str) else code_of(plan.model.apply).untold
@@ -164,19 +164,19 @@ def _check_told(evaluation: Evaluation, plan: Plan) -> None:
 
 
 def _take_part(plan: Plan, store: Store, progress: RunProgress, processes: Processes) -> None:
-    """Do this process's share of what is left, round by round."""
+    """Compute this process's share of the remaining units, round by round."""
     store.add_metrics(plan.metrics)
     if processes.index == 0:
         store.add_problems(plan.problems)
         processes.meet()
     before = list(range(processes.count))
     while True:
-        # While nobody writes, all read the same.
+        # Between barriers without writing, all processes read the same.
         processes.meet()
         done = store.done()
         alive = processes.meet()
         for lost in sorted(set(before) - set(alive)):
-            progress.note(f"process {lost} is gone; the others do what it has left")
+            progress.note(f"process {lost} is lost; the others compute its remaining units")
         before = alive
         open_chunks = [number for number in range(len(plan.chunks)) if _missing(plan, done, number)]
         if not open_chunks:
@@ -185,11 +185,11 @@ def _take_part(plan: Plan, store: Store, progress: RunProgress, processes: Proce
         run_chunks(plan, store, progress, mine[alive.index(processes.index) :: len(alive)], processes)
 
 
-def _missing(plan: Plan, done: set[Unit], number: int) -> dict[str, tuple[Contestant, list[Metric]]]:
+def _missing(plan: Plan, done: set[Unit], number: int) -> dict[str, tuple[EvaluatedMethod, list[Metric]]]:
     """The metrics that a chunk lacks, of each method that lacks any."""
     each = (
         (one, [metric for metric in plan.metrics if Unit(number, one.name, metric.name) not in done])
-        for one in plan.contestants
+        for one in plan.methods
     )
     return {one.name: (one, metrics) for one, metrics in each if metrics}
 
@@ -207,7 +207,7 @@ def run_chunks(
     samples = [sample for number in left for sample in plan.chunks[number]]
     shape: tuple[int, ...] | None = None
     names = [name for missing in left.values() for name in missing]
-    with progress.shown(total=len(chunks) * len(plan.contestants), left=names):
+    with progress.shown(total=len(chunks) * len(plan.methods), left=names):
         loaded = read_ahead(samples, plan.read)
         for number, missing in left.items():
             chunk = [next(loaded) for _ in plan.chunks[number]]
@@ -217,18 +217,18 @@ def run_chunks(
                 for item in _items(plan, sample, one)
             ]
             if items and shape not in (None, items[0].image.shape):
-                # A dataset of hundreds of sizes would fill the memory with programs that are done with.
+                # A dataset of hundreds of image sizes would fill the memory with unused programs.
                 forget_programs()
             shape = items[0].image.shape if items else shape
-            for contestant, metrics in missing.values():
+            for method, metrics in missing.values():
                 processes.check()
-                progress.begin(contestant.name, f"images {plan.span(number)}")
-                maps = get_maps(plan, store, contestant, items)
-                rows = _measure(plan, contestant, metrics, maps)
-                pictures = _pictures(plan, contestant, maps)
+                progress.begin(method.name, f"images {plan.span(number)}")
+                maps = get_maps(plan, store, method, items)
+                rows = _measure(plan, method, metrics, maps)
+                pictures = _pictures(plan, method, maps)
                 kept = [one.kept for one in maps if one.kept is not None] if plan.keep_maps else []
                 compiling = sum((one.compiling for one in maps), 0.0)
-                store.add(number, contestant.name, rows, pictures, maps=kept, compiling=compiling)
+                store.add(number, method.name, rows, pictures, maps=kept, compiling=compiling)
                 progress.advance()
 
 
@@ -239,9 +239,10 @@ def _usable(
     *,
     begun: bool,
 ) -> Iterator[tuple[Sample, LoadedSample]]:
-    """The samples of a chunk that could be read; the others are noted, and reported once.
+    """The samples of a chunk that could be read; the others are reported once.
 
-    All methods must see the same: a chunk that an earlier session has begun keeps that session's choice.
+    All methods must have the same samples: a chunk that an earlier session has begun keeps that session's
+    choice.
     """
     left_out = {problem.name for problem in store.problems()} if begun else set()
     for sample, one in chunk:
@@ -260,7 +261,7 @@ def _usable(
 
 
 def _measure(
-    plan: Plan, contestant: Contestant, metrics: Sequence[Metric], maps: Sequence[Mapped]
+    plan: Plan, method: EvaluatedMethod, metrics: Sequence[Metric], maps: Sequence[Mapped]
 ) -> dict[str, list[Row]]:
     """The rows of each metric, for maps of one chunk."""
     rows: dict[str, list[Row]] = {metric.name: [] for metric in metrics}
@@ -268,14 +269,14 @@ def _measure(
         items, heatmaps = [one.item for one in group], np.stack([one.heatmap for one in group])
         mapped = {id(one.item): one for one in group}
         for metric in metrics:
-            for item, target, name, value, curve in metric.measure(plan.setting, contestant, items, heatmaps):
+            for item, target, name, value, curve in metric.measure(plan.setting, method, items, heatmaps):
                 one = mapped[id(item)]
                 known = np.isfinite(value) and bool(np.isfinite(one.heatmap).all())
                 rows[metric.name].append(
                     Row(
                         item.name,
                         target,
-                        contestant.name,
+                        method.name,
                         name,
                         float(value) if known else None,
                         one.seconds,
@@ -285,12 +286,12 @@ def _measure(
     return rows
 
 
-def _pictures(plan: Plan, contestant: Contestant, maps: Sequence[Mapped]) -> Iterator[Picture]:
+def _pictures(plan: Plan, method: EvaluatedMethod, maps: Sequence[Mapped]) -> Iterator[Picture]:
     for item, heatmap, *_ in maps:
         if item.name in plan.gallery:
             if item.first:
                 yield Picture(item.name, -1, "", thumbnail_photo(item.rgb))
-            yield Picture(item.name, item.target, contestant.name, thumbnail_map(heatmap))
+            yield Picture(item.name, item.target, method.name, thumbnail_map(heatmap))
 
 
 def _items(plan: Plan, sample: Sample, loaded: LoadedSample) -> Iterator[Item]:
@@ -323,5 +324,5 @@ def _is(label: str, target: int, spec: ModelSpec) -> bool:
     try:
         return spec.label_index(label) == target
     except InputError:
-        # An object that is no class of the model, beside one that is.
+        # An object whose label is no class of the model.
         return False

@@ -1,4 +1,4 @@
-"""The rows of a run in a file of SQLite, written in transactions; maps that are kept."""
+"""The rows of a run in an SQLite file, written in transactions; kept maps."""
 
 import contextlib
 import json
@@ -31,10 +31,10 @@ from dmbp_jax.evaluation._store_files import (
 )
 from dmbp_jax.images import Problem
 
-# What an evaluation stores, and the types of its columns.
+# The stored records of an evaluation, and the types of their columns.
 
 TEXT, WHOLE, NUMBER = (str,), (int,), (float, int, NoneType)
-"""What may stand in a column."""
+"""The types of a column."""
 UNIT = (WHOLE, TEXT, TEXT)
 ROW = (TEXT, WHOLE, TEXT, TEXT, NUMBER, NUMBER, (str, NoneType))
 PICTURE = (TEXT, WHOLE, TEXT, (bytes,))
@@ -52,10 +52,10 @@ class Row(NamedTuple):
     value: float | None
     """None where the metric is not defined, such as the correlation with a constant map."""
     seconds: float | None
-    """That explaining this image for this target took, compiling left out: its share of its batch. None for a
-    map that was not made here."""
+    """Seconds of explaining this image for this target, without compiling: its share of its batch. None for a
+    map from a folder."""
     curve: tuple[float | None, ...] | None = None
-    """What the metric sums up, if anything: probabilities, or one value per randomised layer."""
+    """The values that the metric summarises, if any: probabilities, or one value per randomised layer."""
 
 
 class Picture(NamedTuple):
@@ -68,7 +68,7 @@ class Picture(NamedTuple):
 
 
 def storable(text: str) -> str:
-    """`text` as it is stored: what is not valid in UTF-8, as a file's name may be, is spelled out.
+    """`text` as it is stored: bytes that are not valid UTF-8, as in a file's name, are escaped.
 
     >>> storable("caf\\udce9.jpg")
     'caf\\\\udce9.jpg'
@@ -77,18 +77,18 @@ def storable(text: str) -> str:
 
 
 class Unit(NamedTuple):
-    """What is done as a whole or not at all."""
+    """The unit of work, stored atomically: a metric of a method on a chunk."""
 
     chunk: int
     method: str
     metric: str
-    """As it is asked for: `contrast` has the rows `contrast_red` and `contrast_blue`."""
+    """The name by which it is chosen: `contrast` has the rows `contrast_red` and `contrast_blue`."""
 
 
-# Heat maps as a run keeps them: half precision, compressed.
+# Kept heat maps: half precision, compressed.
 
 MAX_BYTES = 2**28
-"""Of a map, unpacked: one of 134 million pixels."""
+"""The most bytes of an uncompressed map: 134 million pixels."""
 
 
 class KeptMap(NamedTuple):
@@ -98,25 +98,25 @@ class KeptMap(NamedTuple):
     target: int
     method: str
     seconds: float | None
-    """That explaining took."""
+    """Seconds of explaining."""
     height: int
     width: int
     scale: float
-    """The map's greatest magnitude, by which `values` are divided: half precision ends at 65504 and at
-    6e-8."""
+    """The map's largest magnitude, by which `values` are divided, since half precision ranges from 6e-8 to
+    65504."""
     values: bytes
-    """Float16, compressed by zlib; what was not finite is NaN."""
+    """Float16, compressed by zlib; values that were not finite are NaN."""
 
     def heatmap(self) -> Float[np.ndarray, "h w"]:
-        """The map, float32: to 11 bits of each value, and to 6e-8 of the greatest.
+        """The map, float32: to 11 bits of each value, and to 6e-8 of the largest.
 
-        Raises `InputError` for one that was damaged in its file.
+        Raises `InputError` for a damaged one.
         """
         height, width = max(self.height, 0), max(self.width, 0)
         wanted = 2 * height * width
         unpack = zlib.decompressobj()
         try:
-            # No more than is wanted: a few bytes may unpack to any number of them.
+            # Limited, since a few compressed bytes may expand to any number.
             content = unpack.decompress(self.values, max(min(wanted, MAX_BYTES), 1))
         except zlib.error:
             content = b""
@@ -150,24 +150,23 @@ def keep_map(
 # The store of an evaluation: SQLite files. Work is added in units, each in one transaction.
 #
 # A unit is one metric of one method on one chunk of samples. Its rows, and the note that it is done, are
-# added in one transaction, together with the other metrics that are measured of the same maps and with the
-# maps, so a run that is killed at any moment finds on its return every unit either whole or absent. SQLite
-# was chosen over Parquet parts since it gives exactly that, and is read everywhere.
+# added in one transaction, together with the other metrics of the same maps and with the maps. After a run is
+# # killed at any moment, every unit is either complete or absent. SQLite was chosen over Parquet files for
 #
-# Every process of a run has a file of its own, and whoever reads sees them all as one; see `_store_files.py`.
-# A run in no folder has one database in memory.
+# these transactions, and because it can be read everywhere. Every process of a run has its own file; readers
+# see them as one; see `_store_files.py`. A run without a folder has one database in memory.
 
 
 class Store:
-    """The files of one run, one of which is added to; made by `resume_store` or `open_store`."""
+    """The files of one run, one of which is written; see `resume_store` and `open_store`."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
         self._connection = connection
         self.path = path
-        """The file that is added to; None in memory."""
+        """The file that is written; None in memory."""
 
     def config(self) -> dict[str, Any]:
-        """What determines the rows."""
+        """The settings that determine the rows."""
         return settings(self._connection, "config", self.path)
 
     def about(self) -> dict[str, Any]:
@@ -183,9 +182,9 @@ class Store:
         return found
 
     def add_metrics(self, metrics: Sequence[Metric]) -> None:
-        """Note the metrics that are measured; of those that are there already, nothing changes.
+        """Record the measured metrics; existing ones are unchanged.
 
-        Raises `InputError` for a metric of one's own whose code is another than it was.
+        Raises `InputError` for a user's metric whose code has changed.
         """
         known = dict(self._read("SELECT name, code FROM metrics", (TEXT, TEXT)))
         for metric in metrics:
@@ -208,7 +207,7 @@ class Store:
             )
 
     def add_methods(self, config: dict[str, Any], about: dict[str, Any]) -> None:
-        """Note the methods of a run's settings; of those that are there already, nothing changes."""
+        """Record the methods of a run's settings; existing ones are unchanged."""
         add_methods(self._connection, self.path or Path(":memory:"), config, about)
 
     def done(self) -> set[Unit]:
@@ -225,8 +224,8 @@ class Store:
         maps: Iterable[KeptMap] = (),
         compiling: float = 0.0,
     ) -> None:
-        """Add the units of these metrics whole, with what there is beside them; one that is there, since the
-        same command runs twice, stays as it is. `compiling` are the seconds that went into it."""
+        """Add the units of these metrics, with pictures and maps, in one transaction; existing units (of the
+        same command running twice) are unchanged. `compiling` are the seconds of compiling."""
         with self._transaction() as connection:
             for metric, measured in rows.items():
                 added = connection.execute(
@@ -253,7 +252,7 @@ class Store:
                 connection.execute("INSERT INTO compiling VALUES (?)", (compiling,))
 
     def add_problems(self, problems: Iterable[Problem]) -> None:
-        """Note samples that cannot be evaluated; noting one again changes nothing."""
+        """Record samples that cannot be evaluated; recording one again changes nothing."""
         with self._transaction() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO problems VALUES (?, ?)",
@@ -263,7 +262,7 @@ class Store:
     def rows(self) -> Iterator[Row]:
         """Every row once, file by file in the order in which they were added."""
         units = list(self._read("SELECT chunk, method, metric FROM units", UNIT))
-        # A process that was taken for dead, and was not, may have finished what another then did again.
+        # A process that was wrongly considered dead may have finished units that another one computed again.
         twice = len(set(units)) < len(units)
         seen: set[tuple[Any, ...]] = set()
         for one in self._read("SELECT * FROM rows ORDER BY rowid", ROW):
@@ -275,7 +274,7 @@ class Store:
             yield row if row.curve is None else row._replace(curve=self._curve(one[-1]))
 
     def problems(self) -> list[Problem]:
-        """What could not be evaluated, by image."""
+        """The samples that could not be evaluated, by image."""
         return [
             Problem(*one) for one in sorted(dict(self._read("SELECT * FROM problems", (TEXT, TEXT))).items())
         ]
@@ -298,7 +297,7 @@ class Store:
         return next((KeptMap(*one) for one in found), None)
 
     def compiling(self) -> float:
-        """The seconds that compiling has taken so far, in all processes together."""
+        """The seconds of compiling so far, in all processes."""
         return sum((seconds for (seconds,) in self._read("SELECT seconds FROM compiling", ((float,),))), 0.0)
 
     def _curve(self, text: str) -> tuple[float | None, ...]:
@@ -311,9 +310,9 @@ class Store:
     def _read(
         self, query: str, columns: Sequence[tuple[type, ...]], values: Sequence[Any] = ()
     ) -> Iterator[tuple[Any, ...]]:
-        """What a query finds in all files of the run, also those that other processes have made meanwhile.
+        """The results of a query in all files of the run, also those added meanwhile by other processes.
 
-        `columns` are the types that may stand in each: SQLite keeps what it is given.
+        `columns` are the types of each column, which SQLite does not enforce.
         """
         for path in [None] if self.path is None else files_of(self.path.parent):
             with contextlib.ExitStack() as stack:
@@ -340,7 +339,7 @@ def _shown(fields: Mapping[str, Any]) -> Shown:
 
 
 def make_store(config: dict[str, Any], about: dict[str, Any]) -> Store:
-    """The store of a new run in memory, which is gone with it."""
+    """The store of a new run in memory."""
     connection = sqlite3.connect(":memory:", check_same_thread=False)
     fill(connection, config, about)
     store = Store(connection, None)
@@ -362,10 +361,10 @@ def open_store(folder: Path) -> Iterator[Store]:
 def resume_store(
     folder: Path, config: dict[str, Any], about: dict[str, Any], *, process: int = 0
 ) -> Iterator[Store]:
-    """The store of a run with that `config`: a new one, or the one that is there to be continued.
+    """The store of a run with that `config`: a new one, or the existing one to be resumed.
 
-    `process` says whose file is added to; the first process, 0, comes before the others.
-    A run takes more methods, as it takes more metrics; those that it has stay.
+    `process` is the number of the process whose file is written; the first process, 0, must come first.
+    Methods can be added to a run, as metrics can; existing ones are kept.
 
     Raises `InputError` that shows the differences if `folder` holds a run with another `config`.
     """

@@ -1,7 +1,7 @@
 """The files of a run: one for each of its processes, each with the configuration of the run.
 
-So no file has two writers: SQLite would let them take turns, but its locks cannot be relied on where
-processes of several machines share a folder.
+So no file has two writers: SQLite's locks are not reliable where processes of several machines share a
+folder.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from dmbp_jax._checks import InputError, shorten
 from dmbp_jax.images._files import atomic_path
 
 FILE = "results.sqlite"
-"""Of the first process; the second has `results-1.sqlite`."""
+"""The file of the first process; the second one's is `results-1.sqlite`."""
 _PART = re.compile(r"results-([1-9]\d*)\.sqlite")
 _FINGERPRINTS = {
     "samples_sha256": "other photographs, labels, boxes or sizes than there",
@@ -27,7 +27,7 @@ _FINGERPRINTS = {
     "preprocess_sha256": "another preprocessing than there",
     "classes_sha256": "other names of the classes than there",
 }
-"""What a difference in an unreadable number means."""
+"""The meaning of a difference in a hash."""
 SETTINGS: dict[str, type | UnionType] = {
     **dict.fromkeys(("dataset", "model", "weights", "preset", "target", "data"), str),
     **dict.fromkeys(("samples", "chunks", "seed", "grid"), int),
@@ -36,9 +36,9 @@ SETTINGS: dict[str, type | UnionType] = {
     "batch_size": int | str,
     **dict.fromkeys(("methods", "classes", "titles", "versions", "computed_by"), dict),
 }
-"""What the settings that are read again are; the others are compared or shown as they are."""
+"""The types of settings that are read again; the others are compared or shown only."""
 INSIDE: dict[str, type] = {"methods": dict, "classes": str, "titles": str}
-"""What the values of those are that are tables."""
+"""The types of the values of settings that are tables."""
 SCHEMA = """
 CREATE TABLE config (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -61,12 +61,12 @@ CREATE TABLE compiling (seconds REAL);
 
 
 def file_of(folder: Path, process: int) -> Path:
-    """The file that a process adds to."""
+    """The file that a process writes."""
     return folder / (FILE if process == 0 else f"results-{process}.sqlite")
 
 
 def files_of(folder: Path) -> list[Path]:
-    """All files of a run that there are, in the order of their processes."""
+    """All existing files of a run, in the order of their processes."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     numbers = sorted(int(found[1]) for name in names if (found := _PART.fullmatch(name)))
     first = [folder / FILE] if FILE in names else []
@@ -74,22 +74,23 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a run has been begun there."""
+    """Whether the folder holds a run."""
     return file_of(folder, 0).is_file()
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection to a file that is there; raises `InputError` for one that is damaged or something else."""
+    """A connection to an existing file; raises `InputError` for a damaged file or another kind of file."""
     if not path.is_file():
         raise InputError(f"{path} is no file")
     try:
-        # A report of a very large run walks its rows for minutes, while nobody can write.
+        # A report of a very large run reads its rows for minutes, during which nothing can be written.
         connection = sqlite3.connect(path, timeout=900)
     except sqlite3.Error as error:
         raise InputError(f"cannot open {path}: {error}") from None
     try:
         with reading(path):
-            # A stranger's file may have views and triggers, which are programs, under our tables' names.
+            # An untrusted file may have views and triggers, which are programs, under the names of these
+            # tables.
             connection.execute("PRAGMA trusted_schema = OFF")
             if _schema(connection) != _our_schema():
                 raise ValueError("it has other tables")
@@ -100,7 +101,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def _schema(connection: sqlite3.Connection) -> set[tuple[str, str, str | None]]:
-    # Names in `sqlite_` belong to SQLite: the indices of the keys, statistics of `ANALYZE`.
+    # Names with the prefix `sqlite_` are SQLite's own: the indices of the keys, statistics of `ANALYZE`.
     found = connection.execute("SELECT type, name, sql FROM sqlite_schema")
     return {tuple(one) for one in found if not str(one[1]).startswith("sqlite_")}
 
@@ -114,7 +115,7 @@ def _our_schema() -> set[tuple[str, str, str | None]]:
 
 @contextlib.contextmanager
 def reading(path: Path | None) -> Iterator[None]:
-    """A `with` block that reads a file of a run: what is damaged in it is an `InputError` that names it."""
+    """A `with` block that reads a file of a run: damage raises an `InputError` that names the file."""
     try:
         yield
     except (sqlite3.Error, ValueError, TypeError, LookupError, RecursionError) as error:
@@ -146,7 +147,7 @@ def settings_in(path: Path, table: str) -> dict[str, Any]:
 
 
 def make_file(path: Path, config: dict[str, Any], about: dict[str, Any]) -> None:
-    """A file without units. It appears whole: a kill meanwhile leaves nothing to trip over."""
+    """Create a file without units, atomically."""
     with (
         atomic_path(path) as temporary,
         reporting(path),
@@ -156,7 +157,7 @@ def make_file(path: Path, config: dict[str, Any], about: dict[str, Any]) -> None
 
 
 def fill(connection: sqlite3.Connection, config: dict[str, Any], about: dict[str, Any]) -> None:
-    """Make an empty database a run's, without units."""
+    """Create the tables of a run without units in an empty database."""
     with connection:
         connection.executescript(SCHEMA)
         for table, values in (("config", config), ("about", about)):
@@ -167,8 +168,8 @@ def fill(connection: sqlite3.Connection, config: dict[str, Any], about: dict[str
 
 
 def check_config(folder: Path, config: dict[str, Any]) -> None:
-    """Raise `InputError` that shows the differences if a file of the run there has another `config`; methods
-    may be others, but not other ones of the same names."""
+    """Raise `InputError` that shows the differences if a file of the run has another `config`. Its methods
+    may differ, except those of the same name."""
     given = json.loads(json.dumps(config))
     for path in files_of(folder):
         there = settings_in(path, "config")
@@ -184,7 +185,7 @@ def check_config(folder: Path, config: dict[str, Any]) -> None:
 def add_methods(
     connection: sqlite3.Connection, path: Path, config: dict[str, Any], about: dict[str, Any]
 ) -> None:
-    """Note the methods of a run that has others so far: of `config` what each is, of `about` its title."""
+    """Record further methods of a run: their descriptions in `config`, their titles in `about`."""
     with reporting(path), connection:
         for table, name, given in (("config", "methods", config), ("about", "titles", about)):
             there = settings(connection, table, path).get(name, {})
@@ -218,11 +219,11 @@ def _differences(there: Any, given: Any, name: str = "") -> list[str]:
 
 @contextlib.contextmanager
 def reporting(path: Path) -> Iterator[None]:
-    """SQLite's errors in writing, as the ones of this package."""
+    """A `with` block that converts SQLite's errors of writing to `InputError`."""
     try:
         yield
     except sqlite3.OperationalError as error:
         raise InputError(
-            f"cannot write {path}: {error}. What was finished is kept: make room or mend the folder, then "
-            "run the same command again"
+            f"cannot write {path}: {error}. What was finished is kept: free disk space or repair the folder, "
+            "then run the same command again"
         ) from None

@@ -1,4 +1,4 @@
-"""Means, intervals and differences of a run, and what its columns are called."""
+"""Means, intervals and differences of a run, and the titles of its columns."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -16,14 +16,14 @@ from dmbp_jax.evaluation._store import Row, Store
 
 
 class Titles(NamedTuple):
-    """How a run's rows are shown: its store knows, whatever is registered now."""
+    """The display of a run's rows, from its store, independent of the current registry."""
 
     metrics: Mapping[str, Shown]
     """By the name in the rows, in the order of the page."""
     methods: Mapping[str, str]
 
     def metric(self, name: str) -> Shown:
-        """How a metric's rows are shown; `InputError` for an unknown one, which nobody has described.
+        """The display of a metric's rows; `InputError` for an unknown metric.
 
         >>> registered_titles().metric("deletion").higher_is_better
         False
@@ -32,7 +32,7 @@ class Titles(NamedTuple):
         return self.metrics[name]
 
     def method(self, name: str) -> str:
-        """A method's name for people; one without a title is shown as it is, without underscores.
+        """A method's title, by default its name without underscores.
 
         >>> registered_titles().method("grad_cam"), registered_titles().method("my_method")
         ('Grad-CAM', 'my method')
@@ -41,14 +41,14 @@ class Titles(NamedTuple):
 
 
 def registered_titles() -> Titles:
-    """Of all metrics and methods that are known now."""
+    """The titles of all metrics and methods that are registered now."""
     shown = {row: one for metric in METRICS.values() for row, one in metric.shown.items()}
     return Titles(shown, dict(TITLES))
 
 
 def titles_of(store: Store) -> Titles:
-    """Of a run: as they were when it was measured; the package's metrics in the package's order, others
-    behind."""
+    """The titles of a run as they were when it was measured; the package's metrics first, in the package's
+    order."""
     known = registered_titles()
     own = {row: one for metric in store.metrics().values() for row, one in metric.items()}
     return Titles({**known.metrics, **own}, {**known.methods, **store.about().get("titles", {})})
@@ -56,14 +56,14 @@ def titles_of(store: Store) -> Titles:
 
 # From rows to numbers: means with intervals, paired comparisons, mean curves.
 #
-# The mean of a metric goes over (image, target) pairs, as the paper's. Several targets of one image are not
-# independent of each other, images are: the bootstrap therefore draws whole images, each with all its
-# targets, and the signed-rank test sees one difference per image.
+# The mean of a metric is over (image, target) pairs, as in the paper. Images are independent of each other,
+# targets of one image are not: the bootstrap therefore draws whole images, each with all its targets, and the
+# signed-rank test uses one difference per image.
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 REFERENCE = "dmbp"
-"""The method that the others are compared with."""
+"""The method with which the others are compared."""
 
 Interval = tuple[float, float]
 Key = tuple[str, str]
@@ -98,15 +98,15 @@ class Summary(NamedTuple):
     """One metric of one method in numbers."""
 
     targets: int
-    """How many values the mean is of."""
+    """The number of values in the mean."""
     images: int
     undefined: int
-    """How many more have no value, such as the correlation with a constant map."""
+    """The number of undefined values, such as the correlation with a constant map."""
     mean: float | None
     interval: Interval | None
     """95 %; None for fewer than two images."""
     seconds: float | None
-    """Median per explained target, compiling left out."""
+    """Median seconds per explained target, without compiling."""
 
 
 class Comparison(NamedTuple):
@@ -119,17 +119,18 @@ class Comparison(NamedTuple):
     interval: Interval | None
     """95 %; None for fewer than two images."""
     better: float | None
-    """Share of the pairs where the method is better; the rest after `worse` are ties. None where nobody has
-    said which way is good."""
+    """Share of the pairs where the method is better; the rest after `worse` are ties. None if the better
+    direction is unknown."""
     worse: float | None
     p: float | None
-    """Wilcoxon's signed-rank test on the images' mean differences; None where there is nothing to rank."""
+    """The p-value of Wilcoxon's signed-rank test on the images' mean differences; None if all are zero or
+    there are none."""
 
 
 def collect(rows: Iterable[Row], titles: Titles | None = None) -> Measurements:
-    """Arrange rows; they are walked once, so that a long run's curves need not fit into memory.
+    """Arrange rows for arithmetic, in one pass, so that a long run's curves need not fit into memory.
 
-    `titles` knows the order of the metrics; None takes what is registered.
+    `titles` has the order of the metrics; None: the registered ones.
 
     >>> m = collect([Row("a.jpg", 3, "dmbp", "road", 0.5, 1.0), Row("b.jpg", 7, "dmbp", "road", None, 1.0)])
     >>> m.pairs, m.series["road", "dmbp"].values.tolist()
@@ -192,8 +193,8 @@ def compare(
 ) -> dict[Key, Comparison]:
     """Every series against the reference's of the same metric; those without a common pair are left out.
 
-    `titles` knows which way each metric is good; None takes what is registered. Raises `InputError` for a
-    metric that nobody has described.
+    `titles` has each metric's better direction; None: the registered ones. Raises `InputError` for an unknown
+    metric.
     """
     titles = titles or registered_titles()
     comparisons = {}
@@ -230,8 +231,8 @@ def mean_interval(
 ) -> Interval | None:
     """The bootstrap's 95 % percentile interval of the mean of `values`, where whole images are drawn.
 
-    An image enters as the sum and the number of its values; the mean is the ratio of the two totals. None for
-    fewer than two images, which say nothing of the spread.
+    An image is represented by the sum and the number of its values; the mean is the ratio of the two totals.
+    None for fewer than two images, which have no spread.
 
     >>> mean_interval(np.ones(5), np.arange(5))
     (1.0, 1.0)
@@ -251,7 +252,7 @@ def mean_interval(
         paired=True,
         vectorized=True,
         n_resamples=resamples,
-        # A batch's array of draws stays in the cache's reach, whatever the number of images.
+        # A batch's array of draws fits into the cache, whatever the number of images.
         batch=max(1, 200_000 // len(sums)),
         confidence_level=CONFIDENCE,
         method="percentile",
@@ -293,7 +294,7 @@ class _CurveMean:
 
     def add(self, curve: Float[np.ndarray, " points"]) -> None:
         if len(curve) != len(self.total):
-            # Images of other sizes may be walked in other numbers of steps, over the same share of pixels.
+            # Images of other sizes may have other numbers of steps, over the same share of pixels.
             ends = (np.linspace(0, 1, len(self.total)), np.linspace(0, 1, len(curve)))
             curve = np.interp(*ends, curve)
         finite = np.isfinite(curve)

@@ -1,4 +1,4 @@
-"""The tables of a report, the paper's beside them."""
+"""The tables of a report, compared with the paper's."""
 
 import functools
 import importlib.resources
@@ -17,7 +17,7 @@ SETUPS: dict[str, tuple[str, str]] = {
     "imagenet_vgg16": ("imagenet", "vgg16"),
     "imagenet_resnet50": ("imagenet", "resnet50"),
 }
-"""The paper's four pairs of data and network: our dataset kind and architecture."""
+"""The paper's four pairs of data and network, as dataset kind and architecture."""
 
 SETUP_TITLES: dict[str, str] = {
     "voc_vgg16": "VOC\u00a02012 VGG\u201116",
@@ -25,10 +25,10 @@ SETUP_TITLES: dict[str, str] = {
     "imagenet_vgg16": "ImageNet VGG\u201116",
     "imagenet_resnet50": "ImageNet ResNet\u201150",
 }
-"""Two lines each in a narrow column: other spaces and hyphens do not break."""
+"""Titles that break into two lines in a narrow column; other spaces and hyphens do not break."""
 
 METHOD_NAMES: dict[str, str] = {"dmbp_all": "dmbp", "nd": "gradient_x_input"}
-"""Where the paper's name is not ours."""
+"""Methods whose names in the paper differ."""
 
 
 class Published(NamedTuple):
@@ -106,12 +106,12 @@ _PAPER_METRICS = {
 _CAPTIONS = {
     1: "Table 1. What the parts of DMBP's objective contribute.",
     2: "Table 2. DMBP and other methods.",
-    3: "Table 3. Sanity check: rank correlation with the maps after the last layer is drawn anew.",
+    3: "Table 3. Sanity check: rank correlation with the maps after the last layer is randomised.",
 }
 
 
 class Setup(NamedTuple):
-    """On what a run was made."""
+    """The data and the network of a run."""
 
     dataset: str
     """A dataset kind, such as `imagenet`."""
@@ -123,8 +123,8 @@ def paper_table(
 ) -> Table | None:
     """The run's numbers in the layout of one of the paper's Tables 1 to 3, the published ones beside them.
 
-    Where the paper has no such data and network, all its columns are shown as context, named as that. None
-    where the run measured nothing that the table is about.
+    If the paper does not have this data and network, all its columns are shown as context, labelled so. None
+    if the run measured no metric of the table.
     """
     metrics = [m for m in _PAPER_METRICS[number] if any((m, method) in summaries for method in methods)]
     rows = [m for m in _paper_methods(number, methods) if any((metric, m) in summaries for metric in metrics)]
@@ -174,7 +174,7 @@ def paper_table(
 def overview_table(
     summaries: Mapping[Key, Summary], methods: Sequence[str], titles: Titles, *, compiling: float
 ) -> Table:
-    """The mean of every metric of every method: a row for each method; `compiling` took so many seconds."""
+    """The mean of every metric of every method: a row for each method; `compiling` in seconds."""
     metrics = list(dict.fromkeys(metric for metric, _ in summaries))
     best = {
         metric: _best(
@@ -201,7 +201,7 @@ def overview_table(
         ],
         rows=rows,
         note="The best of each column is bold. Seconds: median per explained target, without the "
-        f"{duration(compiling)} seconds in all that compiling took.",
+        f"{duration(compiling)} seconds of compiling in all.",
         sortable=True,
         strong_row=methods.index("dmbp") if "dmbp" in methods else None,
     )
@@ -270,7 +270,7 @@ def decimal(value: float | None, *, signed: bool = False) -> str:
     """
     if value is None:
         return NOTHING.text
-    # z: no minus before a zero.
+    # z: no minus sign before zero.
     text = f"{value:{'+' if signed else ''}z.3f}".replace("-", "\u2212")
     return "0.000" if text == "+0.000" else text
 
@@ -298,7 +298,7 @@ def duration(seconds: float | None) -> str:
 
 
 def _paper_methods(number: int, methods: Sequence[str]) -> list[str]:
-    """The run's methods that belong into a table: in the paper's order, then those that the paper has not."""
+    """The run's methods in a table: in the paper's order, then those that are not in the paper."""
     columns = [c for metric in _PAPER_METRICS[number] for c in published_columns(number, metric).values()]
     paper = list(dict.fromkeys(method for column in columns for method in column))
     ours = [m for m in methods if m not in paper and m not in ("dmbp_positive", "dmbp_posneg")]
@@ -306,7 +306,8 @@ def _paper_methods(number: int, methods: Sequence[str]) -> list[str]:
 
 
 def _best(means: Mapping[str, float | None], higher_is_better: bool | None) -> set[str]:
-    """The methods with the best mean as it is shown; nobody is best alone, or where good has no direction."""
+    """The methods with the best displayed mean; empty for a single method, or if the better direction is
+    unknown."""
     shown = {method: round(mean, 3) for method, mean in means.items() if mean is not None}
     if len(shown) < 2 or higher_is_better is None:
         return set()

@@ -1,4 +1,4 @@
-"""From files to images that a network takes, with NumPy and Pillow."""
+"""From image files to a network's inputs, and data sets; with NumPy and Pillow."""
 
 from dmbp_jax.images._composites import make_grids, make_pairs
 from dmbp_jax.images._datasets import (

@@ -13,11 +13,12 @@ from dmbp_jax.images._samples import Dataset, Problem, Sample, draw
 
 
 def make_grids(dataset: Dataset, *, grid: int = 2, seed: int = 0) -> Dataset:
-    """As many composites of `grid * grid` photographs as the dataset gives, at random.
+    """Random composites of `grid * grid` photographs, as many as the dataset allows.
 
-    No photograph is used twice, and the cells of a composite have different labels. To that end the classes
-    with most photographs left are used first, which gives the greatest possible number of composites. A name
-    is its cells' names with `+` between. Samples of several classes, and photographs left over, are problems.
+    No photograph is used twice, and the cells of a composite have different labels. The classes with most
+    remaining photographs are used first, which gives the greatest possible number of composites. A
+    composite's name is its cells' names joined by `+`. Samples of several classes and unused photographs are
+    reported as problems.
 
     Raises `InputError` if `grid` is below 2, the dataset is composite already, or there are too few classes.
     """
@@ -51,7 +52,7 @@ def make_grids(dataset: Dataset, *, grid: int = 2, seed: int = 0) -> Dataset:
     while len(queue) >= cells:
         chosen = [heapq.heappop(queue)[2] for _ in range(cells)]
         photos = [by_label[label].pop() for label in chosen]
-        # Else the first cell would always show the class with most photographs.
+        # Otherwise the first cell would always show the class with most photographs.
         photos.sort(key=lambda sample: draw(seed, sample.name))
         composites.append(_composite(photos, grid))
         for label in chosen:
@@ -78,15 +79,15 @@ def _composite(photos: list[Sample], grid: int) -> Sample:
 # Pairs: photographs of two classes side by side, each at the network's full size.
 #
 # Composites of shrunk photographs (`make_grids`) cost no more than a photograph, but many networks recognise
-# nothing in them. Two photographs at full size are seen as each is alone, so that a map for one class minus
-# the other can be asked what belongs to which: `dmbp_jax.metrics.contrast_localization`.
+# # nothing in them. In a pair both photographs keep their full size, and a map for one class minus the other
+# is evaluated by `dmbp_jax.metrics.contrast_localization`.
 
 
 def make_pairs(dataset: Dataset, *, seed: int = 0) -> Dataset:
     """As many pairs as there are photographs: each is once on the left, beside one of another class.
 
-    The photographs are put in a random order, and each has on its right the next one of another class; after
-    the last comes the first. A name is both names with `|` between. Samples of several classes are problems.
+    The photographs are shuffled, and each has on its right the next one of another class, cyclically. A
+    pair's name is both names joined by `|`. Samples of several classes are reported as problems.
 
     Raises `InputError` if the dataset is composite already, or has photographs of one class only.
 

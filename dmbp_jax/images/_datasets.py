@@ -31,7 +31,7 @@ from dmbp_jax.images._samples import Arrays, Box, Dataset, Problem, Sample, chec
 
 
 def read_imagenet(path: Path) -> Dataset:
-    """ImageNet's validation set, in class folders or with a CSV file of labels, whichever is there.
+    """ImageNet's validation set, in class folders or with a CSV file of labels.
 
     Class folders, `n01440764/ILSVRC2012_val_00000293.JPEG`: the folder's name is the label; sorted by name.
     With a CSV file (see `read_labels`), such as Kaggle's `LOC_val_solution.csv`: its order, and its boxes. It
@@ -44,7 +44,8 @@ def read_imagenet(path: Path) -> Dataset:
     table = next((path / name for name in LABEL_FILES if (path / name).is_file()), None)
     if table is None and photos:
         table = find_labels(path)
-        # Beside class folders a photograph has strayed, and a CSV file next door has nothing to do with it.
+        # Beside class folders, single photographs are misplaced, and a CSV file around the folder is
+        # unrelated.
         if table is None and not folders:
             table = find_labels(path.absolute().parent)
     if table is not None:
@@ -87,7 +88,7 @@ VOC_CLASSES = (
 )
 """In the order of their numbers in a segmentation, from 1; 0 is the background."""
 VOID = 255
-"""The number of pixels that VOC leaves open: outlines, and objects that were too difficult."""
+"""The class number of VOC's void pixels: outlines, and objects that were too difficult."""
 
 
 class Segmentation(NamedTuple):
@@ -97,7 +98,7 @@ class Segmentation(NamedTuple):
     """Numbers of `VOC_CLASSES`, 0 for the background and beyond the photograph, 255 for void."""
 
     def region(self, label: str) -> Bool[np.ndarray, "h w"]:
-        """Where objects of the class are; False throughout if the part that the network sees has none.
+        """Where objects of the class are; all False if the cropped image has none.
 
         Raises `InputError` for a class that VOC does not have.
 
@@ -109,7 +110,7 @@ class Segmentation(NamedTuple):
 
     @property
     def void(self) -> Bool[np.ndarray, "h w"]:
-        """Where nobody can tell: what a metric is to ignore.
+        """The void pixels, which a metric ignores.
 
         >>> Segmentation(np.asarray([[0, 12, 255]], np.uint8)).void.tolist()
         [[False, False, True]]
@@ -118,10 +119,11 @@ class Segmentation(NamedTuple):
 
 
 def read_segmentation(sample: Sample, preprocess: Preprocess, size: tuple[int, int]) -> Segmentation | None:
-    """The segmentation of what `read_sample` gives of the sample; None where the dataset has none.
+    """The segmentation of a sample, cropped as `read_sample` crops the photograph; None where the dataset has
+    none.
 
-    It is resized and cropped as the photograph is, but each pixel keeps one class: that of the photograph's
-    pixel which its centre lies in.
+    It is resized as the photograph is, with the nearest pixel: each pixel has the class of the photograph's
+    pixel in which its centre lies.
 
     Args:
         sample: a photograph of VOC. Composites and pairs have no segmentation.
@@ -272,7 +274,7 @@ def read_annotation(path: Path) -> tuple[Box, ...]:
     except OSError as error:
         raise InputError(f"its annotation cannot be read: {error.strerror or error}") from None
     except Exception as error:
-        # Beside `ParseError`: `LookupError` for an encoding that Python does not know, and what others raise.
+        # Not only `ParseError`: `LookupError` for an unknown encoding, and others.
         raise InputError(f"its annotation is not XML: {shorten(error, most=200)}") from None
     if root.tag != "annotation":
         raise InputError(f"its annotation is no VOC annotation: it begins with <{shorten(root.tag)}>")
@@ -280,14 +282,14 @@ def read_annotation(path: Path) -> tuple[Box, ...]:
 
 
 class _Builder(ET.TreeBuilder):
-    """Only a document type can define entities, which may be made to fill any memory."""
+    """Refuses document types: they can define entities that expand until memory is full."""
 
     def doctype(self, name: str, public: str | None, system: str | None) -> None:  # noqa: ARG002
         raise InputError("its annotation declares a document type, as no real one does")
 
 
 def _read_object(number: int, node: ET.Element) -> Box:
-    # `find` looks at direct children only: a part has a box of its own, one level further down.
+    # `find` searches direct children only: a part has its own box, one level further down.
     name = _text(node, "name")
     frame = node.find("bndbox")
     if not name or frame is None:
@@ -324,27 +326,26 @@ def _text(node: ET.Element, tag: str) -> str:
 
 KINDS = ("folder", "imagenet", "voc2007", "voc2012", "grid", "pairs")
 Reader: TypeAlias = Callable[[str], Dataset | Arrays]
-"""What follows the colon of `KIND:PATH` to the samples: of photographs a `Dataset`, or arrays."""
+"""From the text after the colon of `KIND:PATH` to the samples: a `Dataset` of photographs, or arrays."""
 REGISTERED: dict[str, Reader] = {}
-"""The kinds of one's own."""
+"""The kinds that users have registered."""
 VOC_YEARS: dict[str, Literal["2007", "2012"]] = {"voc2007": "2007", "voc2012": "2012"}
 
 
 def register_dataset(reader: Reader, *, name: str | None = None) -> Reader:
-    """Make a kind of data known: `NAME:PATH` in `dmbp_jax.evaluate`, and as `--data` of the command.
+    """Register a kind of data: `NAME:PATH` in `dmbp_jax.evaluate`, and in `--data` of the command.
 
     Args:
-        reader: `reader(path) -> Dataset` of photographs, none of which it reads; or `-> (images, targets)`,
-            or `-> [ArraySample(...), ...]`, as `from_arrays` takes them. `path` is what follows the colon, as
-            it is written.
+        reader: `reader(path) -> Dataset` of photographs, which it does not read; or `-> (images, targets)`,
+            or `-> [ArraySample(...), ...]`, as `from_arrays` takes them. `path` is the text after the colon.
         name: of the kind, by default the function's; lower case.
 
     Returns:
         The reader, so that it may stand above a function as a decorator.
 
     Raises:
-        InputError: a name that is one of the package's, or no plain word in lower case, or means something
-            else, as `"all"` does.
+        InputError: a name that the package uses or reserves, such as `"all"`, or that is no plain word in
+            lower case.
 
     >>> def noise(path):
     ...     return np.zeros((int(path), 8, 8, 3), np.float32), [0] * int(path)
@@ -375,10 +376,10 @@ def open_dataset(
     `folder:PATH` is a folder with `labels.csv` (`read_folder`), `imagenet:PATH` ImageNet's validation set
     (`read_imagenet`), `voc2007:PATH` and `voc2012:PATH` a VOC devkit (`read_voc`), of which `split` names the
     list of images, by default `val`. `grid:SPEC` makes composites of `grid * grid` photographs of any of
-    these, chosen by `seed` (`make_grids`); its SPEC may also be a mere path: to a folder with `labels.csv`,
-    or else to ImageNet. `pairs:SPEC` puts two of them side by side (`make_pairs`), of those photographs that
-    `choose` leaves, such as the ones that a network recognises; None leaves all. `NAME:...` of
-    `register_dataset` is what its reader gives.
+    these, chosen by `seed` (`make_grids`); its SPEC may also be a path without a kind: a folder with
+    `labels.csv`, otherwise ImageNet. `pairs:SPEC` puts two of them side by side (`make_pairs`), from the
+    photographs that `choose` selects, such as those that a network recognises; None selects all. `NAME:...`
+    of `register_dataset` is what its reader gives.
 
     Raises `InputError` for an unknown kind or a missing path, and as the readers do.
     """

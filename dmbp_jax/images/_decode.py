@@ -1,4 +1,4 @@
-"""A photograph, whatever file it comes in, as an RGB image of 8 bits."""
+"""A photograph from any supported file format as an RGB image of 8 bits."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ PHOTO_SUFFIXES = frozenset(
     | {".ppm", ".pgm", ".pbm", ".pnm", ".npy"}
     | ({".avif"} if "AVIF" in FORMATS else set())
 )
-"""How photographs in folders are called; a file that is named is judged by its content."""
+"""Suffixes of photographs in folders; a file that is named itself is recognised by its content."""
 _TURNS = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
@@ -26,7 +26,7 @@ _TURNS = {
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
-"""What makes an image upright, by EXIF's orientation."""
+"""The transposition that makes an image upright, by EXIF's orientation."""
 
 
 def decode(
@@ -34,18 +34,18 @@ def decode(
 ) -> PIL.Image.Image:
     """An upright RGB image from a file, a Pillow image, or an array `(h, w)` or `(h, w, 3 or 4)`.
 
-    A value is its share of the most that the file can hold: of 1, 2, 4, 8, 12, 16 or 32 bits, of a PGM's own
-    maximum, of 1 for floats; turned round where white is zero. EXIF rotation is applied, transparency is laid
-    on white, CMYK, Lab, greyscale and palettes become RGB; of several pictures in a file the first is taken.
-    Colour profiles and gamma are not applied, as they were not when networks were trained.
+    A value is divided by the file's maximum: that of 1, 2, 4, 8, 12, 16 or 32 bits, a PGM's own, 1 for
+    floats; it is inverted where white is zero. EXIF rotation is applied, transparency is laid on white, CMYK,
+    Lab, greyscale and palettes become RGB; of several pictures in a file the first is used. Colour profiles
+    and gamma are not applied, as they were not when networks were trained.
 
-    Where 10, 12 or 14 bits lie in a container of 16, nothing tells them from a dark image: it is read as it
-    is, and an `InputWarning` names the brightest value, once. `depth=12` reads them right, and also floats
-    and signed integers, which are refused otherwise unless they are floats in [0, 1].
+    Values of 10, 12 or 14 bits stored in 16 cannot be distinguished from a dark image: they are read as 16
+    bits, and an `InputWarning` names the brightest value, once. `depth=12` sets the number of bits, also for
+    floats and signed integers, which are refused without it unless they are floats in [0, 1].
 
-    Files are JPEG, PNG, WebP, TIFF, BMP, GIF, PPM (with PGM and PBM) or, from Pillow 11.3, AVIF, whatever
-    they are called, or `.npy`. No other decoder of Pillow's is tried, and no image is decoded of more than
-    2^27 pixels, nor one of which that would take more than a GiB; such files are made to exhaust memory.
+    Files are JPEG, PNG, WebP, TIFF, BMP, GIF, PPM (with PGM and PBM) or, from Pillow 11.3, AVIF, recognised
+    by their content, or `.npy`. Pillow's other decoders are not used. Images of more than 2^27 pixels, and
+    those whose decoding would take more than 1 GiB, are refused as decompression bombs.
 
     Raises `InputError` that names the file if it is missing, empty, truncated, too large or no such image,
     for values that are not in its range or the depth's, and for arrays of another shape or dtype.
@@ -78,7 +78,7 @@ def decode(
 
 
 def _load(path: Path) -> tuple[PIL.Image.Image | Stored, int]:
-    """What a file holds, and how it lies."""
+    """A file's image, and its EXIF orientation."""
     with open_image(path) as image:
         stored = read_stored(image, str(path), lambda: open_image(path))
         image.load()
@@ -87,7 +87,7 @@ def _load(path: Path) -> tuple[PIL.Image.Image | Stored, int]:
 
 def _to_rgb(found: PIL.Image.Image | Stored, turn: int, name: str, depth: int | None) -> PIL.Image.Image:
     if isinstance(found, Stored):
-        # Outside of what decodes: not a decoder's are what this raises, and warns of.
+        # Not inside `decodable`: these errors and warnings are not a decoder's.
         image = PIL.Image.fromarray(found.to_bytes(name, depth))
     elif depth is not None and depth > 8:
         raise InputError(f"{name} is read as 8 bits for each value, not {depth}: leave the depth out")
@@ -97,7 +97,7 @@ def _to_rgb(found: PIL.Image.Image | Stored, turn: int, name: str, depth: int | 
         if image.has_transparency_data:
             image = _on_white(image)
         elif image.mode != "RGB":
-            # Pillow would copy what is RGB already.
+            # Pillow would copy an image that is RGB already.
             image = image.convert("RGB")
         return image.transpose(_TURNS[turn]) if turn in _TURNS else image
 

@@ -1,4 +1,4 @@
-"""The numbers that an image file stores, and what is white: depths, signs, floats, transparency."""
+"""The numbers that an image file stores, and the value of white: depths, signs, floats, transparency."""
 
 import contextlib
 import sys
@@ -15,7 +15,7 @@ from dmbp_jax._checks import InputError, Whole, check_option, warn_once
 Reopen = Callable[[], contextlib.AbstractContextManager[PIL.Image.Image]]
 """Opens the same file again: of colours of 16 bits, Pillow gives eight at a time."""
 CONTAINERS = {2.0**16 - 1: 16, 2.0**32 - 1: 32}
-"""Bits by the greatest value: what is measured with 10, 12 or 14 bits is often stored in 16."""
+"""Bits by the greatest value: images of 10, 12 or 14 bits are often stored in 16."""
 LEAST_DEPTH, MOST_DEPTH = 8, 32
 Depth: TypeAlias = Annotated[int, Whole(LEAST_DEPTH, MOST_DEPTH, " bits")]
 """Bits of the values of a file's pixels."""
@@ -24,16 +24,16 @@ _ORDERS = ("RGB", "RGBA", "RGBX", "RGBa")
 _NATIVE = {"F;32BF": "F;32F", "I;16BS": "I;16S", "I;32BS": "I;32S"}
 """libtiff turns bytes into the machine's order, and Pillow 13.0 turns those of these once more."""
 _STRETCHED = {"L;2": 85, "L;4": 17}
-"""By how much Pillow multiplies greys of few bits, but not the grey that is transparent."""
+"""The factor by which Pillow multiplies greys of few bits, but not the transparent grey."""
 
 
 class Stored(NamedTuple):
-    """What an image file or an array holds for each pixel."""
+    """The stored values of an image file or an array."""
 
     values: Num[np.ndarray, "h w *channels"]
     """Greys `(h, w)`, or a last axis of 2 (grey and alpha), 3 (RGB) or 4 (RGBA)."""
     top: float | None = None
-    """What is white by the file's depth; None where nothing says so: of signed integers and floats."""
+    """The value of white by the file's depth; None for signed integers and floats, which have none."""
     white_is_zero: bool = False
     clear: tuple[int, ...] | None = None
     """The grey, or the colour, that is transparent."""
@@ -41,13 +41,13 @@ class Stored(NamedTuple):
     """Whether colours are multiplied by their alpha already."""
 
     def to_bytes(self, name: str, depth: int | None = None) -> UInt8[np.ndarray, "h w *rgb"]:
-        """8 bits for each grey or colour: its share of what is white, rounded, laid on white.
+        """8 bits for each grey or colour: the value divided by white, rounded, laid on white.
 
-        `depth` is how many bits the numbers have. Where it is None and they fill a quarter of their container
-        at most, an `InputWarning` says so, once for each depth that they may have.
+        `depth` is the number of bits. If it is None and the numbers fill at most a quarter of their
+        container, an `InputWarning` says so, once for each possible depth.
 
-        Raises `InputError` for values that are NaN or infinite, and for those that do not lie between 0 and
-        what is white, or of which nothing says what that is.
+        Raises `InputError` for values that are NaN or infinite, for values that are not between 0 and white,
+        and where the value of white is unknown.
         """
         top = self._white(name, depth)
         height, width, *channels = self.values.shape
@@ -69,7 +69,7 @@ class Stored(NamedTuple):
 
     def _white(self, name: str, depth: int | None) -> float:
         least, most = float(self.values.min()), float(self.values.max())
-        # A value that is not finite makes one of these so.
+        # A value that is not finite makes the minimum or the maximum not finite.
         if not np.isfinite([least, most]).all():
             raise InputError(f"{name} holds values that are NaN or infinite")
         floats = np.issubdtype(self.values.dtype, np.floating)
@@ -122,23 +122,24 @@ def check_depth(depth: int | None) -> None:
 
 
 def bands(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """From which row to which: what is done in between needs memory for about a million pixels."""
+    """First and last rows of bands of about a million pixels, which bound the memory in use."""
     rows = max(2**20 // max(width, 1), 1)
     return ((top, min(top + rows, height)) for top in range(0, height, rows))
 
 
 def read_stored(image: PIL.Image.Image, name: str, reopen: Reopen | None = None) -> Stored | None:
-    """What an image holds that was opened; None where Pillow's eight bits of it say all.
+    """The stored values of an opened image; None where Pillow's eight bits are exact.
 
     Without `reopen`, colours of 16 bits are the eight that Pillow keeps. PNG's `sBIT` and TIFF's
-    `MaxSampleValue` are no depth: they tell of what the numbers were once, and of this image's greatest.
+    `MaxSampleValue` are not used as a depth: the first is the depth of the original, the second the maximum
+    of this image.
 
     Raises `InputError` for a file that Pillow would misread.
     """
     tags: Any = image.tag_v2 if isinstance(image, PIL.TiffImagePlugin.TiffImageFile) else {}
     if tags:
-        # Of a file that lies on its side Pillow 13.0 swaps height and width too early where it maps the file
-        # into memory, which it does by name.
+        # Of a rotated file Pillow 13.0 swaps height and width too early where it maps the file into memory,
+        # which needs its name.
         image.filename = ""  # type: ignore[attr-defined]
     codec, raw, *rest = _tile(image)
     if image.format == "PPM" and codec and image.mode in ("L", "I", "RGB"):
@@ -191,7 +192,7 @@ def _read_greys(image: PIL.Image.Image, tags: Any) -> Stored | None:
 
 
 def read_numbers(image: PIL.Image.Image) -> UInt8[np.ndarray, "h w"] | None:
-    """What an image of one channel and 8 bits or fewer holds, as it is stored; None for another.
+    """The stored numbers of an image of one channel and at most 8 bits; None for others.
 
     Palettes give their indices. Pillow would stretch greys of 2 and 4 bits.
     """
@@ -202,7 +203,7 @@ def read_numbers(image: PIL.Image.Image) -> UInt8[np.ndarray, "h w"] | None:
 
 
 def _tile(image: PIL.Image.Image) -> tuple[Any, ...]:
-    """The decoder of an image that is not loaded, its name for the order of bytes, its other arguments."""
+    """The decoder of an image that is not loaded, its name of the byte order, its other arguments."""
     tiles = getattr(image, "tile", None)
     if not tiles:
         return "", ""
@@ -212,7 +213,7 @@ def _tile(image: PIL.Image.Image) -> tuple[Any, ...]:
 
 
 def _unpack(image: Any, raw: str, *, codec: str | None = None) -> None:
-    """Have an image that is not loaded read its bytes as of another order."""
+    """Make an image that is not loaded read its bytes in another order."""
     image.tile = [
         tile._replace(
             codec_name=codec or tile.codec_name,
@@ -252,7 +253,8 @@ def _add(values: np.ndarray, image: PIL.Image.Image, factor: int) -> None:
 def _read_pnm(
     image: PIL.Image.Image, codec: str, raw: str, rest: list[Any], reopen: Reopen | None
 ) -> Stored | None:
-    """PGM and PPM say what is white; Pillow scales them to 8 or 16 bits, the binary ones pixel by pixel."""
+    """PGM and PPM state the value of white; Pillow scales them to 8 or 16 bits, binary ones pixel by
+    pixel."""
     top = float(rest[-1]) if rest and codec != "raw" else 65535.0 if image.mode == "I" else 255.0
     if codec == "ppm_plain":
         if image.mode != "I":

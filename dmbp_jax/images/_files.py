@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all; arrays and tensors in files."""
+"""Atomic writing of files; arrays and tensors in files."""
 
 import contextlib
 import tempfile
@@ -19,10 +19,10 @@ from dmbp_jax.images._image_file import quiet_readers
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it takes the place of `path` when the block ends well.
+    """A temporary path beside `path` to write to; it replaces `path` when the block ends without an error.
 
-    Missing folders are made. If the block raises, nothing is left behind and an earlier `path` stays.
-    Raises `InputError` where the folder cannot be written.
+    Missing folders are created. If the block raises, the temporary file is removed and an earlier `path`
+    stays. Raises `InputError` where the folder cannot be written.
     """
     # Hidden, and with the suffix kept, since writers choose the format by it.
     temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
@@ -35,7 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         try:
-            # safetensors makes the file anew, for its owner alone. Not every file system knows modes.
+            # safetensors creates the file readable by its owner only. Not every file system has modes.
             if temporary.stat().st_mode != mode:
                 temporary.chmod(mode)
             temporary.replace(path)
@@ -49,7 +49,7 @@ def check_writable(path: Path) -> None:
     """Raise `InputError` now, rather than after long work, if `path` could not be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Named as in `atomic_path`, since names have a greatest length.
+        # Named as in `atomic_path`, since names have a maximum length.
         with tempfile.NamedTemporaryFile(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent):
             pass
     except OSError as error:
@@ -62,7 +62,7 @@ def check_writable(path: Path) -> None:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a file, and what it says of itself.
+    """The arrays of a file, and its metadata.
 
     Raises `InputError` for a missing, truncated or foreign file.
     """
@@ -75,16 +75,16 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
-        # Beside the library's own: `ValueError` for a shape beyond counting, `AttributeError` or `TypeError`
-        # for a number format that NumPy does not have, such as float8, and what else Rust hands on.
+        # Not only the library's own error: `ValueError` for a shape that overflows, `AttributeError` or
+        # `TypeError` for a number format that NumPy does not have, such as float8, and others from Rust.
         reason = shorten(error, most=200)
         raise InputError(f"{path} is damaged, truncated or not a safetensors file: {reason}") from None
     return tensors, metadata
 
 
 def write_tensors(path: Path, tensors: Mapping[str, npt.ArrayLike], metadata: Mapping[str, str]) -> None:
-    """Write arrays by their names, and what the file says of itself; `InputError` if it cannot be written."""
-    # The library writes the memory as it lies, and knows no NumPy scalars; `np.ascontiguousarray` would give
+    """Write arrays by their names, and metadata; `InputError` if the file cannot be written."""
+    # The library writes memory in its order and takes no NumPy scalars; `np.ascontiguousarray` would give
     # those an axis.
     contiguous = {name: np.array(tensor, order="C") for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
@@ -95,20 +95,20 @@ def write_tensors(path: Path, tensors: Mapping[str, npt.ArrayLike], metadata: Ma
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The array that `numpy.save` wrote; nothing is unpickled, and no memory is set aside that the file does
-    not fill.
+    """The array that `numpy.save` wrote. Nothing is unpickled, and memory is allocated only as the file fills
+    it.
 
     Raises `InputError` for a file that is missing, damaged or truncated, or holds objects or an archive.
     """
     try:
         with quiet_readers:
-            # Mapped, so that NumPy compares what the header promises with what there is before it takes
-            # memory for it. `np.load` would also take an archive of arrays, whatever its name.
+            # Memory-mapped, so that NumPy compares the header's size with the file's before it allocates.
+            # `np.load` would also read an archive of arrays, whatever its name.
             return np.array(np.lib.format.open_memmap(path, mode="r"))
     except FileNotFoundError:
         raise InputError(f"no such file: {path}") from None
     except Exception as error:
-        # NumPy evaluates the header, so that a damaged one raises almost anything.
+        # NumPy evaluates the header, so that a damaged one may raise any exception.
         reason = shorten(error, most=200) or type(error).__name__
         raise InputError(
             f"{path} is not an array that NumPy has saved, or damaged or truncated: {reason}"

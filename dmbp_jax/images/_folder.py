@@ -17,7 +17,7 @@ from dmbp_jax.images._samples import Box, Dataset, Problem, Sample, check_usable
 
 FILE_COLUMNS = ("file", "filename", "image", "imageid")
 LABEL_COLUMNS = ("class_index", "wnid", "class_name", "label", "class", "predictionstring")
-"""In order of preference: what says most exactly which class is meant comes first."""
+"""In order of preference: the most exact identifier of a class comes first."""
 LABEL_FILES = ("labels.csv", "LOC_val_solution.csv")
 
 
@@ -37,7 +37,7 @@ class LabelRow(NamedTuple):
 def find_labels(folder: Path) -> Path | None:
     """The CSV file of labels in a folder: one of `LABEL_FILES`, or else the only `*.csv`; None without any.
 
-    Raises `InputError` where there are several and nothing tells which is meant.
+    Raises `InputError` where there are several and none has such a name.
     """
     for name in LABEL_FILES:
         if (folder / name).is_file():
@@ -54,13 +54,13 @@ def find_labels(folder: Path) -> Path | None:
 def read_labels(path: Path) -> list[LabelRow]:
     """The rows of a CSV file with a header, separated by commas, UTF-8 with or without a byte order mark.
 
-    Columns are known by name, in whatever case and order, others are ignored: the photograph is `file`,
-    `filename`, `image` or `ImageId`; its label the first there is of `class_index`, `wnid`, `class_name`,
-    `label`, `class`, and `PredictionString`, which Kaggle's ImageNet has (see `parse_prediction`). A row
-    whose label is missing or malformed is kept with its fault.
+    Columns are found by name, in any case and order, others are ignored: the photograph is `file`,
+    `filename`, `image` or `ImageId`; its label is the first of `class_index`, `wnid`, `class_name`, `label`,
+    `class`, and `PredictionString`, which Kaggle's ImageNet has (see `parse_prediction`). A row whose label
+    is missing or malformed is kept with its fault.
 
-    Raises `InputError` for what makes the whole file doubtful: it cannot be read, is not UTF-8, has no rows,
-    lacks a column, has a row of another length than its header, or names a file twice.
+    Raises `InputError` if the file cannot be read, is not UTF-8, has no rows, lacks a column, has a row of
+    another length than its header, or names a file twice.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -155,19 +155,19 @@ def parse_prediction(text: str) -> tuple[Box, ...] | None:
 
 
 class Listing(NamedTuple):
-    """The names of what lies directly in a folder, sorted; without hidden ones, that begin with a dot."""
+    """The sorted names of a folder's direct contents, without hidden ones, which begin with a dot."""
 
     photos: tuple[str, ...]
     folders: tuple[str, ...]
     others: tuple[str, ...]
-    """Files that are not called as photographs are."""
+    """Files without a photograph's suffix."""
 
 
 def find_photos(paths: Iterable[Path]) -> list[Path]:
     """Files as they are, and the photographs in folders, sorted by name and not recursively; each once.
 
-    Figures that the command wrote into a folder, `*_dmbp.*`, are not taken for photographs. Files of a folder
-    that are not taken, but for those of labels, are counted and named by an `InputWarning`.
+    Figures that the command wrote into a folder, `*_dmbp.*`, are left out. An `InputWarning` counts and names
+    the files that are left out, except files of labels.
 
     Raises `InputError` for a path that does not exist and for a folder without photographs.
     """
@@ -192,7 +192,7 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
 
 
 def expand(path: str) -> Path:
-    """A path as a person typed it, with `~` and `~name` made the folder of that user.
+    """A path as typed, with `~` and `~name` replaced by the folder of that user.
 
     Raises `InputError` for a user whose folder is not known.
     """
@@ -209,7 +209,7 @@ def list_folder(path: Path) -> Listing:
     """
     photos, folders, others = [], [], []
     try:
-        # `scandir` knows files from folders without asking about each: that counts over a network.
+        # `scandir` distinguishes files from folders without a call for each, which is slow over a network.
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
@@ -230,7 +230,7 @@ def list_folder(path: Path) -> Listing:
 
 
 def listed(names: Iterable[str], noun: str, *, most: int = 3) -> str:
-    """How many there are, and the first few, for messages.
+    """The number of names and the first few of them, for messages.
 
     >>> listed(["a.jpg", "b.jpg", "c.jpg", "d.jpg"], "photograph")
     '4 photographs (a.jpg, b.jpg, c.jpg and others)'
@@ -241,7 +241,7 @@ def listed(names: Iterable[str], noun: str, *, most: int = 3) -> str:
 
 
 def not_photographs(names: Iterable[str], folder: Path) -> str:
-    """What to say of files in a folder that are not taken.
+    """The message about files in a folder that are left out.
 
     >>> not_photographs(["cat.heic"], Path("photos"))
     'not taken for photographs, by their names: 1 file (cat.heic) of photos'
@@ -250,7 +250,7 @@ def not_photographs(names: Iterable[str], folder: Path) -> str:
 
 
 def is_photo(name: str) -> bool:
-    """Whether a file is called as photographs are, and not as the figures that the command writes.
+    """Whether a file has a photograph's suffix and is not a figure that the command wrote.
 
     >>> is_photo("cat.JPEG"), is_photo("cat_dmbp.png"), is_photo("labels.csv")
     (True, False, False)
@@ -276,11 +276,11 @@ def example_photo() -> Path:
 def read_folder(path: Path) -> Dataset:
     """The photographs that the folder's CSV file names, in its order; see `read_labels` for the columns.
 
-    A row whose photograph is missing, or lies outside the folder, is a problem; the photographs that no row
-    names are one problem together, as the file may well choose some of many.
+    A row whose photograph is missing, or lies outside the folder, is a problem. All photographs that no row
+    names are one problem together, since the file may select some of many.
 
-    Raises `InputError` if there is no such folder or no CSV file in it, if the file is unusable as a whole,
-    or none of its photographs is there.
+    Raises `InputError` if there is no such folder or no CSV file in it, if the file cannot be used, or none
+    of its photographs exists.
     """
     photos, folders, _ = list_folder(path)
     if not photos and not folders:
@@ -297,8 +297,8 @@ def read_folder(path: Path) -> Dataset:
 def read_labelled(folder: Path, table: Path, *, kind: str) -> Dataset:
     """The photographs in `folder` that the CSV file `table` names, in its order.
 
-    A name may lack its suffix, as in Kaggle's ImageNet, and the class folder that its photograph lies in.
-    What is named in full is taken whatever its suffix.
+    A name may lack its suffix, as in Kaggle's ImageNet, and its class folder. A file that is named in full
+    may have any suffix.
 
     Raises `InputError` as `read_labels` does, if two rows mean the same photograph, and if none is usable.
     """
@@ -314,7 +314,7 @@ def read_labelled(folder: Path, table: Path, *, kind: str) -> Dataset:
             problems.append(Problem(row.file, f"{where}: the path leads out of {folder}"))
             continue
         found = shelf.find(inside, row)
-        # Also a row that cannot be used accounts for its photograph.
+        # A row that cannot be used names its photograph nevertheless.
         for name in found:
             if name in lines:
                 raise InputError(
@@ -339,7 +339,7 @@ def read_labelled(folder: Path, table: Path, *, kind: str) -> Dataset:
 
 
 class _Shelf:
-    """The photographs below a folder, each of whose folders is listed once and only when asked for."""
+    """The photographs below a folder; each folder is listed once, when it is first needed."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -376,7 +376,7 @@ class _Shelf:
         try:
             listing = list_folder(self._root / place)
         except InputError:
-            # A folder that only the CSV file knows; its photographs are missing.
+            # A folder that only the CSV file names; its photographs are missing.
             listing = Listing((), (), ())
         self._listings[place] = listing
         self._stems[place] = {}
@@ -386,6 +386,6 @@ class _Shelf:
 
 
 def _inside(name: str) -> str | None:
-    """`name`, written on whatever system, as a relative path with slashes; None if it leads out."""
+    """`name`, written on any system, as a relative path with slashes; None if it leads out of the folder."""
     path = PureWindowsPath(name)
     return None if path.anchor or ".." in path.parts or not path.name else path.as_posix()

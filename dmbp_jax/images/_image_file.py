@@ -1,4 +1,4 @@
-"""Image files of strangers: what is opened, how large it may be, what becomes of all that goes wrong."""
+"""Reading untrusted image files: the formats, limits of size and memory, and one error for all failures."""
 
 import contextlib
 import mmap
@@ -24,30 +24,32 @@ FORMATS = (
     *("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM"),
     *(("AVIF",) if "avif" in PIL.features.modules and PIL.features.check_module("avif") else ()),
 )
-"""What is opened, whatever the file is called. Pillow has forty more, one of which starts Ghostscript."""
+"""The formats that are read, recognised by content. Pillow has forty more, one of which starts
+Ghostscript."""
 MAX_PIXELS = 2**27
 """134 million: few photographs have more than 100."""
 MAX_MEMORY = 2**30
-"""Bytes that decoding an image may take, whatever the size of its file: charts, pages of a fax and dark
-micrographs are packed into a hundredth of a byte for each pixel, as decompression bombs are."""
+"""Bytes that decoding an image may take, whatever the size of its file: charts, faxes and dark micrographs
+are compressed to a hundredth of a byte per pixel, as decompression bombs are."""
 MAX_SCANS = 200
-"""Of a JPEG file. Each costs time by the image's size; a progressive photograph has about ten."""
+"""Scans of a JPEG file. Each takes time in proportion to the image's size; a progressive photograph has about
+ten."""
 MAX_SCANNED = MAX_SCANS * 2**24
 """Pixels of all scans together."""
 MAX_PLAIN = 2**24
 """Pixels of a PPM written as text, of which Pillow reads some million in a second."""
 MAX_BYTES = 2**31
-"""Of a file: more is no photograph, and decoders read what follows an image to its end."""
+"""Bytes of a file: decoders read to its end, also beyond the image."""
 READERS = r"(PIL|numpy\.lib)\b"
 """Modules whose warnings are ignored."""
 
 
 @contextlib.contextmanager
 def open_image(path: Path) -> Iterator[PIL.Image.Image]:
-    """A `with` block on an image of which the header alone was read; its first picture if it has several.
+    """A `with` block on an image of which only the header was read; the first picture of several.
 
-    Raises `InputError` that names the file: as `readable` does, for a file of other formats than `FORMATS`,
-    and for one whose decoding would take memory or time as no photograph's does.
+    Raises `InputError` that names the file: as `readable` does, for a format that is not in `FORMATS`, and
+    for a file whose decoding would take more memory or time than a photograph's.
     """
     with readable(path), _open(path) as image:
         check_size(*image.size, str(path))
@@ -85,24 +87,24 @@ _UNREAD = {
     b"\xff\xd8": "JPEG with 12 bits or without loss",
     b"\x89PNG": "PNG with parts that no standard has",
 }
-"""What Pillow does not open of its formats, by how a file begins."""
+"""Variants of these formats that Pillow does not read, by a file's first bytes."""
 
 
 def orientation(image: PIL.Image.Image) -> int:
-    """How an image lies, by its EXIF: 1, upright, to 8. A TIFF file's is upright once it is loaded."""
+    """An image's EXIF orientation, 1 (upright) to 8. A TIFF file is upright once it is loaded."""
     try:
         return int(image.getexif().get(PIL.ExifTags.Base.Orientation, 1))
     except Exception:
-        # Pillow raises whatever comes (`struct.error`, `TypeError`) on damaged metadata, of which the pixels
-        # know nothing.
+        # Pillow raises various errors (`struct.error`, `TypeError`) on damaged metadata, which does not
+        # affect the pixels.
         return 1
 
 
 def upright_size(image: PIL.Image.Image) -> tuple[int, int]:
-    """Height and width of an image that was opened, as it will be when it is upright."""
+    """Height and width of an opened image once it is upright."""
     width, height = image.size
     if isinstance(image, PIL.TiffImagePlugin.TiffImageFile):
-        # Some versions of Pillow have turned `size` by now, and some have not.
+        # Some versions of Pillow have swapped `size` by now, and some have not.
         width, height = image.tag_v2[256], image.tag_v2[257]
     return (width, height) if orientation(image) in (5, 6, 7, 8) else (height, width)
 
@@ -123,13 +125,13 @@ def check_size(width: int, height: int, name: str) -> None:
 
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """A `with` block that reads an image: what is wrong with the file is an `InputError` that names it."""
+    """A `with` block that reads an image: errors of the file become an `InputError` that names it."""
     try:
         status = path.stat()
     except PermissionError:
         raise InputError(f"{path} may not be read: permission denied") from None
     except (OSError, ValueError) as error:
-        # `ValueError` is a name with a zero in it.
+        # `ValueError`: a name with a null character.
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         raise InputError(f"no such file: {path}" if missing else f"{path} cannot be read: {error}") from None
     if stat.S_ISDIR(status.st_mode):
@@ -146,7 +148,8 @@ def readable(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def decodable(name: str) -> Iterator[None]:
-    """A `with` block that decodes: whatever a decoder raises is an `InputError` that begins with `name`."""
+    """A `with` block that decodes: every error of a decoder becomes an `InputError` that begins with
+    `name`."""
     try:
         with quiet_readers:
             yield
@@ -164,13 +167,13 @@ def decodable(name: str) -> Iterator[None]:
     except MemoryError:
         raise InputError(f"{name} does not fit into memory: resize it first") from None
     except Exception as error:
-        # By format, decoders raise almost any type for a file that ends early or is damaged inside.
+        # Depending on the format, decoders raise errors of many types for a truncated or damaged file.
         reason = shorten(error, most=200) or type(error).__name__
         raise InputError(f"{name} is damaged or truncated: {reason}") from None
 
 
 def _check_tiff(image: PIL.TiffImagePlugin.TiffImageFile, path: Path) -> None:
-    """A tile is decoded whole, however small the image that it is a part of; a preview is not the image."""
+    """Refuse tiles larger than the image, since a tile is decoded whole, and previews of raw files."""
     width, length = (image.tag_v2.get(tag, 0) for tag in (322, 323))
     if width * length > max(4 * _pixels(image), 2**22):
         raise InputError(
@@ -190,11 +193,11 @@ def _pixels(image: PIL.Image.Image) -> int:
 
 
 _MEMORY = {"1": 5, "L": 5, "P": 5, "RGB": 4, "I;16": 8, "I": 12, "F": 12}
-"""Bytes for each pixel of a mode, with those of the RGB image that is made of it; of others 8."""
+"""Bytes per pixel of a mode, including those of the RGB image made from it; 8 for other modes."""
 
 
 def _memory(image: PIL.ImageFile.ImageFile) -> int:
-    """Bytes that decoding will take at most, as measured on large images of each kind."""
+    """An upper bound of the bytes that decoding takes, measured on large images of each kind."""
     each = _MEMORY.get(image.mode[:4], 8)
     if ";16" in str(image.tile[0][3] if image.tile else "") and image.mode in ("RGB", "RGBA"):
         each = 16
@@ -209,18 +212,18 @@ def _memory(image: PIL.ImageFile.ImageFile) -> int:
         tags = image.tag_v2
         rows = min(tags.get(278, image.height), image.height)
         part = tags.get(322, image.width) * tags.get(323, rows)
-        # Colours that JPEG has packed come with a fourth byte.
+        # JPEG-compressed colours have a fourth byte.
         channel_bytes = max(sum(np.ravel(tags.get(258, 1))) // 8, tags.get(277, 1) + 1)
         return int(each * _pixels(image) + part * channel_bytes)
     return each * _pixels(image)
 
 
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7\x01]")
-"""Of a JPEG, but for those without a segment that stand in the midst of a scan."""
+"""Markers of a JPEG, except those without a segment, which occur within a scan."""
 
 
 def _check_scans(image: PIL.Image.Image, path: Path) -> None:
-    """Of the first picture alone: in MPO files others follow its end, and its EXIF may hold a preview."""
+    """Count the scans of the first picture only: MPO files have further ones, and EXIF may hold a preview."""
     scans, place = 0, 2
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         while (marker := _MARKER.search(content, place)) and marker[0] != b"\xff\xd9":
@@ -235,11 +238,10 @@ def _check_scans(image: PIL.Image.Image, path: Path) -> None:
 
 
 class _Quiet:
-    """A `with` block in which Pillow and NumPy's reader do not warn: of damaged metadata, which is no matter
-    here, and of sizes that large phones have.
+    """A `with` block without warnings of Pillow and NumPy's reader about damaged metadata and large images.
 
-    Filters belong to the process, and `warnings.catch_warnings` in one thread undoes another's. So the first
-    thread that enters sets the filter, and the last one that leaves restores what was there.
+    Filters are global to the process, and `warnings.catch_warnings` in one thread undoes another's. So the
+    first thread that enters sets the filter, and the last one that leaves restores the earlier ones.
     """
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from dmbp_jax._checks import InputError
 from dmbp_jax.images._decode import decode
 
 MAX_PIXELS = 2**27
-"""More than this after resizing is a mistake, not a photograph."""
+"""The most pixels after resizing."""
 
 Photo = str | os.PathLike[str] | PIL.Image.Image | np.ndarray
 
@@ -29,10 +29,10 @@ class Cut(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """Resize, crop, and normalise as one set of weights wants it.
+    """Resizing, cropping and normalisation as a set of weights requires.
 
-    Lengths are rounded to the nearest pixel, the crop's corner downwards; torchvision rounds the other way
-    round, which shifts some photographs by one pixel.
+    Lengths are rounded to the nearest pixel, the crop's corner down; torchvision rounds lengths down and the
+    corner to the nearest, which shifts some photographs by one pixel.
 
     `image = (channels in order of rgb * scale - mean) / std`. Calling it with a photograph does all of it.
 
@@ -53,7 +53,7 @@ class Preprocess:
     def cut(self, photo: Photo, *, depth: int | None = None) -> Cut:
         """The part of the photograph that the network sees, and where it lies in the photograph.
 
-        `depth` is how many bits the photograph's values have, if it does not say so itself; see `decode`.
+        `depth` is the number of bits of the photograph's values, if the file does not state it; see `decode`.
 
         Raises `InputError` for what `decode` cannot read, and for a photograph too elongated to resize.
         """
@@ -70,10 +70,9 @@ class Preprocess:
         return Cut(rgb, (height, width), self.region(height, width))
 
     def cut_classes(self, classes: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "rows columns"]:
-        """The same part of an image that holds a number for each pixel of the photograph, such as its class.
+        """The same part of an image of numbers, one for each pixel of the photograph, such as classes.
 
-        A pixel of the part gets the number of the pixel that its centre lies in, and so one that is there; 0
-        beyond the photograph.
+        Resizing takes the nearest pixel, so that no new numbers arise; 0 beyond the photograph.
 
         >>> Preprocess(resize=None, crop=2).cut_classes(np.arange(16, dtype=np.uint8).reshape(4, 4)).tolist()
         [[5, 6], [9, 10]]
@@ -90,7 +89,7 @@ class Preprocess:
         return image.crop((left, top, left + self.crop, top + self.crop))
 
     def crop_photo(self, photo: Photo, *, depth: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
-        """The part of the photograph that the network sees, RGB, for people to look at.
+        """The part of the photograph that the network sees, RGB, for display.
 
         Raises `InputError` as `cut` does.
         """
@@ -110,7 +109,7 @@ class Preprocess:
         return left * x, top * y, (left + across) * x, (top + down) * y
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the network's input, of an upright photograph of this size.
+        """Height and width of the network's input for an upright photograph of this size.
 
         >>> Preprocess(resize=224, crop=None).input_size(375, 500)
         (224, 299)

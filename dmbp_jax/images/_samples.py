@@ -1,4 +1,4 @@
-"""Samples: an image, its targets, what is known of it; read ahead of their use."""
+"""Samples: an image with its targets, boxes and masks; read ahead of their use."""
 
 import dataclasses
 import hashlib
@@ -48,13 +48,13 @@ class Sample(NamedTuple):
     pair: bool = False
     """Two photographs side by side, each at full size, of the two classes in `labels`."""
     segmentation: Path | None = None
-    """An image of the photograph's size that tells each pixel's class; None where the dataset has none."""
+    """An image of the photograph's size with each pixel's class; None where the dataset has none."""
 
 
 class Problem(NamedTuple):
-    """A sample that cannot be used, and why; reported and counted, never dropped in silence.
+    """A sample that cannot be used, and why; reported and counted.
 
-    Some speak of several at once, such as the photographs that a CSV file does not name.
+    One problem may concern several samples, such as the photographs that a CSV file does not name.
     """
 
     name: str
@@ -65,7 +65,7 @@ class LoadedSample(NamedTuple):
     """A sample that has been read."""
 
     rgb: UInt8[np.ndarray, "h w 3"]
-    """What the network sees, for people to look at."""
+    """The cropped photograph, for display."""
     image: Float[np.ndarray, "h w c"]
     """The network's input, float32, normalised."""
     size: tuple[int, int]
@@ -73,9 +73,9 @@ class LoadedSample(NamedTuple):
     region: tuple[float, float, float, float]
     """`(left, top, right, bottom)`, in pixels of that size: the part of it that `rgb` shows."""
     masks: Bool[np.ndarray, "labels h w"] | None = None
-    """Where the object of each label of the sample is in `rgb`; None where nobody has drawn it."""
+    """The mask of each label's object in `rgb`; None without a segmentation."""
     void: Bool[np.ndarray, "h w"] | None = None
-    """Where nobody can tell; None where everybody can."""
+    """Void pixels, which metrics ignore; None without any."""
 
 
 class Dataset(NamedTuple):
@@ -87,7 +87,7 @@ class Dataset(NamedTuple):
     problems: tuple[Problem, ...] = ()
     """Found without reading any photograph, such as a missing annotation."""
     arrays: Mapping[str, LoadedSample] | None = None
-    """Samples that are arrays in memory, by name: they have no paths, and nothing is left to read."""
+    """Samples that are arrays in memory, by name: they have no paths and need no reading."""
 
 
 def check_usable(dataset: Dataset, path: Path) -> Dataset:
@@ -108,9 +108,9 @@ def read_sample(sample: Sample, preprocess: Preprocess, *, depth: int | None = N
     """Read and preprocess a photograph, or the photographs of a composite or a pair.
 
     A composite has the network's usual input size, `crop // grid * grid`: each cell is preprocessed with
-    lengths divided by `grid`. Boehle et al. (CVPR 2021) tile whole inputs instead; our composites cost no
-    more than a photograph, and networks of a fixed input size take them too. A pair is twice as wide as a
-    photograph, and both halves are what the network sees of their photographs. `depth` is as in `decode`.
+    lengths divided by `grid`. Boehle et al. (CVPR 2021) tile whole inputs instead; these composites cost no
+    more than a photograph, and suit networks of a fixed input size. A pair is twice as wide as a photograph,
+    each half preprocessed as a photograph alone. `depth` is as in `decode`.
 
     Raises `InputError` that names the file if a photograph cannot be read.
     """
@@ -128,7 +128,8 @@ def read_sample(sample: Sample, preprocess: Preprocess, *, depth: int | None = N
 
 
 def input_shape(sample: Sample, preprocess: Preprocess) -> tuple[int, int] | None:
-    """Height and width of what `read_sample` will give, from a header alone; None where only reading tells.
+    """Height and width of the image that `read_sample` gives, from the file's header; None if that is not
+    enough.
 
     >>> from dmbp_jax.images import example_photo
     >>> sample = Sample("cat", (example_photo(),), ("281",))
@@ -144,7 +145,7 @@ def input_shape(sample: Sample, preprocess: Preprocess) -> tuple[int, int] | Non
         with open_image(sample.paths[0]) as image:
             height, width = upright_size(image)
     except InputError:
-        # Whatever is wrong with the file is reported when it is read.
+        # Errors of the file are reported when it is read.
         return None
     return preprocess.input_size(height, width)
 
@@ -152,7 +153,7 @@ def input_shape(sample: Sample, preprocess: Preprocess) -> tuple[int, int] | Non
 def shrink(preprocess: Preprocess, grid: int) -> Preprocess:
     """The preprocessing of a composite's cells: lengths divided by `grid`; always cuts a square.
 
-    Raises `InputError` if no length is given, or nothing is left of it.
+    Raises `InputError` if no length is given, or it becomes 0.
 
     >>> cell = shrink(Preprocess(), 2)
     >>> cell.resize, cell.crop
@@ -165,7 +166,7 @@ def shrink(preprocess: Preprocess, grid: int) -> Preprocess:
         )
     if side < grid:
         raise InputError(f"a grid of {grid} x {grid} does not fit into {side} pixels")
-    # Where photographs are not resized, cells are nevertheless, else each would show only its middle.
+    # Cells are resized even if photographs are not, or each would show only its centre.
     resize = round((preprocess.resize or side) / grid)
     return dataclasses.replace(preprocess, resize=resize, crop=side // grid)
 
@@ -174,10 +175,10 @@ def shrink(preprocess: Preprocess, grid: int) -> Preprocess:
 
 
 def draw(seed: int, name: str) -> bytes:
-    """The lot that `name` draws under `seed`: sorting by it gives a random order.
+    """A pseudorandom sort key of `name` under `seed`: sorting by it gives a random order.
 
-    A name's lot depends on nothing else, so an order stays what it is when other names come or go, and is the
-    same with every machine and every version of NumPy, whose generators promise that only within one.
+    It depends on nothing else, so the order is stable when other names are added or removed, and the same on
+    every machine and with every version of NumPy, whose generators guarantee that only within a version.
 
     >>> sorted(["a", "b", "c", "d"], key=lambda name: draw(0, name))
     ['a', 'd', 'b', 'c']
@@ -190,8 +191,8 @@ def take(
 ) -> Dataset:
     """At most `per_class` random samples of each class, then at most `limit` random ones; None takes all.
 
-    A sample of several classes counts for its first. The dataset's order is kept, and so are its problems.
-    A smaller number takes a part of what a larger one takes. The paper has 5 images of each ImageNet class.
+    A sample of several classes counts for its first. The dataset's order and problems are kept. A smaller
+    number selects a subset of a larger number's selection. The paper has 5 images of each ImageNet class.
 
     Raises `InputError` for a number below 1.
 
@@ -238,7 +239,7 @@ class ArraySample(NamedTuple):
     mask: Bool[Array | np.ndarray, "..."] | None = None
     """Where the target is, `(h, w)`; of several targets one each, `(targets, h, w)`."""
     rgb: UInt8[Array | np.ndarray, "h w 3"] | None = None
-    """What a report shows; by default `image` itself, from its least to its greatest value."""
+    """The image in a report; by default `image`, scaled from its minimum to its maximum."""
 
 
 Arrays: TypeAlias = tuple[Any, Any] | Iterable[Any]
@@ -248,8 +249,8 @@ Arrays: TypeAlias = tuple[Any, Any] | Iterable[Any]
 def from_arrays(samples: Arrays, *, kind: str = "arrays") -> Dataset:
     """A dataset of images in memory.
 
-    Raises `InputError` that names the sample: an image that is no `(h, w, c)` of finite floats, no target, a
-    name that is there twice, a mask or an `rgb` of another size than the image, a box without extent.
+    Raises `InputError` that names the sample: an image that is not `(h, w, c)` of finite floats, no target, a
+    name that occurs twice, a mask or an `rgb` of another size than the image, a box without extent.
 
     >>> data = from_arrays((np.zeros((2, 8, 8, 3), np.float32), [3, (1, 4)]))
     >>> [(sample.name, sample.labels) for sample in data.samples]
@@ -358,7 +359,8 @@ def _load(name: str, one: ArraySample, labels: int) -> LoadedSample:
 
 
 def _shown(image: Float[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
-    """An image for people: its first three channels, or its one in grey, from the least to the greatest."""
+    """An image for display: its first three channels, or its only one in grey, scaled from minimum to
+    maximum."""
     channels = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, axis=-1)
     least, most = float(channels.min()), float(channels.max())
     return (255 * (channels - least) / max(most - least, 1e-12)).astype(np.uint8)
@@ -366,9 +368,8 @@ def _shown(image: Float[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
 
 # Reading ahead: photographs are decoded while the device computes.
 #
-# A pool of threads, which Pillow lets run in parallel while it decodes and resizes. `grain` 0.2.18 was tried,
-# and is sound: its iterator goes on after an element that raised, and its threads end with it. But it does
-# the same with the same pool, for 10 packages more that we have no need of, and 1.1 s instead of 1 ms to
+# A pool of threads, which run in parallel while Pillow decodes and resizes. `grain` 0.2.18 was tried and does
+# # the same with the same kind of pool, but it needs 10 more packages and takes 1.1 s instead of 1 ms to
 # import.
 
 T = TypeVar("T")
@@ -377,11 +378,11 @@ T = TypeVar("T")
 def read_ahead(
     samples: Iterable[Sample], read: Callable[[Sample], T], *, workers: int = 2, ahead: int = 16
 ) -> Generator[tuple[Sample, T | InputError], None, None]:
-    """Each sample with what `read` makes of it, in order, read by `workers` threads before it is asked for.
+    """Each sample with the result of `read`, in order; `workers` threads read ahead.
 
-    At most `ahead` samples are being read, or read and not yet taken. Where `read` raises `InputError`, the
-    error takes the place of the result; anything else it raises comes out here. When the generator ends, is
-    closed or raises, what has not begun is dropped, and no thread is left.
+    At most `ahead` samples are in progress or waiting to be consumed. If `read` raises `InputError`, the
+    error is yielded in place of the result; other exceptions are raised here. When the generator ends, is
+    closed or raises, pending reads are cancelled, and no thread remains.
 
     Raises `InputError` for fewer than 1 worker or 1 ahead.
 

@@ -1,6 +1,5 @@
-"""How good is a heat map? What the network makes of pixels removed or added, localisation, sanity, class
-sensitivity, robustness, sparseness.
-"""
+"""Metrics of heat maps: insertion and deletion curves, faithfulness, localisation, randomisation tests, class
+sensitivity, robustness, sparseness."""
 
 from dmbp_jax.metrics._counter_evidence import CounterEvidence, counter_evidence
 from dmbp_jax.metrics._curves import (

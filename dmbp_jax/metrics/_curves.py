@@ -22,7 +22,7 @@ from dmbp_jax.ops import gaussian_blur
 from dmbp_jax.ops._resample import filled, folded_gaussian_blur
 from dmbp_jax.typing import Image, Images, Numbers, Target
 
-# What insertion, complementary insertion and deletion share: a probability while pixels are exchanged.
+# Shared by insertion, complementary insertion and deletion: a probability while pixels are exchanged.
 #
 # All three exchange the pixels of one image for those of another, a few more at every step, in an order that
 # the heat map decides, and take the area under the curve of a probability. The definition is RISE's: Petsiuk,
@@ -60,9 +60,9 @@ def area_under_curve(values: Float[Array, "n"]) -> Float[Array, ""]:
 
 @functools.lru_cache(maxsize=4)
 def tie_ranks(rows: int, columns: int) -> Int[np.ndarray, "pixels"]:
-    """The places of equal values, by which they are told apart: a fixed random permutation of the pixels.
+    """The order of equal values: a fixed random permutation of the pixels.
 
-    It depends on the map's size alone, so that it is the same for all maps, methods and runs. NumPy promises
+    It depends on the map's size alone, so it is the same for all maps, methods and runs. NumPy guarantees
     that the numbers of `RandomState` never change.
 
     >>> tie_ranks(2, 3).tolist()
@@ -76,15 +76,14 @@ def tie_ranks(rows: int, columns: int) -> Int[np.ndarray, "pixels"]:
 def pixel_order(heatmap: Float[Array | np.ndarray, "h w"], *, decreasing: bool) -> Int[Array, "pixels"]:
     """The pixels' numbers, counted row by row, in the order of the heat map.
 
-    Values are compared first, and equal ones by `tie_ranks`: in the order of the rows a map with large equal
-    regions, such as the zeros of Grad-CAM, would show the network whole stripes of the photograph, which it
-    recognises sooner than as many scattered pixels. So a constant map is a random map, the one that holds
-    `tie_ranks`.
+    Pixels are sorted by value, and equal values by `tie_ranks`. Sorted row by row instead, a map with large
+    equal regions, such as the zeros of Grad-CAM, would reveal whole stripes of the photograph, which the
+    network recognises sooner than as many scattered pixels. A constant map is therefore ranked as the random
+    map `tie_ranks`.
 
-    The decreasing order is the increasing one reversed, of equal values too: every metric then ranks one and
-    the same map without ties. With ties in one order both ways, the pixels that enter first would also be
-    those that enter first when the coldest go first, and insertion and complementary insertion, or both
-    orders of ROAD, would look at the same pixels where they are meant to look at opposite ones.
+    The decreasing order is exactly the reverse of the increasing one, also among equal values. If ties had
+    the same order in both directions, insertion and complementary insertion, or both orders of ROAD, would
+    start with the same pixels where they should start with opposite ones.
 
     NaN is above every number, and all NaN are equal; -0 equals 0.
 
@@ -98,7 +97,7 @@ def pixel_order(heatmap: Float[Array | np.ndarray, "h w"], *, decreasing: bool) 
 
 
 def pixel_ranks(heatmap: Float[Array | np.ndarray, "h w"], *, decreasing: bool) -> Int[Array, "h w"]:
-    """The place of every pixel, from 0, in the order of the heat map: `pixel_order` says how ties are broken.
+    """The rank of every pixel, from 0, in the order of the heat map; ties as in `pixel_order`.
 
     >>> pixel_ranks(jnp.asarray([[0.0, 2.0], [1.0, 3.0]]), decreasing=True).tolist()
     [[3, 1], [2, 0]]
@@ -117,17 +116,16 @@ def curve_along(
     *,
     decreasing: bool,
     n_steps: int,
-    chunk_size: int,
+    perturbations_per_eval: int,
 ) -> Curve:
     """The target's probability while the pixels of `start` become those of `finish` in the heat map's order.
 
-    A step exchanges `ceil(h w / n_steps)` pixels and the last one what is left, so that there are
-    `ceil(h w / step)` steps: `n_steps` of them but for images of few pixels. For arguments and errors see
-    `dmbp_jax.metrics.insertion`.
+    A step exchanges `ceil(h w / n_steps)` pixels, the last one the remaining pixels. There are `n_steps`
+    steps, or fewer for images of few pixels. For arguments and errors see `dmbp_jax.metrics.insertion`.
 
     >>> seen = lambda x: x.mean(axis=(1, 2))
     >>> heatmap = jnp.asarray([[0.0, 3.0], [2.0, 1.0]])
-    >>> options = {"decreasing": True, "n_steps": 4, "chunk_size": 2}
+    >>> options = {"decreasing": True, "n_steps": 4, "perturbations_per_eval": 2}
     >>> zeros, ones = jnp.zeros((2, 2, 1)), jnp.ones((2, 2, 1))
     >>> curve_along(seen, zeros, ones, heatmap, jnp.asarray(0), **options).probabilities.tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -145,21 +143,23 @@ def curve_along(
         shown = jnp.where(done[..., None], finish[None], start[None])
         return target_scores(class_outputs(predict, shown), target)
 
-    scores = in_chunks(score, math.ceil(heatmap.size / step) + 1, chunk_size=chunk_size)
-    # A heat map that is not a number somewhere orders nothing.
+    scores = in_chunks(
+        score, math.ceil(heatmap.size / step) + 1, perturbations_per_eval=perturbations_per_eval
+    )
+    # A heat map that holds a NaN has no order.
     scores = jnp.where(jnp.isnan(heatmap).any(), jnp.nan, scores)
     return Curve(auc=area_under_curve(scores), probabilities=scores)
 
 
 # The image whose pixels replace those of the photograph: insertion starts from it, deletion ends in it.
 
-Substrate = Literal["rise", "gaussian", "zero"] | Numbers
+Baseline = Literal["rise", "gaussian", "zero"] | Numbers
 BLUR_SIZE = 11
 BLUR_SIGMA = 5.0
 
 
-def make_substrate(image: Float[Array | np.ndarray, "h w c"], substrate: Substrate) -> Image:
-    """What replaces the pixels of the normalised `image`, `(h, w, c)`, that are not shown.
+def make_baseline(image: Float[Array | np.ndarray, "h w c"], baseline: Baseline) -> Image:
+    """The image whose pixels replace those of the normalised `image`, `(h, w, c)`, that are not shown.
 
     - `"rise"`: the image convolved with RISE's 11 x 11 kernel, zero-padded (`evaluation.py` of
       github.com/eclique/RISE: a Gaussian of 5 pixels folded into the window, hence nearly a plain average);
@@ -169,16 +169,16 @@ def make_substrate(image: Float[Array | np.ndarray, "h w c"], substrate: Substra
 
     Raises `InputError` for another name or shape.
 
-    >>> make_substrate(jnp.ones((40, 40, 3)), "gaussian").mean().round(5).item()
+    >>> make_baseline(jnp.ones((40, 40, 3)), "gaussian").mean().round(5).item()
     1.0
     """
     image = jnp.asarray(image)
-    if not isinstance(substrate, str):
-        return filled(image, substrate, "substrate")
-    check_choice("substrate", substrate, ("rise", "gaussian", "zero"))
-    if substrate == "rise":
+    if not isinstance(baseline, str):
+        return filled(image, baseline, "baseline")
+    check_choice("baseline", baseline, ("rise", "gaussian", "zero"))
+    if baseline == "rise":
         return folded_gaussian_blur(image, size=BLUR_SIZE, sigma=BLUR_SIGMA)
-    if substrate == "gaussian":
+    if baseline == "gaussian":
         return gaussian_blur(image, BLUR_SIGMA, max_sigma=BLUR_SIGMA)
     return jnp.zeros_like(image)
 
@@ -194,36 +194,37 @@ def insertion(
     target: Target | Numbers,
     *,
     n_steps: int = N_STEPS,
-    substrate: Substrate = "rise",
-    chunk_size: int = 32,
+    baseline: Baseline = "rise",
+    perturbations_per_eval: int = 32,
 ) -> Curve:
-    """How soon the target is recognised while pixels enter a blurred image, the warmest first.
+    """The area under the target's probability while pixels are inserted into a blurred image, the highest
+    first.
 
     Before step `i` the image shows the `i * step` pixels with the largest values of the heat map and the
     blurred image elsewhere; the metric is the area under the target's probability,
     `(sum_i p_i - (p_0 + p_n) / 2) / n` (the authors' `evaluation.py`). Higher is better. Only the order of
-    the values matters. Equal values have one fixed random order, the same for all maps of one size, so that
-    a constant map is as good as random pixels; where the coldest go first, the order is the reverse.
+    the values matters. Equal values have one fixed random order, the same for all maps of one size, so that a
+    constant map scores as random pixels do; where the lowest values come first, the order is reversed.
 
     Args:
         predict: probabilities `(n, k)` of normalised images `(n, h, w, c)`; called with one chunk at a time.
-            Of a network of one logit take its sigmoid: a softmax makes 1 of it, and so of every area.
+            For a network of one logit use its sigmoid: a softmax of one logit is always 1.
         image: `(h, w, c)`, as the network takes it, of NumPy or JAX.
         heatmap: `(h, w)`.
         target: a class index, which may be traced, or one weight per class, `(k,)`: a weighted sum of the
             probabilities.
         n_steps: steps of `ceil(h w / n_steps)` pixels. RISE's 224 * 8 pixels of 224 x 224 are 28 steps, that
-            is 29 evaluations. Images of few pixels may be whole after fewer steps.
-        substrate: what is seen before a pixel enters: `"rise"` or `"gaussian"` blur, `"zero"` of the
+            is 29 evaluations. Images of few pixels may be complete after fewer steps.
+        baseline: the image before pixels are inserted: `"rise"` or `"gaussian"` blur, `"zero"` of the
             normalised image, a number, or an array of the image's shape.
-        chunk_size: images that go through the network at once, at most. Memory grows with it and not with
-            `n_steps`; the result does not depend on it, but for rounding.
+        perturbations_per_eval: images in one forward pass, at most. Memory grows with it and not with
+            `n_steps`; the result does not depend on it, except for rounding.
 
     Returns:
         A `Curve`; all NaN if the heat map holds a NaN or the target is no class of the network.
 
     Raises:
-        InputError: heat map, substrate or weights of the wrong shape, unknown substrate, option below 1,
+        InputError: heat map, baseline or weights of the wrong shape, unknown baseline, option below 1,
             `predict` that returns something else.
 
     Nothing is compiled here. To compile once for all images, wrap it:
@@ -239,13 +240,13 @@ def insertion(
     """
     return curve_along(
         predict,
-        make_substrate(image, substrate),
+        make_baseline(image, baseline),
         image,
         heatmap,
         target,
         decreasing=True,
         n_steps=n_steps,
-        chunk_size=chunk_size,
+        perturbations_per_eval=perturbations_per_eval,
     )
 
 
@@ -260,14 +261,14 @@ def deletion(
     target: Target | Numbers,
     *,
     n_steps: int = N_STEPS,
-    substrate: Substrate = "zero",
-    chunk_size: int = 32,
+    baseline: Baseline = "zero",
+    perturbations_per_eval: int = 32,
 ) -> Curve:
-    """How long the target is recognised while pixels leave the image, the warmest first. Lower is better.
+    """The area under the target's probability while pixels are removed, the highest first. Lower is better.
 
-    As `dmbp_jax.metrics.insertion`, from the image to the substrate instead of towards the image: the pixels
-    with the largest values become 0 of the normalised image, unless `substrate` says otherwise. Arguments,
-    result and errors are those of insertion.
+    As `dmbp_jax.metrics.insertion`, but from the image to the baseline: the pixels with the largest values
+    become 0 of the normalised image, or what `baseline` gives. Arguments, result and errors are those of
+    insertion.
 
     >>> import jax.numpy as jnp
     >>> seen = lambda x: x[:, 0, :1, 0]  # the "probability" is the first pixel
@@ -278,12 +279,12 @@ def deletion(
     return curve_along(
         predict,
         image,
-        make_substrate(image, substrate),
+        make_baseline(image, baseline),
         heatmap,
         target,
         decreasing=True,
         n_steps=n_steps,
-        chunk_size=chunk_size,
+        perturbations_per_eval=perturbations_per_eval,
     )
 
 
@@ -298,25 +299,25 @@ def complementary_insertion(
     others: Float[Array, "k"] | Bool[Array, "k"] | Numbers,
     *,
     n_steps: int = N_STEPS,
-    substrate: Substrate = "rise",
-    chunk_size: int = 32,
+    baseline: Baseline = "rise",
+    perturbations_per_eval: int = 32,
 ) -> Curve:
-    """How soon the *other* true classes are recognised while pixels enter a blurred image, the coldest first.
+    """The area under the probability of the *other* true classes while pixels are inserted, the lowest first.
 
     As `dmbp_jax.metrics.insertion`, with the pixels in increasing order of the target's heat map (the
     exact reverse of insertion's, of equal values too) and the mean probability of the image's other true
-    classes; the area is so the mean of their areas. Higher is better: what speaks against the target should
-    speak for them.
+    classes; the area is therefore the mean of their areas. Higher is better: evidence against the target
+    should be evidence for them.
 
     Args:
-        others: `(k,)`: 1 for a true class of the image other than the target, 0 for the rest. An array and no
-            list of classes, so that how many there are does not change what is compiled.
+        others: `(k,)`: 1 for a true class of the image other than the target, 0 for the rest. An array, not a
+            list of classes, so that the number of classes does not change the compiled program.
 
     The other arguments and the errors are those of insertion; the curve is NaN where there is no other class.
 
     >>> seen = lambda x: x[:, 0, :, 0]  # the "probabilities" are the two upper pixels
     >>> heatmap, others = jnp.asarray([[4.0, 1.0], [3.0, 2.0]]), jnp.asarray([0.0, 1.0])
-    >>> options = {"n_steps": 4, "substrate": "zero"}
+    >>> options = {"n_steps": 4, "baseline": "zero"}
     >>> complementary_insertion(seen, jnp.ones((2, 2, 3)), heatmap, others, **options).probabilities.tolist()
     [0.0, 1.0, 1.0, 1.0, 1.0]
     """
@@ -328,11 +329,11 @@ def complementary_insertion(
     mean = jnp.where(count > 0, weights / jnp.where(count > 0, count, 1), jnp.nan)
     return curve_along(
         predict,
-        make_substrate(image, substrate),
+        make_baseline(image, baseline),
         image,
         heatmap,
         mean,
         decreasing=False,
         n_steps=n_steps,
-        chunk_size=chunk_size,
+        perturbations_per_eval=perturbations_per_eval,
     )

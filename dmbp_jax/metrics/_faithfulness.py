@@ -1,4 +1,4 @@
-"""Infidelity, sensitivity-n and max-sensitivity: maps against what perturbations do."""
+"""Infidelity, sensitivity-n and max-sensitivity: maps compared with the effect of perturbations."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dmbp_jax._checks import InputError, NonNegative, check_range, check_whole
-from dmbp_jax.metrics._curves import Substrate, make_substrate
+from dmbp_jax.metrics._curves import Baseline, make_baseline
 from dmbp_jax.metrics._variants import (
     as_map,
     as_target,
@@ -21,22 +21,22 @@ from dmbp_jax.metrics._variants import (
 )
 from dmbp_jax.typing import Image, Images, Key, Numbers, Target
 
-# What infidelity does to an image: Yeh, Hsieh, Suggala, Inouye, Ravikumar, "On the (In)fidelity and
-# Sensitivity of Explanations", NeurIPS 2019 (Section 2.3).
+# Perturbations of infidelity: Yeh, Hsieh, Suggala, Inouye, Ravikumar, "On the (In)fidelity and Sensitivity of
+# Explanations", NeurIPS 2019 (Section 2.3).
 
 MAX_SIDE = 10 / 28
 """Of the authors' squares, as a share of their images' side (`get_exp_infid`)."""
 
 
 class Perturbation(NamedTuple):
-    """An image from which something is removed."""
+    """A perturbed image, and what was removed."""
 
     image: Float[Array, "h w c"]
-    """What is left."""
+    """The perturbed image."""
     removed: Float[Array, "..."]
-    """By what the values of the explanation are multiplied to say what this does to the output. `(h, w)`: 1
-    where a pixel is removed, for values that are contributions, such as gradient x input. `(h, w, c)`: the
-    image minus what is left of it, for values that are slopes, such as the gradient."""
+    """The factors of the explanation's values in the predicted change of the output. `(h, w)`: 1 where a
+    pixel is removed, for values that are contributions, such as gradient x input. `(h, w, c)`: the image
+    minus the perturbed image, for values that are slopes, such as the gradient."""
 
 
 Perturb = Callable[[Key, Image], Perturbation]
@@ -48,25 +48,25 @@ def remove_square(
     image: Float[Array | np.ndarray, "h w c"],
     *,
     max_side: int | None = None,
-    substrate: Substrate = "zero",
+    baseline: Baseline = "zero",
 ) -> Perturbation:
-    """A square of the image exchanged for the substrate: the paper's square removal, for contributions.
+    """A square of the image replaced by the baseline: the paper's square removal, for contributions.
 
-    Every square of 1 to `max_side` pixels a side that lies in the image is as likely as any other; the
-    authors' program takes each of them once.
+    Every square of 1 to `max_side` pixels a side that lies in the image is equally likely; the authors'
+    program uses each of them once.
 
     Args:
         key: a random key.
         image: `(h, w, c)`, as the network takes it.
-        max_side: 10 / 28 of the shorter side unless told otherwise, which is the authors' on MNIST.
-        substrate: what is seen instead, 0 of the normalised image unless told otherwise; as for
+        max_side: pixels. Default: 10 / 28 of the shorter side, the authors' value on MNIST.
+        baseline: what replaces the square, by default 0 of the normalised image; as for
             `dmbp_jax.metrics.insertion`. The authors' is black.
 
     Returns:
         The image, and `removed`, `(h, w)`: 1 in the square.
 
     Raises:
-        InputError: a side that is below 1 or longer than the image, substrate of the wrong shape.
+        InputError: a side that is below 1 or longer than the image, baseline of the wrong shape.
 
     >>> _, removed = remove_square(jax.random.key(0), jnp.ones((6, 8, 3)), max_side=1)
     >>> removed.shape, removed.sum().item()
@@ -85,7 +85,7 @@ def remove_square(
     down = jnp.arange(height, dtype=jnp.int32) - top
     across = jnp.arange(width, dtype=jnp.int32) - left
     inside = ((down >= 0) & (down < side))[:, None] & ((across >= 0) & (across < side))[None]
-    left_over = jnp.where(inside[..., None], make_substrate(image, substrate), image)
+    left_over = jnp.where(inside[..., None], make_baseline(image, baseline), image)
     return Perturbation(left_over, inside.astype(image.dtype))
 
 
@@ -94,19 +94,19 @@ def noisy_baseline(
     image: Float[Array | np.ndarray, "h w c"],
     *,
     noise_level: float | int = 0.2,
-    substrate: Substrate = "zero",
+    baseline: Baseline = "zero",
 ) -> Perturbation:
-    """The whole image exchanged for a noisy substrate: the paper's noisy baseline, for slopes.
+    """The whole image replaced by the baseline plus noise: the paper's noisy baseline, for slopes.
 
     Args:
         key: a random key.
         image: `(h, w, c)`, as the network takes it.
         noise_level: the standard deviation, as a share of the image's own range `max - min`; the authors' is
             0.2 of images in [0, 1].
-        substrate: as in `remove_square`.
+        baseline: as in `remove_square`.
 
     Returns:
-        Noise around the substrate, and `removed`, `(h, w, c)`: the image minus that.
+        The baseline plus noise, and `removed`, `(h, w, c)`: the image minus that.
 
     >>> image = jnp.ones((2, 2, 1)).at[0].set(3.0)
     >>> shown, removed = noisy_baseline(jax.random.key(0), image, noise_level=0.0)
@@ -116,7 +116,7 @@ def noisy_baseline(
     image = jnp.asarray(image)
     deviation = noise_level * (image.max() - image.min())
     noise = deviation * jax.random.normal(key, image.shape, image.dtype)
-    shown = make_substrate(image, substrate) + noise
+    shown = make_baseline(image, baseline) + noise
     return Perturbation(shown, image - shown)
 
 
@@ -128,10 +128,10 @@ class Infidelity(NamedTuple):
     """A mean squared error in the unit of the score, squared; 0 is best."""
 
     unscaled: Float[Array, ""]
-    """Of the values as they are: Definition 2.1."""
+    """Of the values without scaling: Definition 2.1."""
     scaled: Float[Array, ""]
-    """Of the values times the number that suits them best, which may be negative: what the authors' program
-    reports. Maps in any unit can be compared; never above `unscaled`."""
+    """Of the values times the factor that minimises it, which may be negative, as in the authors' program.
+    Maps in different units can be compared; never above `unscaled`."""
 
 
 def infidelity(
@@ -143,18 +143,18 @@ def infidelity(
     key: Key,
     perturb: Perturb = remove_square,
     n_samples: int = 200,
-    chunk_size: int = 32,
+    perturbations_per_eval: int = 32,
 ) -> Infidelity:
-    """How wrong the explanation is about what removing a part of the image does to the score.
+    """The squared error of the change of the score that the explanation predicts when a part is removed.
 
     `E_I [(<I, V> - d)^2]` with `d = f(x) - f(x - I)`, the fall of the score (Definition 2.1), and the minimum
     of `E_I [(b <I, V> - d)^2]` over `b`, which is at `b = E[<I, V> d] / E[<I, V>^2]` (the authors'
     `get_exp_infid`, github.com/chihkuanyeh/saliency_evaluation; Captum's `normalize`). Lower is better. It
-    grows with the square of the logits: compare methods on one network, and expect photographs with large
-    logits to rule a mean.
+    grows with the square of the logits: compare methods on one network; photographs with large logits
+    dominate a mean.
 
-    Quantus' `Infidelity` blacks out patch after patch without restoring the ones before, and takes slopes
-    times `x - x'`; given the same perturbed images the two agree.
+    Quantus' `Infidelity` blackens patch after patch without restoring the previous ones, and multiplies
+    slopes by `x - x'`; on the same perturbed images both agree.
 
     Args:
         logits: `(n, k)` of normalised images `(n, h, w, c)`, or whatever scores the values explain; called
@@ -162,20 +162,20 @@ def infidelity(
         image: `(h, w, c)`, as the network takes it.
         values: `(h, w, c)`, or summed over channels `(h, w)`, in the unit of the score.
         target: a class index, which may be traced, or one weight per class, `(k,)`.
-        key: a random key. What is drawn does not depend on `chunk_size`.
+        key: a random key. What is drawn does not depend on `perturbations_per_eval`.
         perturb: what is removed. `dmbp_jax.metrics.remove_square`, the paper's choice for contributions
             ("global" explanations, such as gradient x input and every map of this package);
             `dmbp_jax.metrics.noisy_baseline`, its choice for slopes; or a function of your own.
-        n_samples: how many perturbations are drawn. Ours; the authors take all 5605 squares of 28 x 28.
-        chunk_size: images that go through the network at once, at most.
+        n_samples: how many perturbations are drawn. The authors use all 5605 squares of 28 x 28 pixels.
+        perturbations_per_eval: images in one forward pass, at most.
 
     Returns:
-        Both; NaN if the values are not finite. Of values that are zero throughout `scaled` is the mean square
-        of the falls, the most that it can be.
+        Both; NaN if the values are not finite. For values that are all zero, `scaled` is the mean square of
+        the changes of the score, its maximum.
 
     Raises:
-        InputError: values of another shape than the image's or, with a perturbation that tells channels
-            apart, without channels; option below 1.
+        InputError: values whose shape is not the image's; values without channels where the perturbation has
+            channels; option below 1.
 
     >>> seen = lambda x: x.sum(axis=(1, 2))  # a linear network of three classes, one for each colour
     >>> image = jnp.asarray(np.random.default_rng(0).random((8, 8, 3)), jnp.float32)
@@ -196,7 +196,7 @@ def infidelity(
         return claimed, target_scores(class_outputs(logits, shown), target)
 
     whole = target_scores(class_outputs(logits, image[None]), target)
-    claimed, left = in_chunks(look, n_samples, chunk_size=chunk_size)
+    claimed, left = in_chunks(look, n_samples, perturbations_per_eval=perturbations_per_eval)
     fall = whole - left
     claimed = claimed.astype(fall.dtype)
     size = (claimed * claimed).mean()
@@ -205,10 +205,10 @@ def infidelity(
 
 
 def _claim(removed: Float[Array, "..."], values: Float[Array, "..."]) -> Float[Array, ""]:
-    """What the values say that the score loses."""
+    """The fall of the score that the values predict."""
     if removed.ndim > values.ndim:
         raise InputError(
-            f"this perturbation tells channels apart: give values of shape {removed.shape}, not their sum"
+            f"this perturbation differs between channels: give values of shape {removed.shape}, not their sum"
         )
     by_channel = removed[..., None] if removed.ndim < values.ndim else removed
     return (by_channel.astype(values.dtype) * values).sum()
@@ -218,12 +218,12 @@ def _claim(removed: Float[Array, "..."], values: Float[Array, "..."]) -> Float[A
 # Methods for Deep Neural Networks", ICLR 2018.
 
 LARGEST_SHARE = 0.8
-"""Of the pixels: where the paper's curves end, about."""
+"""Of the pixels: about where the paper's curves end."""
 N_SIZES = 10
 
 
 class SensitivityN(NamedTuple):
-    """How well the sum of a map over pixels tells what removing them does."""
+    """The correlation of a map's sum over pixels with the effect of removing them."""
 
     correlation: Float[Array, "sizes"]
     """Pearson's, in [-1, 1], for each size of the subsets; NaN where the map or the score does not vary."""
@@ -240,19 +240,19 @@ def sensitivity_n(
     key: Key,
     sizes: Sequence[int] | None = None,
     n_subsets: int = 100,
-    substrate: Substrate = "zero",
-    chunk_size: int = 32,
+    baseline: Baseline = "zero",
+    perturbations_per_eval: int = 32,
 ) -> SensitivityN:
-    """Whether a subset's share of the map tells how much the score falls without it.
+    """The correlation of a subset's share of the map with the fall of the score without that subset.
 
     For each `n` of `sizes`, Pearson's correlation of `sum_{p in S} M_p` and `f(x) - f(x without S)` over
     random subsets `S` of `n` pixels (Section 4, "Sensitivity-n"). Higher is better; 1 for every `n` means
     that the map satisfies sensitivity-n up to a factor, which for all `n` only a linear network allows
     (Proposition 1).
 
-    Quantus' `SensitivityN` is something else: it removes pixels one after the other in the order of the map,
-    correlates, *over the images of a batch*, each single removed pixel's value with the fall of the score
-    since the whole image, and has no subsets. It knows no result for one image.
+    Quantus' `SensitivityN` is another measure: it removes pixels one after the other in the order of the map
+    and correlates, *over the images of a batch*, each removed pixel's value with the fall of the score from
+    the whole image. It has no subsets, and no result for one image.
 
     Args:
         logits: `(n, k)` of normalised images `(n, h, w, c)`, or whatever scores the map explains; called with
@@ -260,17 +260,17 @@ def sensitivity_n(
         image: `(h, w, c)`, as the network takes it.
         heatmap: `(h, w)`.
         target: a class index, which may be traced, or one weight per class, `(k,)`.
-        key: a random key. What is drawn does not depend on `chunk_size`.
-        sizes: each from 1 to one less than the pixels. Ten from 1 to 80 % of them, evenly spaced on a
-            logarithmic scale, unless told otherwise; the paper's range.
+        key: a random key. What is drawn does not depend on `perturbations_per_eval`.
+        sizes: of the subsets, each from 1 to one less than the number of pixels. Default: ten from 1 pixel to
+            80 % of the pixels, evenly spaced on a logarithmic scale; the paper's range.
         n_subsets: of each size, at least 2; 100 in the paper. A correlation of 100 pairs is known to within
             about 0.2 where it is near 0.
-        substrate: what is seen in place of a removed pixel: 0 of the normalised image in the paper; as for
+        baseline: what replaces a removed pixel: 0 of the normalised image in the paper; as for
             `dmbp_jax.metrics.insertion`.
-        chunk_size: images that go through the network at once, at most.
+        perturbations_per_eval: images in one forward pass, at most.
 
     Raises:
-        InputError: heat map, substrate or weights of the wrong shape, option out of range.
+        InputError: heat map, baseline or weights of the wrong shape, option out of range.
 
     >>> seen = lambda x: x.sum(axis=(1, 2))
     >>> image = jnp.asarray(np.random.default_rng(0).random((4, 5, 1)), jnp.float32)
@@ -289,7 +289,7 @@ def sensitivity_n(
     for size in sizes:
         check_whole("each of sizes", size, least=1, most=pixels - 1, why=" pixels")
     check_whole("n_subsets", n_subsets, least=2)
-    replacement = make_substrate(image, substrate)
+    replacement = make_baseline(image, baseline)
     of_each = jnp.asarray(sizes, jnp.int32)
 
     def look(numbers: Int[Array, "size"]) -> tuple[Float[Array, "size"], Float[Array, "size"]]:
@@ -302,11 +302,11 @@ def sensitivity_n(
         claimed = jnp.where(removed, heatmap[None], 0).sum(axis=(1, 2))
         return claimed, target_scores(class_outputs(logits, shown), target)
 
-    claimed, left = in_chunks(look, len(sizes) * n_subsets, chunk_size=chunk_size)
+    claimed, left = in_chunks(look, len(sizes) * n_subsets, perturbations_per_eval=perturbations_per_eval)
     by_size = (len(sizes), n_subsets)
-    # The whole image's score is the same for all subsets: what is left falls as the loss rises.
+    # The whole image's score is the same for all subsets, so the remaining score falls as the loss rises.
     correlation = -jax.vmap(_pearson)(claimed.astype(left.dtype).reshape(by_size), left.reshape(by_size))
-    # Sums of equal numbers differ in their last digits, which would be correlated with something.
+    # Sums of equal numbers differ by rounding, and the rounding errors would be correlated.
     varies = heatmap.max() > heatmap.min()
     finite = jnp.isfinite(heatmap).all()
     return SensitivityN(jnp.where(varies & finite, correlation, jnp.nan), of_each)
@@ -331,36 +331,36 @@ def max_sensitivity(
     radius: float | int = 0.1,
     n_samples: int = 50,
 ) -> Float[Array, ""]:
-    """How much the explanation can change under noise that is too small to matter.
+    """The largest relative change of the explanation under small noise.
 
     `max_e ||V(x + e) - V(x)|| / ||V(x)||` over `n_samples` draws of noise `e`, every number of it uniform in
     `[-r, r]` (Definition 3.1, by Monte-Carlo; the division is in the authors' program `infid_sen_utils.py`,
-    in Captum and in Quantus, not in the definition). Norms are Euclidean. Lower is better; 0 for an
-    explanation that does not look at the image, so that it says nothing by itself: the paper reports it
-    beside infidelity. It grows with `n_samples`; compare only what was drawn alike.
+    in Captum and in Quantus, not in the definition). Norms are Euclidean. Lower is better. An explanation
+    that does not depend on the image has 0, so read it beside infidelity, as the paper does. It grows with
+    `n_samples`: compare values of the same `n_samples` only.
 
     Quantus' `MaxSensitivity` is the same with `lower_bound=r` in the image's own unit (0.2, 200 draws); so is
-    Captum's `sensitivity_max` (0.02, 10 draws), but for a map of zeros.
+    Captum's `sensitivity_max` (0.02, 10 draws), except for a map of zeros.
 
     Args:
         explain: the explanations `(n_samples, ...)` of that many images `(n_samples, h, w, c)`, for the
-            target that `values` are of. It is called once, and may walk its images in batches; see
-            `dmbp_jax.explain`. Random keys of a method are its own affair, and so is what their noise adds.
+            target of `values`. It is called once and may process its images in batches; see
+            `dmbp_jax.explain`. A method that draws has its own keys, and its noise counts as a change.
         image: `(h, w, c)`, as the network takes it.
-        values: what `explain` says of the image itself, `(h, w)` or `(h, w, c)`.
+        values: the explanation of the image itself, `(h, w)` or `(h, w, c)`.
         key: a random key.
         radius: `r` as a share of the image's own range `max - min`. The authors' is 0.1 of images in [0, 1]
             for contributions, such as gradient x input, and 0.2 for slopes.
         n_samples: how many draws; 50 in the paper.
 
     Returns:
-        The largest change, relative to the explanation itself; NaN if that is zero throughout, or any
-        explanation is not finite.
+        The largest change, relative to the explanation itself; NaN if that is all zero, or any explanation is
+        not finite.
 
     Raises:
         InputError: option out of range, `explain` returns another shape than `(n_samples, *values.shape)`.
 
-    Nothing is compiled here but what `explain` compiles. It may be traced, too:
+    Only `explain` compiles. The function may be traced, too:
 
     >>> noisy = lambda x: x.sum(axis=-1)
     >>> image = jnp.asarray([[[0.0], [1.0]]])
@@ -376,7 +376,7 @@ def max_sensitivity(
         raise InputError(
             f"explain must return explanations of shape {(n_samples, *values.shape)}, got {found.shape}"
         )
-    # Relative to the largest number, no square overflows or vanishes.
+    # Divided by the largest number, no square overflows or underflows.
     largest = jnp.abs(values).max()
     changes = ((found - values[None]) / largest).reshape(n_samples, -1)
     most = jnp.linalg.norm(changes, axis=1).max() / jnp.linalg.norm((values / largest).ravel())

@@ -1,4 +1,4 @@
-"""How much of a map lies where the object is: pointing, grid pointing, contrast, relevance in a region."""
+"""Localisation: the pointing games, contrast localisation, relevance mass and rank accuracy."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -20,12 +20,13 @@ def to_photograph(
     region: Sequence[float | int],
     size: tuple[int, int],
 ) -> Float[np.ndarray, "hh ww"]:
-    """The heat map at every pixel of the photograph, by bilinear interpolation; -inf where it saw nothing.
+    """The heat map at every pixel of the photograph, by bilinear interpolation; -inf outside the input's
+    region.
 
     Pixel `(i, j)` of the photograph has its centre at `x = j + 0.5`, `y = i + 0.5`, and takes the heat map's
     value at `((y - top) / (bottom - top) * h - 0.5, (x - left) / (right - left) * w - 0.5)`. Beyond the
-    outermost centres of the heat map its border values go on. -inf is never a maximum, so that a pixel which
-    the network has not seen is not pointed at.
+    outermost centres of the heat map its border values are repeated. -inf is never a maximum, so that a pixel
+    outside the network's input is never the maximum.
 
     Args:
         heatmap: `(h, w)`, at the size of the network's input.
@@ -60,16 +61,16 @@ def to_photograph(
 
 
 def _places(length: int, low: float | int, high: float | int, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Along one axis: each pixel's place in the heat map, and whether the region covers its centre."""
+    """Along one axis: each pixel's coordinate in the heat map, and whether the region covers its centre."""
     centres = np.arange(length) + 0.5
     places = (centres - low) / (high - low) * cells - 0.5
     return np.clip(places, 0, cells - 1), (low <= centres) & (centres <= high)
 
 
 def _between(values: Float[np.ndarray, "cells across"], places: np.ndarray) -> Float[np.ndarray, "n across"]:
-    """Linear interpolation along the first axis that keeps equal values equal, to the last bit.
+    """Linear interpolation along the first axis that keeps equal values bitwise equal.
 
-    Of a plateau, rounding would make the highest pixel an accident.
+    Otherwise rounding would decide which pixel of a plateau is the maximum.
     """
     first = np.floor(places).astype(int)
     low, high = values[first], values[np.minimum(first + 1, len(values) - 1)]
@@ -87,7 +88,7 @@ def check_region(
     region: Bool[Array | np.ndarray, "rows columns"],
     ignored: Bool[Array | np.ndarray, "rows2 columns2"] | None,
 ) -> tuple[Bool[Array, "h w"], Bool[Array, "h w"]]:
-    """The object's pixels, and all that count; raises `InputError` for shapes that differ.
+    """The object's pixels, and all pixels that count; raises `InputError` for shapes that differ.
 
     >>> check_region(jnp.ones((1, 2)), jnp.asarray([[True, True]]), jnp.asarray([[False, True]]))[0].tolist()
     [[True, False]]
@@ -111,10 +112,10 @@ def pointing_game(
 ) -> bool:
     """Whether the heat map's maximum lies in a box of the target's class, or within `tolerance` of one.
 
-    The maximum stands for its pixel's centre `(j + 0.5, i + 0.5)`; of several it is the one that a fixed
-    random order puts first, the order of `dmbp_jax.metrics.insertion`, so that a constant map points at a
-    random pixel. The distance to a box is Euclidean, 0 inside. (TorchRay, between the centres of pixels, asks
-    for less than the tolerance; here a distance equal to it is a hit.)
+    The maximum is at its pixel's centre `(j + 0.5, i + 0.5)`. Of several equal maxima the first in the fixed
+    random order of `dmbp_jax.metrics.insertion` counts, so that a constant map points at a random pixel. The
+    distance to a box is Euclidean, 0 inside. A distance equal to the tolerance is a hit; TorchRay, which
+    measures between pixel centres, requires less.
 
     Args:
         heatmap: `(h, w)` at the photograph's own size; see `dmbp_jax.metrics.to_photograph`.
@@ -124,7 +125,7 @@ def pointing_game(
         tolerance: in pixels of the photograph; the paper's is 15.
 
     Returns:
-        True for a hit. A heat map that holds a NaN, or no number above -inf, points at nothing: a miss.
+        True for a hit. A heat map that holds a NaN, or no number above -inf, is a miss.
 
     Raises:
         InputError: no box, a box of negative size, negative tolerance.
@@ -151,7 +152,7 @@ def pointing_game(
 
 
 def _maximum(values: Float[np.ndarray, "h w"]) -> int:
-    """The first of `pixel_order`, decreasing; a photograph's pixels need no sorting for that."""
+    """The first pixel of `pixel_order`, decreasing, found without sorting."""
     highest = np.flatnonzero(values == values.max())
     return int(highest[tie_ranks(*values.shape)[highest].argmax()] if highest.size > 1 else highest[0])
 
@@ -164,17 +165,16 @@ def grid_pointing_game(heatmap: Float[Array | np.ndarray, "h w"] | Numbers, grid
     """The share of the positive attribution that lies in the target's cell of a composite.
 
     `L = sum_{p in cell} max(A_p, 0) / sum_p max(A_p, 0)` over the pixels `p` of a photograph made of
-    `grid x grid` others of different classes. In [0, 1]; higher is better, `1 / grid^2` for a map that does
-    not tell the cells apart.
+    `grid x grid` others of different classes. In [0, 1]; higher is better, `1 / grid^2` for a constant map.
 
     Args:
         heatmap: `(h, w)`, for the class of that cell.
         grid: cells per side.
-        cell: which one, row by row from 0. Cell `(r, c)` spans the rows from `h * r // grid` up to, and not
-            including, `h * (r + 1) // grid`, and columns alike.
+        cell: the target's, counted row by row from 0. Cell `(r, c)` spans the rows from `h * r // grid` up
+            to, and not including, `h * (r + 1) // grid`, and columns alike.
 
     Returns:
-        The share; NaN if nothing is positive, or the heat map holds a NaN.
+        The share; NaN if no value is positive, or the heat map holds a NaN.
 
     Raises:
         InputError: `grid` below 1 or larger than the heat map, `cell` out of range.
@@ -197,15 +197,15 @@ def grid_pointing_game(heatmap: Float[Array | np.ndarray, "h w"] | Numbers, grid
     return float(positive[rows, columns].sum() / total)
 
 
-# Localization of both signs on two photographs side by side; ours.
+# Localization of both signs on two photographs side by side: a metric of this package.
 #
-# DMBP's name promises a *disentangled* map: what speaks for the target apart from what speaks against it. A
-# difference of two logits, class A's minus class B's, over a photograph of each tells whether that holds, at
-# both ends of the map: evidence for A is on A's photograph, evidence against it, which is for B, on B's.
+# A disentangled map separates evidence for the target from evidence against it. The target here is class A's
+# logit minus class B's, the image a photograph of each: positive values should lie on A's photograph,
+# negative values on B's.
 
 
 class ContrastLocalization(NamedTuple):
-    """Two shares in [0, 1]; 1 is best, and a map that knows nothing gets the regions' shares of the area."""
+    """Two shares in [0, 1]; 1 is best, and a constant map gets the regions' shares of the area."""
 
     red: float
     """The share of the positive attribution that lies on the target's region; NaN if there is none."""
@@ -218,7 +218,8 @@ def contrast_localization(
     target_region: Bool[Array | np.ndarray, "rows columns"],
     other_region: Bool[Array | np.ndarray, "rows2 columns2"],
 ) -> ContrastLocalization:
-    """The share of the red on the target, and of the blue on the class that it is contrasted with.
+    """The share of the positive values on the target, and of the negative values on the class contrasted with
+    it.
 
     `red = sum_{p in A} max(M_p, 0) / sum_p max(M_p, 0)`, and `blue = sum_{p in B} min(M_p, 0) /
     sum_p min(M_p, 0)`, of a map `M` for the logit of A's class minus that of B's.
@@ -229,8 +230,8 @@ def contrast_localization(
         other_region: `(h, w)`, where B is.
 
     Returns:
-        Both shares. A map without values on one side has none on that side, NaN, and not a bad one; both are
-        NaN if the map is not finite.
+        Both shares. The share of a sign that the map does not have is NaN; both are NaN if the map is not
+        finite.
 
     Raises:
         InputError: regions of another shape than the map, empty, or overlapping.
@@ -274,13 +275,12 @@ def relevance_mass_accuracy(
 ) -> Float[Array, ""]:
     """The share of the positive attribution that lies on the object.
 
-    `sum_{p in region} max(M_p, 0) / sum_p max(M_p, 0)` (Section 3.3). In [0, 1]; higher is better, and a map
-    that knows nothing gets the region's share of the area: compare methods on the same images. The paper
-    tries many ways from the values of three channels to a map without negative values; this is its
-    "sum, pos", channels added first.
+    `sum_{p in region} max(M_p, 0) / sum_p max(M_p, 0)` (Section 3.3). In [0, 1]; higher is better, and a
+    constant map gets the region's share of the area: compare methods on the same images. Of the paper's ways
+    from three channels to a map without negative values this is "sum, pos": channels are added first.
 
-    Quantus' `RelevanceMassAccuracy` adds negative values as they are, above and below the line: no share of
-    anything where there are some, and the same as this where there are none.
+    Quantus' `RelevanceMassAccuracy` adds negative values as they are in numerator and denominator. Without
+    negative values both agree; with them Quantus' quotient is no share.
 
     Args:
         heatmap: `(h, w)`.
@@ -317,14 +317,14 @@ def relevance_rank_accuracy(
     *,
     ignored: Bool[Array | np.ndarray, "rows2 columns2"] | None = None,
 ) -> Float[Array, ""]:
-    """The share of the warmest pixels that lies on the object, of as many as the object has.
+    """The share of the `K` highest pixels that lies on the object, `K` the object's number of pixels.
 
     `|top-K and region| / K` with `K` the region's number of pixels (Section 3.3). In [0, 1]; higher is
-    better, and a map that knows nothing gets the region's share of the area. Only the order of the values
-    matters, equal values having one fixed random order (`dmbp_jax.metrics.insertion`). Of a map with fewer
-    values above zero than the object has pixels, zeros so count as random pixels.
+    better, and a constant map gets the region's share of the area. Only the order of the values matters;
+    equal values have one fixed random order (`dmbp_jax.metrics.insertion`). If fewer values are above zero
+    than the object has pixels, the zeros count as random pixels.
 
-    Quantus' `RelevanceRankAccuracy` is the same, but that it orders equal values in no stated way.
+    Quantus' `RelevanceRankAccuracy` is the same, except that its order of equal values is not defined.
 
     Args:
         heatmap: `(h, w)`.

@@ -1,4 +1,4 @@
-"""Sanity checks: layers drawn anew, and maps of other classes."""
+"""Sanity checks: randomised layers, and maps of other classes."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
@@ -22,7 +22,7 @@ class RankCorrelation(NamedTuple):
     signed: float
     """The values' correlation."""
     absolute: float
-    """Their magnitudes' correlation, which forgets what speaks for the target and what against it."""
+    """The correlation of the magnitudes, without the sign."""
 
 
 def rank_correlation(
@@ -45,7 +45,7 @@ def rank_correlation(
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    # SciPy warns of these.
+    # SciPy warns about these.
     if any(values.size < 2 or np.isnan(values).any() or (values == values[0]).all() for values in (a, b)):
         return float("nan")
     from scipy import stats
@@ -53,7 +53,7 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float(stats.spearmanr(a, b).statistic)
 
 
-# Layers drawn anew: Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim, "Sanity Checks for Saliency Maps",
+# Randomised layers: Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim, "Sanity Checks for Saliency Maps",
 # NeurIPS 2018 (the model parameter randomisation test).
 
 Layer: TypeAlias = str | Sequence[str]
@@ -64,16 +64,16 @@ AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
 
 def randomize_layers(key: Key, params: Params, layers: Iterable[Layer]) -> Params:
-    """`params` with every tensor of those layers drawn anew; all others are handed on as they are.
+    """`params` with every tensor of those layers replaced by random numbers; all others are unchanged.
 
     A tensor `W` becomes `s * N(0, 1)` with `s` the standard deviation of its trained values. The paper says
-    "normal distribution" and no more; with the trained scale, neither the size of the logits nor that of
-    the gradients decides the outcome. Where the trained values are all the same number, such as a bias of one
-    element, `s` is that number's magnitude; a tensor of zeros so stays zero, having nothing to forget.
+    "normal distribution" without a scale; with the trained scale, logits and gradients keep their size. Where
+    all trained values are equal, such as a bias of one element, `s` is their magnitude; a tensor of zeros
+    stays zero.
 
     Args:
-        key: a random key. A tensor's draw depends on the key and the tensor's own path only, and not on which
-            other layers are drawn.
+        key: a random key. A tensor's numbers depend on the key and the tensor's path only, not on which other
+            layers are randomised.
         params: any tree of arrays. They are not changed.
         layers: see `Layer`. A path's parts are joined by dots, as
             `jax.tree_util.keystr(path, simple=True, separator=".")` writes them.
@@ -97,10 +97,10 @@ def randomize_layers(key: Key, params: Params, layers: Iterable[Layer]) -> Param
 def cascade(
     key: Key, params: Params, layers_from_top: Iterable[AnyLayer]
 ) -> Iterator[tuple[AnyLayer, Params]]:
-    """Cascading randomisation: each layer, with `params` whose layers down to this one are drawn anew.
+    """Cascading randomisation: each layer, with `params` in which all layers down to this one are random.
 
     As `randomize_layers` of the first layer, of the first two, and so on, from the class layer downwards; one
-    set of parameters at a time. The trained `params` themselves are not among them: a map is always perfectly
+    set of parameters at a time. The trained `params` themselves are not included: a map is perfectly
     correlated with itself, and an average over the cascade must not count that.
 
     >>> params = {"conv": {"bias": jnp.arange(2.0)}, "fc": {"bias": jnp.arange(3.0)}}
@@ -114,7 +114,7 @@ def cascade(
 def _cascade(
     key: Key, params: Params, layers: list[tuple[AnyLayer, list[str]]]
 ) -> Iterator[tuple[AnyLayer, Params]]:
-    # Apart from `cascade`, which so complains of its arguments when it is called and not when it is walked.
+    # Apart from `cascade`, so that bad arguments raise when it is called, not when it is iterated.
     result, drawn = params, set[str]()
     for layer, tensors in layers:
         # A tensor that two layers share is drawn once.
@@ -161,7 +161,7 @@ def _draw_like(key: Key, trained: Float[Array, "*shape"]) -> Float[Array, "*shap
 
 
 class LikelyClasses(NamedTuple):
-    """The two classes of an image whose heat maps should differ most."""
+    """The most and the least likely class of an image, whose heat maps should differ most."""
 
     most: Int[Array, "..."]
     """Index of the most likely class."""
@@ -182,7 +182,5 @@ def most_and_least_likely(logits: Float[Array | np.ndarray, "*n k"]) -> LikelyCl
     """
     values = jnp.asarray(logits)
     if values.shape[-1] < 2:
-        raise InputError(
-            f"the most and the least likely class differ where there are at least 2, got {values.shape[-1]}"
-        )
+        raise InputError(f"class sensitivity needs a network of at least 2 classes, got {values.shape[-1]}")
     return LikelyClasses(most=values.argmax(axis=-1), least=values.argmin(axis=-1))

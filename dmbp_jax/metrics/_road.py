@@ -27,8 +27,9 @@ NOISE_LEVEL = 0.01
 BESIDE, ASLANT = 1 / 6, 1 / 12
 """The weights of a pixel's eight neighbours."""
 TOLERANCE = 1e-5
-"""Of the residual. On photographs of 224 x 224 the solution is then within 0.001 of their range of the exact
-one, whatever the shape of the hole, a tenth of the noise; further steps gain nothing in single precision."""
+"""Tolerance of the relative residual. On photographs of 224 x 224 the solution is then within 0.001 of their
+range of the exact one, whatever the shape of the hole: a tenth of the noise. Further steps gain nothing in
+single precision."""
 
 
 def noisy_linear_imputation(
@@ -38,29 +39,29 @@ def noisy_linear_imputation(
     key: Key,
     noise_level: float | int = NOISE_LEVEL,
 ) -> Image:
-    """The image with the removed pixels made up from those that are left, so that no trace of them remains.
+    """The image with its removed pixels imputed from the remaining ones.
 
-    Every removed pixel is the weighted mean of its eight neighbours, 1/6 for those beside it and 1/12 for
-    those aslant, over the weights that lie in the image; where neighbours are removed too this is a system
-    of linear equations, one for each removed pixel. Then normal noise is added to these pixels. As the
-    weights are a mean's, it makes no difference whether the image is normalised before or after.
+    Every removed pixel is the weighted mean of its eight neighbours, with weights 1/6 for direct and 1/12 for
+    diagonal neighbours, renormalised at the image's border. Where neighbours are removed too, this is a
+    system of linear equations, one for each removed pixel. Then normal noise is added to these pixels. The
+    image may be normalised before or after.
 
     The system is symmetric and positive definite, so it is solved by conjugate gradients, with the diagonal
-    as preconditioner, from the mean of what is left. At 224 x 224, scattered pixels take about ten steps and
-    a hole as wide as the image 600, so that the number is not fixed: the residual ends it, or at the latest
-    ten times the image's rows and columns. Too many steps are no better than too few, in single precision
-    they diverge. It can be compiled and batched, and runs where the network runs; on a CPU it took half of
-    the time of SciPy's sparse solver for large holes, and as much for small ones.
+    as preconditioner, starting from the mean of the remaining pixels. At 224 x 224, scattered pixels take
+    about 10 iterations and a hole as wide as the image 600. Iteration therefore ends by the residual, at the
+    latest after ten times the sum of rows and columns; in single precision too many iterations diverge. It
+    can be compiled and batched, and runs on the network's device. On a CPU it took half of the time of
+    SciPy's sparse solver for large holes, and as much for small ones.
 
     Args:
         image: `(h, w, c)`, as the network takes it, or not normalised yet.
-        removed: `(h, w)`, True for the pixels to be made up.
+        removed: `(h, w)`, True for the pixels to be imputed.
         key: a random key, for the noise.
         noise_level: its standard deviation, as a share of the image's own range `max - min`; the authors' is
             0.01 of images in [0, 1] (`NoisyLinearImputer`, github.com/tleemann/road_evaluation).
 
     Returns:
-        The image; NaN in all removed pixels if nothing is left, or what is left is not finite.
+        The image; NaN in all removed pixels if none remains, or the remaining ones are not finite.
 
     Raises:
         InputError: `removed` is not of the image's rows and columns, negative `noise_level`.
@@ -97,7 +98,7 @@ def noisy_linear_imputation(
 
 
 def _neighbours(values: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
-    """The weighted sum of every pixel's neighbours; outside of the image lie zeros."""
+    """The weighted sum of every pixel's neighbours, zero-padded."""
     padded = jnp.pad(values, ((1, 1), (1, 1), (0, 0)))
     up_and_down = padded[:-2] + padded[2:]
     across = up_and_down[:, :-2] + up_and_down[:, 2:]
@@ -113,7 +114,7 @@ REMOVED_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 class RoadCurve(NamedTuple):
-    """What is left of the target as pixels are removed in one order; NaN for a map that holds a NaN."""
+    """The target's probability as pixels are removed in one order; NaN for a map that holds a NaN."""
 
     probabilities: Float[Array, "shares"]
     """Of the target."""
@@ -140,30 +141,30 @@ def road(
     key: Key,
     shares: Sequence[float] = REMOVED_SHARES,
     noise_level: float | int = NOISE_LEVEL,
-    chunk_size: int = 32,
+    perturbations_per_eval: int = 32,
 ) -> Road:
-    """Whether the target is recognised when pixels are removed without leaving a hole in their shape.
+    """The target's probability when pixels are removed and imputed from their neighbours.
 
-    As deletion, but a removed pixel is made up from the pixels that are left
-    (`dmbp_jax.metrics.noisy_linear_imputation`): of black pixels a network can recognise the shape that was
+    As deletion, but a removed pixel is imputed from the remaining ones
+    (`dmbp_jax.metrics.noisy_linear_imputation`). With black pixels a network can recognise the shape that was
     cut out, and the two orders then contradict each other (Section 3). Only the order of the values matters;
-    equal values have one fixed random order, as in `dmbp_jax.metrics.insertion`, and its reverse where the
-    least relevant go first. (The authors order equal values at random.)
+    equal values have one fixed random order, as in `dmbp_jax.metrics.insertion`, reversed where the least
+    relevant come first. (The authors order equal values at random.)
 
-    Quantus' `ROAD` is `morf.recognized` alone, at 1, 3, ... 99 %, and for images of one channel; with the
-    same pixels removed and the same noise the two see the same images.
+    Quantus' `ROAD` is `morf.recognized` alone, at 1, 3, ... 99 %, for images of one channel; with the same
+    pixels removed and the same noise both produce the same images.
 
     Args:
         predict: probabilities `(n, k)` of normalised images `(n, h, w, c)`; called with one chunk at a time.
         image: `(h, w, c)`, as the network takes it.
         heatmap: `(h, w)`.
         target: a class index, which may be traced.
-        key: a random key. What is drawn does not depend on `chunk_size`.
+        key: a random key. What is drawn does not depend on `perturbations_per_eval`.
         shares: of the pixels, each above 0 and below 1; `floor(share h w)` pixels are removed, the authors'
             rounding. The paper's curves have steps of 10 %.
         noise_level: the noise's standard deviation, as a share of the image's own range `max - min`; 0.01 in
             the paper.
-        chunk_size: images that go through the network at once, at most.
+        perturbations_per_eval: images in one forward pass, at most.
 
     Raises:
         InputError: no shares or one out of range, heat map of the wrong shape, a target that is no class
@@ -190,14 +191,14 @@ def road(
             own = jax.random.fold_in(key, number)
             return noisy_linear_imputation(image, removed, key=own, noise_level=noise_level)
 
-        # One after the other: together, each would go on until the slowest system is solved.
+        # One after the other: batched, all would iterate until the slowest system is solved.
         outputs = class_outputs(predict, jax.lax.map(remove, numbers))
         # One probability is that of a class against its opposite.
         likeliest = outputs.argmax(axis=1) == target if outputs.shape[1] > 1 else outputs[:, 0] > 0.5
         return RoadCurve(target_scores(outputs, target), likeliest.astype(outputs.dtype))
 
-    both = in_chunks(look, 2 * len(shares), chunk_size=chunk_size)
-    # A heat map that is not a number somewhere orders nothing.
+    both = in_chunks(look, 2 * len(shares), perturbations_per_eval=perturbations_per_eval)
+    # A heat map that holds a NaN has no order.
     defined = ~jnp.isnan(heatmap).any()
     morf, lerf = (
         jax.tree.map(lambda leaf, part=part: jnp.where(defined, leaf[part], jnp.nan), both)

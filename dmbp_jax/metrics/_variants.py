@@ -1,4 +1,4 @@
-"""What a network says of many variants of one image, a few at a time."""
+"""The network's outputs for many perturbed copies of one image, computed in chunks."""
 
 import math
 from collections.abc import Callable
@@ -16,23 +16,26 @@ from dmbp_jax.typing import Images, Numbers, Target
 Found = TypeVar("Found")
 
 
-def in_chunks(look: Callable[[Int[Array, "size"]], Found], count: int, *, chunk_size: int) -> Found:
-    """What `look` finds in the variants 0 to `count - 1` of an image, in the order of their numbers.
+def in_chunks(
+    look: Callable[[Int[Array, "size"]], Found], count: int, *, perturbations_per_eval: int
+) -> Found:
+    """`look` applied to the variants 0 to `count - 1` of an image, in this order.
 
     Args:
-        look: of the numbers of one chunk, `(size,)`, an array or a tree of arrays `(size, ...)`. It is also
-            asked for numbers of `count` and above, to fill the last chunk; what is found there is dropped.
+        look: from the numbers of one chunk, `(size,)`, to an array or a tree of arrays `(size, ...)`. To fill
+            the last chunk it is also called with numbers of `count` and above, whose results are dropped.
         count: how many there are.
-        chunk_size: numbers that `look` is given at once, at most. Memory grows with it and not with `count`.
+        perturbations_per_eval: numbers that `look` is given at once, at most. Memory grows with it and not
+            with `count`.
 
-    Raises `InputError` for a `chunk_size` below 1.
+    Raises `InputError` for a `perturbations_per_eval` below 1.
 
-    >>> in_chunks(lambda numbers: numbers * numbers, 4, chunk_size=3).tolist()
+    >>> in_chunks(lambda numbers: numbers * numbers, 4, perturbations_per_eval=3).tolist()
     [0, 1, 4, 9]
     """
-    check_whole("chunk_size", chunk_size, least=1)
+    check_whole("perturbations_per_eval", perturbations_per_eval, least=1)
     # Chunks of one size, as even as can be: 29 variants in chunks of at most 16 are 15 and 14.
-    chunks = math.ceil(count / chunk_size)
+    chunks = math.ceil(count / perturbations_per_eval)
     size = math.ceil(count / chunks)
 
     def look_from(first: Int[Array, ""]) -> Found:
@@ -66,10 +69,8 @@ def target_scores(outputs: Float[Array, "n classes"], target: Target) -> Float[A
     [2.0, 5.0]
     """
     if target.ndim and target.shape[0] != outputs.shape[1]:
-        raise InputError(
-            f"got weights of {target.shape[0]} classes, but the network knows {outputs.shape[1]}"
-        )
-    # A sum of a few numbers is no place to save digits, as GPUs do by default.
+        raise InputError(f"got weights of {target.shape[0]} classes, but the network has {outputs.shape[1]}")
+    # Full precision: GPUs would round the factors by default.
     with jax.default_matmul_precision("highest"):
         return jax.vmap(lambda one: target_score(one, target))(outputs)
 
@@ -106,7 +107,7 @@ def as_map(values: Numbers) -> Float[Array, "..."]:
     [[0.0, 1.0], [2.0, 3.0]]
     """
     if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
-        # Not by way of JAX's whole numbers, which have 32 bits.
+        # Not through JAX's integers, which have 32 bits.
         return jnp.asarray(values.astype(np.float32))
     array = jnp.asarray(values)
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.float32)

@@ -1,4 +1,5 @@
-"""models"""
+"""Networks as pure functions of parameters and images, and their weights: `load_model`, `init`, the
+manifest."""
 
 from dmbp_jax.models._architectures import ARCHITECTURES, Architecture, get_architecture, init
 from dmbp_jax.models._fetch import cache_folder, fetch

@@ -1,4 +1,4 @@
-"""Checkpoints of PyTorch: read without running their code, and what their tensors are called."""
+"""PyTorch checkpoints: read without running their code, and their tensors' names."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from dmbp_jax.models._architectures import Architecture
 from dmbp_jax.models._layers import LayerShape, nest
 from dmbp_jax.ops import BatchNorm, fold_batch_norm
 
-# State dicts in torchvision's names and layout, checked tensor by tensor and made into parameters.
+# State dicts in torchvision's names and layout, checked tensor by tensor and converted to parameters.
 
 StateDict = Mapping[str, np.ndarray]
 _NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
@@ -51,10 +51,10 @@ def check_state_dict(state: StateDict, architecture: Architecture, source: str) 
         raise InputError(
             f"{what}: tensor {missing[0]} is missing{_and_more(missing)}{_why(missing, state, layers)}"
         )
-    # PyTorch counts batches beside every batch-norm; the count plays no part in inference.
+    # PyTorch's batch-norms count batches; inference does not use the count.
     surplus = [k for k in state if k not in expected and not k.endswith(".num_batches_tracked")]
     if surplus:
-        raise InputError(f"{what}: tensor {surplus[0]} does not belong there{_and_more(surplus)}")
+        raise InputError(f"{what}: tensor {surplus[0]} is unexpected{_and_more(surplus)}")
     for name, shape in expected.items():
         tensor = state[name]
         if tensor.shape != shape:
@@ -67,12 +67,12 @@ def check_state_dict(state: StateDict, architecture: Architecture, source: str) 
 
 
 def tensor_names(architecture: Architecture) -> list[str]:
-    """The tensors of an architecture by their names."""
+    """The names of an architecture's tensors."""
     return [name for layer in architecture.layout(1) for name, _ in _tensors(layer)]
 
 
 def _why(missing: list[str], state: StateDict, layers: Sequence[LayerShape]) -> str:
-    """What has been done to a network some of whose tensors are missing, where others tell."""
+    """The probable reason for missing tensors, from the other tensors' names."""
     module, _, kind = missing[0].rpartition(".")
     # As PyTorch's weight norm, pruning and parametrisations name them.
     parts = [k for k in state if k.startswith((f"{missing[0]}_", f"{module}.parametrizations.{kind}."))]
@@ -119,7 +119,7 @@ def _and_more(names: list[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
-# What training scripts leave in a file around a network's tensors: containers, prefixes, other objects.
+# Containers, prefixes and other objects that training scripts save around a network's tensors.
 
 CONTAINERS = (
     "state_dict",
@@ -165,8 +165,8 @@ HARMLESS = (
     "typing.Any",
     *(f"builtins.{name}" for name in ("list", "tuple", "int", "float", "str", "bool", "slice", "range")),
 )
-"""What training scripts save beside the weights and `torch.load(weights_only=True)` refuses. Each is read as
-a `StandIn`: nothing of the class that is named is imported, called or made."""
+"""Classes that training scripts save beside the weights and `torch.load(weights_only=True)` refuses. Each is
+read as a `StandIn`: the named class is never imported, called or instantiated."""
 HARMLESS_DICTS = (
     "builtins.dict",
     "collections.defaultdict",
@@ -188,10 +188,10 @@ HARMLESS_DICTS = (
 
 
 class StandIn:
-    """In place of an object of another class: what the file says was in it, and nothing that runs."""
+    """Replaces an object of another class: its stored contents, without its code."""
 
     def __new__(cls, *_arguments: object) -> "StandIn":
-        """Whatever the class of the file would have been made with."""
+        """Takes any arguments of the replaced class."""
         return super().__new__(cls)
 
     def __init__(self, *_arguments: object) -> None:
@@ -202,10 +202,10 @@ class StandIn:
 
 
 class DictStandIn:
-    """In place of a dict of another class."""
+    """Replaces a dict of another class."""
 
     def __new__(cls, *_arguments: object) -> "OrderedDict[Any, Any]":  # type: ignore[misc]
-        """One that torch fills."""
+        """An ordered dict, which torch fills."""
         return OrderedDict()
 
 
@@ -223,7 +223,7 @@ def stand_ins() -> list[type]:
 
 
 def plain(value: Any) -> Any:
-    """What is in an object of another class, as far as the file says it.
+    """The stored contents of an object of another class.
 
     >>> namespace = StandIn()
     >>> namespace.__setstate__({"arch": "resnet50"})
@@ -231,7 +231,7 @@ def plain(value: Any) -> Any:
     {'arch': 'resnet50'}
     """
     while isinstance(value, StandIn):
-        # As omegaconf wraps containers and values.
+        # omegaconf wraps containers and values.
         value = value.fields.get("_content", value.fields.get("_val", value.fields))
     return value
 
@@ -242,15 +242,15 @@ class Found(NamedTuple):
     state: dict[str, Any]
     """Its tensors by their names."""
     note: str
-    """What was taken and what was left, or nothing where the whole file is a state dict."""
+    """What was used and what was left out; empty if the whole file is a state dict."""
 
 
 def find_state(content: Any, tensor: type, path: Path) -> Found:
-    """The network's state dict in what a checkpoint holds, wherever the script has put it.
+    """The network's state dict in a checkpoint's contents, at any depth.
 
-    Where averaged weights (`model_ema` and the like) are beside the network's own, these are taken; averaged
-    ones only if there are no others. `tensor` is the type of the tensors. Raises `InputError` if there is
-    none, or if there are several and no name tells which one is the network.
+    Averaged weights (`model_ema` and similar) are used only if the network's own are missing. `tensor` is the
+    type of the tensors. Raises `InputError` if there is no state dict, or if there are several and no name
+    identifies the network.
 
     >>> import numpy as np
     >>> content = {"epoch": 3, "model": {"fc.bias": np.ones(2)}, "model_ema": {"fc.bias": np.zeros(2)}}
@@ -319,17 +319,17 @@ def _choose(places: list[tuple[str, ...]], path: Path) -> tuple[str, ...]:
 
 
 def strip_prefix(state: StateDict, expected: Iterable[str], source: str) -> tuple[StateDict, str]:
-    """The tensors of a network that was saved as a part of something else, by the network's own names.
+    """The tensors of a network that was saved as part of another module, by the network's own names.
 
-    `DistributedDataParallel` writes `module.` before each name, `torch.compile` `_orig_mod.`, Lightning the
-    attribute that holds the network. Whatever stands before most of the `expected` names is taken off. What
-    has another prefix is left out if it cannot be a layer (statistics, weights of a loss).
+    `DistributedDataParallel` adds the prefix `module.` to each name, `torch.compile` `_orig_mod.`, Lightning
+    the attribute that holds the network. The prefix of most `expected` names is removed. Tensors with another
+    prefix are left out if they cannot be a layer (statistics, weights of a loss).
 
     Returns:
-        The tensors, and what was taken off and left out in a line, or nothing.
+        The tensors, and one line on what was removed and left out, or an empty string.
 
     Raises:
-        InputError: two networks of these names; or layers outside of the network, as a head is.
+        InputError: two networks with these names; or layers outside of the network, such as a head.
 
     >>> import numpy as np
     >>> state = {"module._orig_mod.fc.bias": np.ones(2), "steps": np.array(1)}
@@ -344,7 +344,7 @@ def strip_prefix(state: StateDict, expected: Iterable[str], source: str) -> tupl
             if ".".join(parts[at:]) in wanted:
                 found[".".join((*parts[:at], ""))] += 1
     most = max(found.values(), default=0)
-    # A name may end as another one does: `layer1.0.conv1.weight` as `conv1.weight`.
+    # One name may be the suffix of another: `conv1.weight` of `layer1.0.conv1.weight`.
     best = [prefix for prefix, number in found.items() if number == most]
     if not best or found[""] == most:
         return state, ""

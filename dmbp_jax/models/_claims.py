@@ -1,7 +1,6 @@
-"""What a file says of its network beside the tensors, compared with the network that they are loaded into.
+"""Check a weight file's metadata against the network into which its tensors are loaded.
 
-Tensors do not tell strides, dilations, pools, activations or the preprocessing: networks that differ in these
-have the same tensors.
+Networks with other strides, dilations, pools, activations or preprocessing can have the same tensors.
 """
 
 import json
@@ -18,9 +17,9 @@ from dmbp_jax.images import Preprocess
 from dmbp_jax.models._checkpoints import plain
 
 ARCHITECTURE_KEY = "dmbp_jax.architecture"
-"""In the metadata of the package's own files."""
+"""Keys in the metadata of the package's own files."""
 CONFIG = "config.json"
-"""What the hub keeps beside a file."""
+"""The hub's description beside a file."""
 HUB_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 _NAMES = frozenset({
@@ -33,7 +32,7 @@ _ROOMS = frozenset({
 })  # fmt: skip
 _FAMILY = re.compile(r"(resne|vgg|alexnet|squeezenet).*[0-9]|[0-9].*(resne|vgg|alexnet|squeezenet)")
 _SAME_NETWORK = re.compile(r"^(tv|ssl|swsl)_|^gluon_(?=.*_v1b$)|(?<=[0-9])_v1b$")
-"""What timm wrote around the names of torchvision's networks with other weights."""
+"""Prefixes and suffixes of timm's names of torchvision's networks with other weights."""
 
 _PLAIN: dict[str, tuple[Any, ...]] = {
     "output_stride": (32,),
@@ -50,12 +49,12 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "stem_type": (),
     "attn_layer": (),
 }
-"""Arguments with which a network computes something else from the same tensors, and their values in the
-networks of the package; nothing, false and empty are always such."""
+"""Arguments with which a network computes other outputs from the same tensors, and their values in the
+package's networks; None, false and empty are always accepted."""
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The `config.json` beside a file that bears one of the hub's names; empty if there is none."""
+    """The `config.json` beside a file with one of the hub's names; empty if there is none."""
     config = path.with_name(CONFIG)
     if path.name not in HUB_NAMES or not config.is_file():
         return {}
@@ -63,7 +62,7 @@ def read_config(path: Path) -> dict[str, Any]:
         content = json.loads(config.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{config} says what {path.name} is and cannot be read: {shorten(error)}; fetch it again"
+            f"{config}, the description of {path.name}, cannot be read: {shorten(error)}; fetch it again"
         ) from None
     return content if isinstance(content, dict) else {}
 
@@ -134,7 +133,7 @@ def check_photographs(says: Mapping[str, Any], preprocess: Preprocess, classes: 
 def _agree(key: str, theirs: Any, mine: Any, size: int | None) -> bool:
     try:
         if key == "crop_pct":
-            # timm rounds downwards; half a pixel of 256 is the most that four digits say.
+            # timm rounds down; four digits resolve half a pixel of 256.
             return abs(math.floor(float(size or 0) / theirs) - round(float(size or 0) / mine)) <= 1
         if isinstance(mine, list):
             return len(theirs) == len(mine) and bool(np.allclose(theirs, mine, atol=1e-3))
@@ -144,7 +143,7 @@ def _agree(key: str, theirs: Any, mine: Any, size: int | None) -> bool:
 
 
 def _items(says: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """What is said, room by room: the top, the arguments in it, those of its model."""
+    """The metadata's entries, level by level: the top, its arguments, its model's arguments."""
     if not isinstance(says, Mapping) or depth > 4:
         return
     for key, given in says.items():
@@ -157,7 +156,7 @@ def _items(says: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
 
 
 def _names(says: Any) -> Iterator[str]:
-    """Names that are one of a network whose tensors may be those of the package's."""
+    """Names of networks whose tensors may be those of the package's networks."""
     for key, value in _items(says):
         if key in _NAMES and isinstance(value, Mapping):
             values = [plain(value.get(name)) for name in ("name", "type")]
@@ -171,7 +170,7 @@ def _names(says: Any) -> Iterator[str]:
 
 def _is_same(name: str, architecture: str) -> bool:
     lower = name.lower().strip().rpartition("/")[2]
-    # A tag of weights stands behind a dot.
+    # A tag of weights follows a dot.
     return any(
         _letters(_SAME_NETWORK.sub("", one)) == _letters(architecture)
         for one in (lower, lower.partition(".")[0], lower.rpartition(".")[2])

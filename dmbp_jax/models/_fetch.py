@@ -1,4 +1,4 @@
-"""Weights from a hub: fetched once, checked, kept."""
+"""Download of weights from a hub, with a checked cache."""
 
 import contextlib
 import functools
@@ -18,20 +18,20 @@ from dmbp_jax.models._claims import CONFIG
 from dmbp_jax.models._manifest import WeightsEntry, weights_folder
 from dmbp_jax.models._port import check_sha256, port_checkpoint, read_safetensors
 
-# Waiting for others, and not for ever.
+# Time-outs of blocking calls.
 
 T = TypeVar("T")
 
 
 class GaveUpError(Exception):
-    """Nothing came for as long as one waits."""
+    """A download made no progress within the time-out."""
 
 
 def wait_for(work: Callable[[], T], *, seconds: float, arrived: Callable[[], int] = lambda: 0) -> T:
-    """What `work` returns or raises; `GaveUpError` once `arrived`, a count, has stood still for `seconds`.
+    """The result or exception of `work`; `GaveUpError` once `arrived`, a count, is unchanged for `seconds`.
 
-    Work that is given up goes on by itself, in a thread that does not keep the process alive: no library of
-    downloads can be interrupted from outside.
+    Abandoned work continues in a daemon thread, which does not keep the process alive: downloads of a library
+    cannot be interrupted.
 
     >>> wait_for(lambda: "here", seconds=1.0)
     'here'
@@ -56,26 +56,25 @@ def wait_for(work: Callable[[], T], *, seconds: float, arrived: Callable[[], int
         elif thread.is_alive() and time.monotonic() - since > seconds:
             raise GaveUpError(f"nothing came in {seconds:g} s")
     if errors:
-        # Out of the list: an error holds the frames that it passed, and these the list.
+        # Removed from the list, or error, frames and list would form a reference cycle.
         raise errors.pop()
     return results.pop()
 
 
-# Fetching weights on demand: the hub's safetensors, or a published checkpoint that is then ported.
+# Download on demand: the hub's safetensors, or a published checkpoint that is then converted.
 
 HUB_FILE = "model.safetensors"
 ANSWER_SECONDS = 30
-"""So long a server may be silent before it answers, or amid a checkpoint; a larger `HF_HUB_ETAG_TIMEOUT`
-holds in its place."""
+"""Seconds without data after which a server is given up; a larger `HF_HUB_ETAG_TIMEOUT` replaces it."""
 SLOWEST = 8_000
-"""Bytes a second below which a download is given up: a modem's."""
+"""Bytes per second below which a download is given up."""
 
 UNTOLD = 600_000_000
-"""Bytes of a file whose size a server does not tell: none of the manifest's is larger."""
+"""Assumed bytes of a file whose size a server does not state: no file of the manifest is larger."""
 
 
 def cache_folder() -> Path:
-    """Where ported weights and compiled programs are kept: `$DMBP_JAX_CACHE`, or `dmbp_jax` in the user's
+    """The folder of ported weights and compiled programs: `$DMBP_JAX_CACHE`, or `dmbp_jax` in the user's
     cache folder.
 
     Files of the Hugging Face hub stay in the hub's own cache (`$HF_HOME`).
@@ -103,15 +102,14 @@ def find_fetched(entry: WeightsEntry) -> Path | None:
 def fetch(entry: WeightsEntry) -> Path:
     """The safetensors file of an entry, downloaded if need be and checked.
 
-    Hub files come with a progress bar and resume, and with the `config.json` that says what they are;
-    `HF_ENDPOINT` and `HF_HUB_OFFLINE` are respected.
-    Checkpoints need PyTorch (`pip install 'dmbp_jax[port]'`). Files appear whole or not at all, also when
-    several processes fetch the same one.
+    Hub files are downloaded with a progress bar, resumed after an interruption, and come with their
+    `config.json`; `HF_ENDPOINT` and `HF_HUB_OFFLINE` are respected. Checkpoints need PyTorch (`pip install
+    'dmbp_jax[port]'`). Files are written atomically, also when several processes fetch the same one.
 
-    A server that does not answer within 30 s is given up (a larger `HF_HUB_ETAG_TIMEOUT` waits longer), and
-    so is a download that is slower than 8 kB a second.
+    The time-outs are 30 s without an answer (a larger `HF_HUB_ETAG_TIMEOUT` waits longer), and a download
+    speed below 8 kB/s.
 
-    Raises `InputError` if it cannot be had or its hash is wrong.
+    Raises `InputError` if the download fails or its hash is wrong.
     """
     path = find_fetched(entry)
     if path == _ported(entry):
@@ -124,14 +122,14 @@ def fetch(entry: WeightsEntry) -> Path:
         path = _fetch_from_hub(entry.hub) if entry.hub else _fetch_checkpoint(entry)
     if entry.file is not None and entry.sha256 is not None:
         check_sha256(path, entry.sha256)
-    # The hub's cache names a large file's content by its SHA-256. Behind that name may stand one more link,
-    # to a store whose names are other hashes.
+    # The hub's cache names a large file by its SHA-256. That name may itself be a link to a store with other
+    # # hashes as names.
     blob = path.readlink().name if path.is_symlink() else ""
     if re.fullmatch(r"[0-9a-f]{64}", blob):
         try:
             check_sha256(path, blob)
         except InputError:
-            # As long as it is there, the hub's client would not fetch it again.
+            # While the file exists, the hub's client would not fetch it again.
             with contextlib.suppress(OSError):
                 path.resolve().unlink()
             raise
@@ -147,8 +145,8 @@ def _fetch_from_hub(repository: str) -> Path:
     import huggingface_hub.errors
 
     patience = _patience()
-    # The hub's client tries a silent server a dozen times, for seven minutes. Asked here for the file's size
-    # alone, it tries once; from the size follows how long the rest may take.
+    # The hub's client retries a silent server a dozen times, for seven minutes. A request for the file's size
+    # # is tried once; the size gives the time-out of the download.
     address = huggingface_hub.hf_hub_url(repository, HUB_FILE)
     size = 0
     try:
@@ -156,7 +154,7 @@ def _fetch_from_hub(repository: str) -> Path:
             size = wait_for(lambda: _size_of(address, 2 * patience), seconds=patience)
         download = functools.partial(huggingface_hub.hf_hub_download, repository, HUB_FILE)
         path = Path(wait_for(download, seconds=4 * patience + size / SLOWEST))
-        # Not every repository has one, and what is not said cannot be compared.
+        # Not every repository has one; then nothing is compared.
         with contextlib.suppress(Exception):
             wait_for(lambda: huggingface_hub.hf_hub_download(repository, CONFIG), seconds=patience)
         return path
@@ -168,7 +166,7 @@ def _fetch_from_hub(repository: str) -> Path:
             "HF_HUB_ETAG_TIMEOUT=SECONDS"
         )
     except Exception as error:
-        # Which HTTP library fails here, and with what, depends on the version of the hub's client.
+        # The exception's type depends on the hub client's version and its HTTP library.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise InputError(
         f"could not fetch {HUB_FILE} of {repository}: {reason}. With a checkpoint file at hand, "
@@ -179,7 +177,7 @@ def _fetch_from_hub(repository: str) -> Path:
 def _size_of(address: str, timeout: float) -> int:
     import huggingface_hub
 
-    # Whatever is wrong, the download says again, after more tries.
+    # The download reports the same error, after retries.
     with contextlib.suppress(Exception):
         return huggingface_hub.get_hf_file_metadata(address, timeout=timeout).size or UNTOLD
     return 0
@@ -202,14 +200,14 @@ def _fetch_checkpoint(entry: WeightsEntry) -> Path:
             "install it with: pip install 'dmbp_jax[port]'"
         ) from None
     check_writable(_ported(entry))
-    # Every process downloads into a folder of its own, so that none reads or removes another's file.
+    # Every process downloads into its own folder, so that none reads or removes another's file.
     with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
         downloaded = Path(folder) / entry.checkpoint.rpartition("/")[2]
         download = functools.partial(
             torch.hub.download_url_to_file, entry.checkpoint, str(downloaded), entry.sha256
         )
         try:
-            # PyTorch waits without end.
+            # PyTorch has no time-out.
             wait_for(download, seconds=_patience(), arrived=lambda: _bytes_in(Path(folder)))
         except GaveUpError as error:
             raise InputError(

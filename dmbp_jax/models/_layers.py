@@ -1,5 +1,5 @@
-"""The layers that networks are written with: an operation, its parameters and its site under one name; and
-the names and shapes that a checkpoint has for them."""
+"""The layers of the package's networks: an operation, its parameters and its site under one name; and their
+names and shapes in a checkpoint."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -92,7 +92,7 @@ class LayerShape(NamedTuple):
 
 
 def nest(flat: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
-    """The tree of parameters whose leaves stand at these paths.
+    """The tree of parameters with leaves at these paths.
 
     >>> nest({("conv", "kernel"): 1, ("conv", "bias"): 2, ("fc", "bias"): 3})
     {'conv': {'kernel': 1, 'bias': 2}, 'fc': {'bias': 3}}

@@ -27,52 +27,52 @@ from dmbp_jax.typing import Apply, OutputActivation, Params
 if TYPE_CHECKING:
     import dmbp_jax.models._nnx
 
-# What a loaded model knows about itself: classes, preprocessing, output.
+# The description of a model: classes, preprocessing, output.
 
 _probabilities = jax.jit(probabilities, static_argnums=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unprepared(Preprocess):
-    """The preprocessing of a network that takes arrays, of which nobody has said how they are made."""
+    """The preprocessing of a network that takes arrays, without a preprocessing of photographs."""
 
     def _place(self, width: int, height: int) -> NoReturn:  # noqa: ARG002
         raise InputError(
-            "this network takes no photographs, since nobody has said how they are prepared: give "
-            "preprocess=dmbp_jax.images.Preprocess(...), of a Model in its ModelSpec, or arrays that are "
-            "normalised"
+            "this network takes no photographs, since it has no preprocessing: give "
+            "preprocess=dmbp_jax.images.Preprocess(...), of a Model in its ModelSpec, or normalised arrays"
         )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """Facts about one set of weights; of a network of one's own only the first matter."""
+    """Properties of a set of weights; for a user's own network the first fields suffice."""
 
     architecture: str
     """The network's name."""
     classes: tuple[str, ...] = ()
-    """Their names; of a network of one's own an evaluation counts them, if there are none."""
+    """The classes' names; if empty, an evaluation counts the classes of the user's own network."""
     preprocess: Preprocess = Unprepared()
     """From a photograph to the network's input."""
     output: OutputActivation | None = None
-    """What makes probabilities of its logits; None: a sigmoid of a single one, a softmax of several."""
+    """The output activation that gives probabilities; None: a sigmoid of a single logit, a softmax of
+    several."""
     tag: str = "own"
     input_size: int | None = None
     """Side in pixels of the images that the network was trained on."""
     licence: str = "unknown"
     source: str = "own"
     wnids: tuple[str, ...] = ()
-    """The WordNet ids of the classes, where they have any."""
+    """The WordNet ids of the classes, if they have any."""
 
     def __post_init__(self) -> None:
         check_output(self.output)
 
     def probabilities(self, logits: Float[Array, "n k"]) -> Float[Array, "n k"]:
-        """What the network's own output activation makes of its logits.
+        """The probabilities of logits under the network's output activation.
 
         Raises `InputError` for a softmax of one logit, which is always 1.
         """
-        # As one program, where its operations would be five.
+        # As one program instead of five operations.
         return _probabilities(logits, self.output)
 
     def log_probabilities(self, logits: Float[Array, "n k"]) -> Float[Array, "n k"]:
@@ -80,7 +80,7 @@ class ModelSpec:
         return log_probabilities(logits, self.output)
 
     def class_index(self, text: str | int) -> int:
-        """The class that `text` means: an index, a name, or a part of exactly one name.
+        """The index of the class given by an index, a name, or a part of exactly one name.
 
         Case and underscores do not matter. Raises `InputError` for an index out of range and an unknown name,
         and lists the candidates when there are several.
@@ -112,7 +112,7 @@ class ModelSpec:
         return found[0]
 
     def label_index(self, label: str) -> int:
-        """The class that a dataset's label means, to the letter: an index, a WordNet id, or a whole name.
+        """The index of the class of a dataset's label: an index, a WordNet id, or a full name.
 
         Case and underscores do not matter. Raises `InputError` for anything else.
 
@@ -140,7 +140,7 @@ def _plain(name: str) -> str:
     return " ".join(name.lower().replace("_", " ").split())
 
 
-# `load_model`: a network, its parameters, and what is known about them; the package's, or one's own.
+# `load_model`: a network of the package or the user's own, with its parameters and its description.
 
 
 class Model(NamedTuple):
@@ -151,7 +151,7 @@ class Model(NamedTuple):
     spec: ModelSpec
 
     def with_output(self, output: OutputActivation | None) -> "Model":
-        """The same network with other probabilities; None: with those that it has.
+        """The same network with another output activation; None: unchanged.
 
         Raises `InputError` for an unknown output.
         """
@@ -164,24 +164,24 @@ class Model(NamedTuple):
 
 
 Factory: TypeAlias = Callable[[], Any]
-"""Makes a `Model`, or `(apply, params)`."""
+"""Returns a `Model`, or `(apply, params)`."""
 REGISTERED: dict[str, Factory] = {}
-"""The networks of one's own."""
+"""The networks that users have registered."""
 
 
 def register_network(factory: Factory, *, name: str | None = None) -> Factory:
-    """Make a network of one's own known to `load_model`, and so as `--model` to all commands.
+    """Register a network for `load_model`, and so for `--model` of all commands.
 
     Args:
-        factory: `factory() -> Model`, or `-> (apply, params)` as `gated` gives; called when it is asked for.
-            The commands need a `Model`, whose `ModelSpec` knows how photographs are prepared.
+        factory: `factory() -> Model`, or `-> (apply, params)` as from `gated`; called when the network is
+            loaded. The commands need a `Model`, whose `ModelSpec` has the preprocessing of photographs.
         name: by default the function's.
 
     Returns:
         The factory, so that it may stand above a function as a decorator.
 
     Raises:
-        InputError: a name that is one of the package's, or none, or means something else, as `"all"` does.
+        InputError: a name that is empty, or that the package uses or reserves, such as `"all"`.
 
     >>> def doubled():
     ...     return lambda params, x, rule=None: params * x.mean(axis=(1, 2)), 2.0
@@ -197,7 +197,7 @@ def register_network(factory: Factory, *, name: str | None = None) -> Factory:
 
 
 def as_model(network: Any, name: str) -> Model:
-    """A `Model` as it is; of `(apply, params)` one that knows nothing of classes and photographs.
+    """A `Model` unchanged; for `(apply, params)` a `Model` without class names and preprocessing.
 
     Raises `InputError` for something else.
 
@@ -215,7 +215,7 @@ def as_model(network: Any, name: str) -> Model:
 
 
 def count_classes(model: Model, shape: tuple[int, ...]) -> Model:
-    """A network that says nothing of its classes has as many as it has logits, for an image `(h, w, c)`.
+    """A network without class names gets a class for each of its logits, for an image `(h, w, c)`.
 
     >>> model = as_model((lambda params, x, rule=None: x.mean(axis=(1, 2)), {}), "mine")
     >>> count_classes(model, (8, 8, 2)).spec.classes
@@ -237,9 +237,9 @@ def load_model(name: str, weights: str | Path | None = None) -> Model:
             use); a name of `register_network`; or `package.module:factory` or `file.py:factory`, a function
             as `register_network` takes them.
         weights: a tag of the manifest, or the path of a `.safetensors` file with torchvision's, timm's or
-            `dmbp-jax weights port`'s tensors, which is taken to want the preprocessing of the published
-            checkpoint of that architecture. A prefix of all names (`module.`, `model.`) is taken off, with a
-            warning that says so. Default: the manifest's first entry for that architecture.
+            `dmbp-jax weights port`'s tensors. Its preprocessing is that of the published checkpoint of the
+            architecture. A common prefix of all names (`module.`, `model.`) is removed, with a warning.
+            Default: the manifest's first entry for that architecture.
 
     Raises:
         InputError: unknown name or tag; a file that is missing, damaged or of another architecture, as far as
@@ -280,7 +280,7 @@ def load_model(name: str, weights: str | Path | None = None) -> Model:
         warnings.warn(note, stacklevel=2)
     count = layers[-1].weight[0]
     names = manifest.classes[entry.classes]
-    # A checkpoint of the user's own may have other classes than those of the manifest.
+    # The user's own checkpoint may have other classes than those of the manifest.
     own = len(names) != count
     return Model(
         architecture.apply,
@@ -300,7 +300,7 @@ def load_model(name: str, weights: str | Path | None = None) -> Model:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether a file of PyTorch's is meant, and not a tag."""
+    """Whether it is the path of a PyTorch file, not a tag."""
     return path.suffix in (".pth", ".pt", ".tar", ".ckpt", ".bin", ".pkl") or path.is_file()
 
 

@@ -1,4 +1,4 @@
-"""Which weights there are, and what they are called."""
+"""The manifest of weights, and the names of their tensors."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from dmbp_jax.images import Preprocess
 from dmbp_jax.models._checkpoints import StateDict
 from dmbp_jax.typing import OutputActivation
 
-# Names that others give to the same tensors, mapped to torchvision's.
+# Other packages' names of the same tensors, mapped to torchvision's.
 
 _TIMM_VGG = {
     "pre_logits.fc1": "classifier.0",
@@ -25,17 +25,18 @@ _TORCHRAY_VGG = {"classifier.2": "classifier.3", "classifier.4": "classifier.6"}
 
 
 def from_timm(state: StateDict) -> StateDict:
-    """timm's VGG has its classifier as convolutions under its own names; its ResNets bear torchvision's."""
+    """timm's VGG has its classifier as convolutions under other names; its ResNets have torchvision's
+    names."""
     if not any(name.startswith(tuple(_TIMM_VGG)) for name in state):
         return state
     return _flatten_classifier(_rename_modules(state, _TIMM_VGG))
 
 
 def from_torchray(state: StateDict, architecture: str) -> StateDict:
-    """TorchRay's PASCAL VOC checkpoints, converted from Caffe, as torchvision would write them.
+    """TorchRay's PASCAL VOC checkpoints, converted from Caffe, in torchvision's layout.
 
     Caffe splits a batch-norm in two layers (`bn1.0` normalises, `bn1.1` scales) and has no dropout modules in
-    the numbering of VGG's classifier. The first convolution takes BGR; it is turned to take RGB.
+    the numbering of VGG's classifier. The first convolution takes BGR; it is converted to RGB.
     """
     if architecture == "vgg16_caffe":
         state = _flatten_classifier(_rename_modules(state, _TORCHRAY_VGG))
@@ -68,7 +69,7 @@ def _join_batch_norm(name: str) -> str:
     return re.sub(r"(bn\d|downsample\.1)\.[01]\.", r"\1.", name)
 
 
-# `weights/manifest.toml`: which weights there are, where they come from, what they expect.
+# `weights/manifest.toml`: the available weights, their sources and their preprocessing.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,9 +85,9 @@ class WeightsEntry:
     """The key of a preprocessing."""
     input_size: int
     output: OutputActivation
-    """How logits become probabilities."""
+    """The output activation."""
     file: str | None = None
-    """In the folder `weights/`: embedded, nothing to fetch."""
+    """A file in the folder `weights/`, embedded in the package."""
     hub: str | None = None
     """A Hugging Face repository with a `model.safetensors`."""
     checkpoint: str | None = None
@@ -101,13 +102,13 @@ class WeightsEntry:
 
     @property
     def source(self) -> str:
-        """Where the weights come from, for people."""
+        """The source of the weights, for display."""
         return self.file or self.hub or self.checkpoint or "nowhere"
 
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """The manifest, read."""
+    """The contents of the manifest."""
 
     entries: tuple[WeightsEntry, ...]
     classes: dict[str, tuple[str, ...]]
@@ -116,7 +117,7 @@ class Manifest:
     preprocess: dict[str, Preprocess]
 
     def find_for_file(self, architecture: str, name: str) -> WeightsEntry:
-        """The entry whose facts hold for a file of that name: its own if embedded, else the published."""
+        """The entry that describes a file of that name: its own if embedded, else the published one."""
         found = [entry for entry in self.entries if entry.architecture == architecture]
         own = [entry for entry in found if entry.file == name]
         return next(iter(own or [entry for entry in found if entry.file is None]))
@@ -124,7 +125,7 @@ class Manifest:
     def find(self, architecture: str, tag: str | None = None) -> WeightsEntry:
         """The entry of an architecture with that tag, by default its first.
 
-        Raises `InputError` if there is none, naming the tags that there are.
+        Raises `InputError` if there is none, naming the known tags.
         """
         found = [entry for entry in self.entries if entry.architecture == architecture]
         if not found:
@@ -166,6 +167,7 @@ def read_manifest() -> Manifest:
 
 
 def _preprocess(table: dict[str, Any]) -> Preprocess:
-    # TOML has lists where the dataclass has tuples; what TOML leaves out, the crop above all, is not done.
+    # TOML has lists where the dataclass has tuples; steps that TOML leaves out, such as the crop, are not
+    # done.
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
     return Preprocess(**{"resize": None, "crop": None, **fields})

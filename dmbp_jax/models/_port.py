@@ -25,7 +25,7 @@ from dmbp_jax.models._claims import ARCHITECTURE_KEY, check_claims, check_photog
 from dmbp_jax.models._layers import LayerShape
 from dmbp_jax.models._manifest import WeightsEntry, from_timm, from_torchray, read_manifest
 
-# Weight files: reading, writing whole or not at all, and checking what was read.
+# Weight files: reading, atomic writing, and checks.
 
 
 def check_sha256(path: Path, digits: str) -> None:
@@ -40,7 +40,7 @@ def check_sha256(path: Path, digits: str) -> None:
 
 
 def digits_in_name(path: Path) -> str | None:
-    """The hash that publishers put into a checkpoint's name.
+    """The hash in a published checkpoint's name.
 
     >>> digits_in_name(Path("vgg16_voc-b050e8c3.pth.tar"))
     'b050e8c3'
@@ -50,18 +50,18 @@ def digits_in_name(path: Path) -> str | None:
 
 
 class WeightFile(NamedTuple):
-    """What a file of weights holds."""
+    """The contents of a weight file."""
 
     state: StateDict
-    """Its tensors; floats of all widths are float32."""
+    """Its tensors; all floats are converted to float32."""
     says: Mapping[str, Any]
-    """What it says beside them, in its own words; see `claims`."""
+    """Its metadata; see `models/_claims.py`."""
     note: str = ""
-    """What was taken of it and what was left, or nothing where that is all."""
+    """What was used of it and what was left out; empty if all was used."""
 
 
 def read_safetensors(path: Path) -> WeightFile:
-    """The tensors of a file in float32, and what its metadata or the hub's `config.json` beside it say.
+    """The tensors of a file in float32, and its metadata or the hub's `config.json` beside it.
 
     Raises `InputError` for a missing, truncated or foreign file.
     """
@@ -71,16 +71,16 @@ def read_safetensors(path: Path) -> WeightFile:
 
 
 def write_safetensors(path: Path, state: StateDict, architecture: str) -> None:
-    """Write the tensors, in torchvision's names and layout, whole or not at all."""
+    """Write the tensors, in torchvision's names and layout, atomically."""
     write_tensors(path, state, {"format": "pt", ARCHITECTURE_KEY: architecture})
 
 
 def read_checkpoint(path: Path) -> WeightFile:
-    """The tensors of a PyTorch checkpoint, read with `torch.load(weights_only=True)` and nothing else.
+    """The tensors of a PyTorch checkpoint, read with `torch.load(weights_only=True)`.
 
-    Of what a training script has saved, the network's state dict is taken (`find_state`). Plain objects
-    beside it, such as an `argparse.Namespace` or a path, are read without their classes. The SHA-256 digits
-    in the file's name, if any, are checked first.
+    Of a training script's checkpoint the network's state dict is used (`find_state`). Plain objects beside
+    it, such as an `argparse.Namespace` or a path, are read without their classes. The SHA-256 digits in the
+    file's name, if any, are checked first.
 
     Raises `InputError` for a missing, damaged or unsafe file, one without or with several state dicts, and if
     PyTorch is not installed.
@@ -98,15 +98,14 @@ def read_checkpoint(path: Path) -> WeightFile:
         ) from None
     try:
         with torch.serialization.safe_globals(stand_ins()), warnings.catch_warnings():
-            # Of torch to its own users, such as that quantised tensors will be given up.
+            # torch's own deprecation warnings, such as that of quantised tensors.
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # torch raises several types more than `UnpicklingError`, and advises to load the file in an unsafe
-        # way.
+        # torch raises other types than `UnpicklingError` as well, and advises to load the file unsafely.
         raise InputError(_why_unread(path, error)) from None
     state, note = find_state(content, torch.Tensor, path)
-    # A view may repeat one stored number without end. Every number that is stored takes a byte or more.
+    # A view may repeat one stored number arbitrarily often; a stored number takes at least a byte.
     if sum(tensor.numel() for tensor in state.values()) > path.stat().st_size:
         raise InputError(f"{path} is damaged: its tensors have more numbers than the file has bytes")
     if any(tensor.is_quantized for tensor in state.values()):
@@ -127,9 +126,9 @@ def read_checkpoint(path: Path) -> WeightFile:
 
 
 def _why_unread(path: Path, error: Exception) -> str:
-    """What is wrong with a checkpoint that torch does not read, and what to do."""
+    """Why torch does not read a checkpoint, and the remedy."""
     said = str(error)
-    # How torch speaks of the archives of `torch.jit.save` and of `torch.export.save`.
+    # torch's messages about archives of `torch.jit.save` and `torch.export.save`.
     for sign, kind, tensors in (
         ("TorchScript", "a TorchScript program", f"torch.jit.load({path.name!r}).state_dict()"),
         ("data.pkl", "an exported program", f"torch.export.load({path.name!r}).state_dict"),
@@ -154,12 +153,12 @@ def _why_unread(path: Path, error: Exception) -> str:
 def _to_float32(tensor: np.ndarray) -> np.ndarray:
     # ml_dtypes' bfloat16 is no subtype of np.floating, but converts.
     is_float = np.issubdtype(tensor.dtype, np.floating) or tensor.dtype.name == "bfloat16"
-    # What goes beyond float32 becomes infinite, which `check_state_dict` refuses by the tensor's name.
+    # Numbers beyond float32 become infinite, which `check_state_dict` refuses by the tensor's name.
     with np.errstate(over="ignore", invalid="ignore"):
         return tensor.astype(np.float32) if is_float else tensor
 
 
-# A file of weights as the tensors of a network, and porting one to a checked safetensors file.
+# A weight file as the tensors of a network, and its conversion to a checked safetensors file.
 
 TORCHRAY_ARCHITECTURES = frozenset({"resnet50_caffe", "vgg16_caffe"})
 
@@ -170,14 +169,14 @@ class Weights(NamedTuple):
     state: StateDict
     layers: Sequence[LayerShape]
     note: str
-    """What was taken of the file, taken off its names and left out, in a line; or nothing."""
+    """One line on what was used of the file, removed from its names and left out; or empty."""
 
 
 def read_weights(path: Path, entry: WeightsEntry) -> Weights:
     """The tensors of a file for the architecture of `entry`, whose preprocessing is to hold for it.
 
-    Raises `InputError` for a missing, damaged or ill-fitting file, and for one that says that it is of
-    another network or wants photographs prepared otherwise.
+    Raises `InputError` for a missing or damaged file, and for one whose tensors or metadata are those of
+    another network or preprocessing.
     """
     own = path.suffix == ".safetensors"
     state, says, taken = read_safetensors(path) if own else read_checkpoint(path)
@@ -203,13 +202,13 @@ def port_checkpoint(source: Path, architecture: str, destination: Path) -> str:
     `module.` before the names), or a `.safetensors` of timm. Every tensor is checked before anything is
     written. Batch-norm is folded when the result is loaded, not here, so that PyTorch can read it too.
 
-    Returns what was taken, taken off the names and left out, in a line; or nothing.
+    Returns one line on what was used, removed from the names and left out; or an empty string.
 
-    Raises `InputError` for an unknown architecture, and for a missing, damaged or ill-fitting file, or one
-    that says that it is of another network.
+    Raises `InputError` for an unknown architecture, and for a missing or damaged file, or one whose tensors
+    or metadata are those of another network.
     """
     get_architecture(architecture)
-    # `load_model` knows a file from a tag by this ending.
+    # `load_model` distinguishes a file from a tag by this suffix.
     if destination.suffix != ".safetensors":
         raise InputError(f"cannot write {destination}: its ending must be .safetensors")
     weights = read_weights(source, read_manifest().find_for_file(architecture, source.name))

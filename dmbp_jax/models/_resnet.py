@@ -1,4 +1,4 @@
-"""ResNet (He et al., CVPR 2016), as torchvision and as Caffe lay it out; batch-norm is folded."""
+"""ResNet (He et al., CVPR 2016), in torchvision's and in Caffe's variant; batch-norm is folded."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ def apply(
 ) -> Logits:
     """Logits of a ResNet with `blocks` residual blocks in its four stages.
 
-    `caffe`: the stride of a bottleneck sits on its first 1x1 convolution instead of the 3x3 one, and the
+    `caffe`: the stride of a bottleneck is that of its first 1x1 convolution instead of the 3x3 one, and the
     first pool is unpadded, in ceil mode. Widths and classes are those of the parameters.
     """
     net = Layers(params, rule)

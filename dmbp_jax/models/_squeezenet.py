@@ -18,7 +18,7 @@ FIRES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 25
 def apply(params: Params, images: Images, *, rule: Rule = PLAIN, pool_after: tuple[int, ...]) -> Logits:
     """Logits of a SqueezeNet that max-pools after its first convolution and after the fires `pool_after`.
 
-    The class scores are a convolution with a ReLU behind it, averaged: there is no linear class layer.
+    The class scores are a convolution followed by a ReLU, averaged: there is no linear class layer.
     """
     net = Layers(params, rule)
     h = net.relu("features.1", net.conv("features.0", images, stride=2))

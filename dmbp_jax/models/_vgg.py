@@ -25,7 +25,7 @@ def apply(
 ) -> Logits:
     """Logits of a VGG with `depths` convolutions in its five stages.
 
-    `batch_norm` only shifts torchvision's numbering of the layers, since it is folded; `caffe`: the pools
+    `batch_norm` changes only torchvision's numbering of the layers, since it is folded; `caffe`: the pools
     are in ceil mode.
     """
     net = Layers(params, rule)

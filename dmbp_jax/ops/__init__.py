@@ -1,4 +1,4 @@
-"""Plain array operations that networks are made of. Nothing here knows of attribution."""
+"""Array operations of networks and maps, loops as data, and JAX's programs; independent of attribution."""
 
 from dmbp_jax.ops._convolution import BatchNorm, conv2d, fold_batch_norm, linear
 from dmbp_jax.ops._derivatives import log_probabilities, probabilities, target_score

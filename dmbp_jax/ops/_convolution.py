@@ -17,7 +17,7 @@ Tree = TypeVar("Tree")
 
 
 def cast_floats(tree: Tree, dtype: Any) -> Tree:
-    """Every floating array of a tree in that dtype; whole numbers and random keys as they are.
+    """Every floating array of a tree in that dtype; integers and random keys unchanged.
 
     >>> cast_floats({"w": jnp.ones(2), "steps": jnp.asarray(3)}, jnp.bfloat16)["w"].dtype.name
     'bfloat16'
@@ -30,19 +30,19 @@ def cast_floats(tree: Tree, dtype: Any) -> Tree:
     return cast_tree
 
 
-# Winograd's convolution F(2 x 2, 3 x 3): 16 multiplications for four outputs, where 36 are usual.
+# Winograd's convolution F(2 x 2, 3 x 3): 16 multiplications for four outputs instead of 36.
 #
 # Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, Section 4.1.
-# Libraries for GPUs have it; XLA on a CPU has not. In float32 its result is rounded up to twice as much.
+# Libraries for GPUs have it, XLA on a CPU does not. In float32 its rounding error is up to twice as large.
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 NARROWEST = 64
-"""Channels; with fewer, the additions cost what the multiplications save."""
+"""The least number of channels; with fewer, the additions cost what the multiplications save."""
 LARGEST = 112**2
 """Pixels of the output; of a larger map the 16 parts of the tiles do not stay in a core's cache."""
 LEAST = 2 * 10**8
-"""Multiplications for an image without it; what is saved of fewer does not make up for compiling more."""
+"""The least number of multiplications per image; with fewer, compilation takes longer than is saved."""
 
 
 def winograd_pays(x: Inexact[Array, "n h w i"], kernel: Inexact[Array, "kh kw i o"], pads: Pads) -> bool:
@@ -71,7 +71,7 @@ Transformed = tuple[tuple[Inexact[Array, "of to"], ...], ...]
 
 
 def transform_kernel(kernel: Inexact[Array, "3 3 i o"]) -> Transformed:
-    """`G kernel G^T`, which costs as much as convolving a small map: to be done before a loop, not in it."""
+    """`G kernel G^T`. It costs as much as convolving a small map: do it before a loop, not in it."""
 
     def along(first: Array, second: Array, third: Array) -> tuple[Array, ...]:
         outer = (first + third) / 2
@@ -103,9 +103,9 @@ def winograd(
     zero = jnp.zeros((), x.dtype)
     padded = jax.lax.pad(x, zero, ((0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0)))
     if transposed:
-        # Turning a kernel exchanges its parts; a transposed factor costs a matrix product nothing.
+        # Rotating a kernel permutes its parts; a transposed factor of a matrix product costs nothing.
         transformed = tuple(tuple(transformed[a][b].T for b in TURNED) for a in TURNED)
-    # Sixteen products by themselves are faster than one of stacked arrays, which must be stacked.
+    # Sixteen single products are faster than stacking arrays for one batched product.
     products = [
         [part.reshape(-1, inner) @ transformed[a][b] for b, part in enumerate(_parts(strip, 2))]
         for a, strip in enumerate(_parts(padded, 1))
@@ -139,8 +139,8 @@ def _sums(parts: Sequence[Array]) -> tuple[Array, Array]:
 
 # `kernel * x`, fast to compute on CPUs too, and fast to differentiate.
 #
-# XLA runs most convolutions well. On a CPU it does not see that a 1 x 1 convolution is a matrix product, nor
-# does it know Winograd's algorithm; and it makes slow programs of the gradient at the data.
+# XLA is fast for most convolutions. On a CPU it does not compute a 1 x 1 convolution as a matrix product,
+# does not use Winograd's algorithm, and is slow for the gradient at the data.
 
 Sizes = tuple[int, int]
 
@@ -157,8 +157,8 @@ def convolve(
     (1, 2, 3, 4)
     """
     if kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)):
-        # Of the pixels between strides nothing is read, which the backward pass need not convolve either.
-        # As a matrix product it is up to twice as fast on a CPU, where XLA does not see that it is one.
+        # Pixels between strides are not used, so they are left out before the backward pass. As a matrix
+        # product it is up to twice as fast on a CPU, where XLA does not see that it is one.
         return x[:, :: strides[0], :: strides[1]] @ kernel[0, 0]
     return _convolve(x, kernel, strides, pads)
 
@@ -200,8 +200,8 @@ class _Residuals(NamedTuple):
 
 
 def _forward(x: Any, kernel: Any, strides: Sizes, pads: Pads) -> tuple[Array, _Residuals]:
-    # With `symbolic_zeros` an argument says whether it is differentiated. Mostly the data alone is, and then
-    # they need not be kept: only the kernel's gradient is made of them.
+    # With `symbolic_zeros` an argument says whether it is differentiated. Usually only the data is; then the
+    # data need not be kept, since only the kernel's gradient needs it.
     kept = x.value if kernel.perturbed else None
     output, transformed = _by_kind(x.value, kernel.value, strides, pads)
     return output, _Residuals(x.value.shape[1:3], kernel.value, transformed, kept)
@@ -211,7 +211,8 @@ def _backward(
     strides: Sizes, pads: Pads, residuals: _Residuals, cotangent: Array
 ) -> tuple[Array, Array | None]:
     sizes, kernel, transformed, x = residuals
-    # An array of its own, which a loop can keep: XLA would transpose it each time, or take a slower program.
+    # A separate array, computed once before a loop: XLA would transpose it in each step, or choose a slower
+    # program.
     phases = _phases(kernel, strides)
     if transformed is None:
         to_x = _to_data(cotangent, phases, sizes, strides, pads)
@@ -234,8 +235,8 @@ def _backward(
 def _to_data(cotangent: Array, phases: Array, sizes: tuple[int, ...], strides: Sizes, pads: Pads) -> Array:
     """The gradient at data of these sizes ("sub-pixel convolution").
 
-    A stride's gaps are not filled with zeros to be multiplied: each of the phases of the input has its own
-    taps of the kernel, and they are output channels of one convolution.
+    No zeros are inserted between strides: each phase of the input has its own taps of the kernel, and the
+    phases are output channels of one convolution.
     """
     around = []
     for size, out, taps, stride, (padding, _) in zip(
@@ -299,13 +300,13 @@ def linear(
 
 
 class BatchNorm(NamedTuple):
-    """A frozen batch-norm: `(z - mean) / sqrt(variance + epsilon) * scale + offset`, per channel."""
+    """A frozen batch-norm: `(z - mean) / sqrt(variance + eps) * scale + offset`, per channel."""
 
     scale: Float[np.ndarray, "o"]
     offset: Float[np.ndarray, "o"]
     mean: Float[np.ndarray, "o"]
     variance: Float[np.ndarray, "o"]
-    epsilon: float = 1e-5
+    eps: float = 1e-5
 
 
 def fold_batch_norm(
@@ -313,10 +314,10 @@ def fold_batch_norm(
 ) -> tuple[Float[np.ndarray, "kh kw i o"], Float[np.ndarray, "o"]]:
     """The kernel and bias of the one convolution that equals convolution, then batch-norm.
 
-    `kernel' = kernel * f`, `bias' = (bias - mean) * f + offset` with `f = scale / sqrt(variance + epsilon)`,
+    `kernel' = kernel * f`, `bias' = (bias - mean) * f + offset` with `f = scale / sqrt(variance + eps)`,
     computed in float64 and rounded once.
     """
-    factor = norm.scale.astype(np.float64) / np.sqrt(norm.variance.astype(np.float64) + norm.epsilon)
+    factor = norm.scale.astype(np.float64) / np.sqrt(norm.variance.astype(np.float64) + norm.eps)
     folded = kernel.astype(np.float64) * factor
     offset = (bias.astype(np.float64) - norm.mean) * factor + norm.offset
     return folded.astype(kernel.dtype), offset.astype(kernel.dtype)

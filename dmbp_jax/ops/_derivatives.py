@@ -1,4 +1,4 @@
-"""Functions with a derivative of their own, and the score of a target."""
+"""Functions with custom derivatives, and the score of a target."""
 
 import functools
 from typing import TypeVar, get_args
@@ -10,16 +10,16 @@ from jaxtyping import Array, Float, Inexact
 from dmbp_jax._checks import InputError, check_choice
 from dmbp_jax.typing import OutputActivation, Target
 
-# Functions whose derivatives are finite and right where an explanation is itself differentiated.
+# Functions whose derivatives are finite and correct when an explanation is differentiated.
 
 Tree = TypeVar("Tree")
 
 
 def square_root(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """`sqrt(x)`, with the derivative 0 at 0, where the root's own is infinite.
+    """`sqrt(x)`, with the derivative 0 at 0 instead of infinity.
 
-    What is exactly zero behind a closed gate stays zero near the image, and so does its root; an infinite
-    derivative times that zero would be NaN.
+    A value that a closed gate sets to zero is zero for all images nearby, and so is its root; an infinite
+    derivative times zero would be NaN.
 
     >>> square_root(jnp.asarray([0.0, 4.0])).tolist(), jax.grad(square_root)(0.0).item()
     ([0.0, 2.0], 0.0)
@@ -29,20 +29,20 @@ def square_root(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Inexact[Array, "..."]:
+def first_max(x: Inexact[Array, "..."], axis: int | None = None) -> Inexact[Array, "..."]:
     """`x.max(axis)`, whose derivative is that of the first largest element.
 
-    JAX's own looks for the elements that equal the maximum. In a compiled program, which may compute them
-    anew with other roundings, there can be none, and the derivative is 0 / 0.
+    JAX's derivative compares all elements with the maximum. A compiled program may compute them again with
+    other roundings, so that none is equal, and the derivative is 0 / 0.
 
-    >>> jax.grad(largest)(jnp.asarray([3.0, 5.0, 5.0])).tolist()
+    >>> jax.grad(first_max)(jnp.asarray([3.0, 5.0, 5.0])).tolist()
     [0.0, 1.0, 0.0]
     """
     return x.max(axis)
 
 
-@largest.defjvp
-def _largest_jvp(axis: int | None, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+@first_max.defjvp
+def _first_max_jvp(axis: int | None, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (tangent,) = primals, tangents
     if axis is None:
         return x.max(), tangent.ravel()[x.argmax()]
@@ -51,20 +51,20 @@ def _largest_jvp(axis: int | None, primals: tuple[Array], tangents: tuple[Array]
 
 
 @jax.custom_vjp
-def held(tree: Tree) -> Tree:
-    """`tree`, constant in the gradient that is taken around it, and in no other.
+def stop_first_gradient(tree: Tree) -> Tree:
+    """`tree`, constant in the first gradient taken around it, but not in gradients of that gradient.
 
-    `jax.lax.stop_gradient` is constant in all: in the gradient that a method takes to find a map, and in
-    the user's gradient of that map, in which nothing is.
+    A method's own gradient, from which a map is computed, treats it as constant; a user's gradient of that
+    map does not. `jax.lax.stop_gradient` would be constant in both.
 
-    >>> slope = jax.grad(lambda x: held(x) * x)
+    >>> slope = jax.grad(lambda x: stop_first_gradient(x) * x)
     >>> slope(3.0).item(), jax.grad(slope)(3.0).item()
     (3.0, 1.0)
     """
     return tree
 
 
-held.defvjp(lambda tree: (tree, None), lambda *_: (None,))
+stop_first_gradient.defvjp(lambda tree: (tree, None), lambda *_: (None,))
 
 
 # What is explained: one class, or any weighted sum of classes, such as "tabby minus tiger cat".
@@ -89,11 +89,10 @@ def target_score(logits: Float[Array, "k"], target: Target) -> Float[Array, ""]:
 def probabilities(
     logits: Float[Array, "*n k"], output: OutputActivation | None = None
 ) -> Float[Array, "*n k"]:
-    """What a softmax or a sigmoid makes of logits.
+    """The softmax or the sigmoid of logits.
 
-    `output` None means a softmax of several logits, and of a single one a sigmoid, as the one logit of a
-    network for two classes means it. Raises `InputError` for a softmax of one logit, which is 1 for all of
-    them.
+    `output` None means a softmax of several logits and a sigmoid of a single one, the logit of a network for
+    two classes. Raises `InputError` for a softmax of one logit, which is always 1.
 
     >>> probabilities(jnp.asarray([[0.0]])).tolist(), probabilities(jnp.asarray([[0.0, 0.0]])).tolist()
     ([[0.5]], [[0.5, 0.5]])
@@ -127,6 +126,6 @@ def _is_softmax(logits: Array, output: OutputActivation | None) -> bool:
     check_output(output)
     if output == "softmax" and logits.shape[-1] == 1:
         raise InputError(
-            "the softmax of one logit is 1 whatever the network says: take 'sigmoid', the default there"
+            "the softmax of one logit is always 1: take 'sigmoid', the default for a single logit"
         )
     return output == "softmax" or (output is None and logits.shape[-1] > 1)

@@ -1,7 +1,6 @@
-"""How JAX writes a traced program down: the one place that reads the parameters of equations by name.
+"""JAX's representation of traced programs: the only module that reads parameters of equations by name.
 
-These names are JAX's own affair and change with its versions. What is here holds for all that are supported;
-the rest of the package asks these functions.
+These names are private to JAX and change between versions. These functions work with all supported versions.
 """
 
 import os
@@ -20,7 +19,7 @@ CALLS = frozenset(
     {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
     | {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
 )
-"""Equations that do what a program inside them does, once."""
+"""Equations that run the program inside them once."""
 
 
 class Inner(NamedTuple):
@@ -31,7 +30,8 @@ class Inner(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """A `jax.lax.scan`: arguments and results are constants, carries, and what is walked or collected."""
+    """A `jax.lax.scan`: arguments are constants, carries and scanned arrays; results are carries and stacked
+    outputs."""
 
     length: int
     reverse: bool
@@ -39,17 +39,17 @@ class Scan(NamedTuple):
     carries: int
     body: Inner
     step: Callable[..., Sequence[Any]]
-    """The body as a function of its constants, its carries and what is walked."""
+    """The body as a function of its constants, its carries and an element of the scanned arrays."""
 
     @property
     def is_map(self) -> bool:
-        """Whether the steps do not depend on each other: every carry is handed on as it came."""
+        """Whether the steps are independent of each other: every carry is returned unchanged."""
         came = self.body.jaxpr.invars[self.consts : self.consts + self.carries]
         return all(one is other for one, other in zip(came, self.body.jaxpr.outvars, strict=False))
 
 
 class Windows(NamedTuple):
-    """What a `reduce_window` goes over, one entry for each axis."""
+    """The windows of a `reduce_window`, one entry for each axis."""
 
     sizes: tuple[int, ...]
     strides: tuple[int, ...]
@@ -59,7 +59,7 @@ class Windows(NamedTuple):
 
 
 class Convolution(NamedTuple):
-    """What kind of convolution a `conv_general_dilated` is."""
+    """The parameters of a `conv_general_dilated`."""
 
     strides: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
@@ -98,16 +98,15 @@ def called(eqn: JaxprEqn) -> Inner | None:
 
 
 def is_jit(eqn: JaxprEqn) -> bool:
-    """Whether a call is nothing but a call, so that opening it changes nothing."""
+    """Whether a call is only a call, so that inlining it changes nothing."""
     return eqn.primitive.name in ("jit", "pjit")
 
 
-def own_derivative_of(eqn: JaxprEqn) -> str | None:
-    """What defines a derivative of its own, a `custom_jvp` or `custom_vjp`: `name at file:line`, or what it
-    is called if it has none of its own.
+def custom_derivative_of(eqn: JaxprEqn) -> str | None:
+    """The function of a `custom_jvp` or `custom_vjp` as `name at file:line`, or a description without a name.
 
-    None for an equation that has its operations' derivatives, and for the functions of JAX and of this
-    package, whose derivatives are those of what they compute.
+    None for an equation without a custom derivative, and for functions of JAX and of this package, whose
+    custom derivatives are those of what they compute.
     """
     if not eqn.primitive.name.startswith("custom_"):
         return None
@@ -147,7 +146,7 @@ def branches_of(eqn: JaxprEqn) -> tuple[Inner, ...]:
 
 
 def inner_programs(eqn: JaxprEqn) -> Iterator[Inner]:
-    """Every program inside an equation, whatever it is for."""
+    """Every program inside an equation."""
     for value in eqn.params.values():
         for one in value if isinstance(value, tuple | list) else (value,):
             if hasattr(getattr(one, "jaxpr", one), "eqns"):
@@ -160,7 +159,7 @@ def exponent_of(params: Mapping[str, Any]) -> int:
 
 
 def windows_of(params: Mapping[str, Any]) -> Windows:
-    """What a `reduce_window_max` or `reduce_window_min` goes over."""
+    """The windows of a `reduce_window_max` or `reduce_window_min`."""
     return Windows(
         params["window_dimensions"],
         params["window_strides"],
@@ -171,7 +170,7 @@ def windows_of(params: Mapping[str, Any]) -> Windows:
 
 
 def convolution_of(params: Mapping[str, Any]) -> Convolution:
-    """What kind of convolution a `conv_general_dilated` is."""
+    """The parameters of a `conv_general_dilated`."""
     return Convolution(
         tuple(params["window_strides"]),
         tuple((low, high) for low, high in params["padding"]),
@@ -201,7 +200,7 @@ def removed_axes(params: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def axes_along(name: str, params: Mapping[str, Any]) -> tuple[int, ...]:
-    """The axes along which an operation that keeps their lengths puts elements together, or turns them."""
+    """The axes along which an operation that keeps their lengths combines or reverses elements."""
     if name.startswith("cum") or name in ("sort", "top_k", "approx_top_k"):
         return (ordering_of(params).axis,)
     if name == "rev":
@@ -220,8 +219,8 @@ def order_of_reshape(params: Mapping[str, Any], rank: int) -> tuple[int, ...]:
 
 
 def slices_of(name: str, params: Mapping[str, Any], shape: Sequence[int]) -> Iterator[list[slice]]:
-    """For each result of a `slice` or a `split`, which elements it takes along each axis; of a
-    `dynamic_slice`, which only runs tell, those in the middle."""
+    """For each result of a `slice` or a `split`, the elements along each axis; for a `dynamic_slice`, whose
+    start is known at run time only, those in the middle."""
     rank = len(shape)
     if name == "dynamic_slice" and len(params["slice_sizes"]) == rank:
         sizes = params["slice_sizes"]
@@ -239,12 +238,12 @@ def slices_of(name: str, params: Mapping[str, Any], shape: Sequence[int]) -> Ite
 
 
 def stacked_axis(params: Mapping[str, Any]) -> int:
-    """The axis that a `stack` makes, or that an `unstack` takes apart."""
+    """The axis that a `stack` adds, or that an `unstack` removes."""
     return int(params["axis"])
 
 
 def concatenated_axis(params: Mapping[str, Any]) -> int:
-    """The axis along which a `concatenate` puts its operands behind each other."""
+    """The axis along which a `concatenate` joins its operands."""
     return int(params["dimension"])
 
 
@@ -260,17 +259,17 @@ def product_axes(params: Mapping[str, Any]) -> tuple[tuple[tuple[int, ...], tupl
 
 
 class Ordering(NamedTuple):
-    """What a sort, a choice of the largest, or a running maximum goes along."""
+    """The axis and direction of a sort, a top-k or a running maximum."""
 
     axis: int
     keys: int = 1
-    """So many operands of a `sort` say what the order is."""
+    """The number of operands of a `sort` that are its keys."""
     reverse: bool = False
     """Whether a running maximum runs from the end."""
 
 
 def ordering_of(params: Mapping[str, Any]) -> Ordering:
-    """What a `sort`, `top_k`, `approx_top_k`, `cummax` or `cummin` goes along."""
+    """The axis and direction of a `sort`, `top_k`, `approx_top_k`, `cummax` or `cummin`."""
     names = ("axis", "dimension", "reduction_dimension")
     axis = next(params[name] for name in names if name in params)
     return Ordering(int(axis), params.get("num_keys", 1), params.get("reverse", False))
@@ -279,7 +278,7 @@ def ordering_of(params: Mapping[str, Any]) -> Ordering:
 def varying_alike(arrays: Sequence[Any]) -> Sequence[Any]:
     """Operands of one equation that vary over the same devices of a `shard_map`.
 
-    Functions of `jax.lax` see to that, what an equation in a program asks for is done as it is.
+    Functions of `jax.lax` ensure this; evaluating an equation directly does not.
     """
     over = [jax.typeof(array).mat.varying for array in arrays]
     every = frozenset[str]().union(*over)

@@ -1,10 +1,10 @@
 """Pooling with PyTorch's window rules, and max-pooling split into its choice and its linear part.
 
-At a fixed image a max-pool is linear: it copies one input per window. `select_max` finds which one,
-`pool_selected` copies it, also from an input other than the one that was chosen on.
+At a fixed image a max-pool is linear: it copies one input per window. `select_max` finds its index;
+`pool_selected` copies the input at that index, also from another input.
 
-The elements of a small window are so many operations, which XLA fuses. Programs of larger windows do not grow
-with the window: the maximum is found along columns and then along rows, by loops, and is moved by its index.
+Each element of a small window is an operation, and XLA fuses them. For larger windows the program's size does
+not depend on the window: loops find the maximum along columns and then along rows, and its index selects it.
 """
 
 import functools
@@ -23,14 +23,16 @@ from dmbp_jax.typing import Window
 Sizes: TypeAlias = tuple[int, int]
 
 UNROLLED = 9
-"""Elements of a window, 3 x 3, that are an operation each: what networks have most, and fastest so."""
+"""The most elements of a window, 3 x 3, that are an operation each: the most frequent windows, and fastest
+so."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool(x: Inexact[Array, "n h w c"], window: Window) -> Inexact[Array, "n hh ww c"]:
     """The maximum over each window; its gradient goes to the first maximum, row by row, as PyTorch's does.
 
-    XLA's own gradient goes element by element on a CPU, and took half the time of a small network's.
+    XLA's own gradient runs element by element on a CPU, and took half of the time of a small network's
+    gradient.
     """
     pad_h, pad_w = (window_extent(size, window)[1] for size in x.shape[1:3])
 
@@ -52,7 +54,7 @@ def max_pool(x: Inexact[Array, "n h w c"], window: Window) -> Inexact[Array, "n 
 
 
 def select_max(x: Inexact[Array, "n h w c"], window: Window) -> Integer[Array, "n hh ww c"]:
-    """Which element of each window (row by row from 0) is its first maximum; NaN is above all.
+    """The index of each window's first maximum, row by row from 0; NaN is above every number.
 
     In 8 bits, or in 32 where a window has more than 255 elements.
     """
@@ -75,13 +77,13 @@ def _is_above(one: Array, other: Array) -> Array:
 
 
 def _first_maximum(x: Array, window: Window) -> Array:
-    """The numbers of the first maxima: found in each row of a window, and then among these."""
+    """The indices of the first maxima: in each row of a window, and then among the rows."""
     (rows, pad_h), (columns, pad_w) = (window_extent(size, window) for size in x.shape[1:3])
     pads = ((0, 0), pad_h, pad_w, (0, 0))
     padded = jnp.pad(jax.lax.stop_gradient(x), pads, constant_values=-jnp.inf)
 
     def along(axis: int, count: int, values: Array, numbers: Array, apart: int) -> tuple[Array, Array]:
-        """The first maxima along one axis, whose elements' numbers are `apart` from each other."""
+        """The first maxima along one axis, whose elements' indices are `apart` from each other."""
 
         def element(array: Array, at: int | Array) -> Array:
             return _strided(array, at, count, window.stride, axis)
@@ -101,13 +103,13 @@ def _first_maximum(x: Array, window: Window) -> Array:
 
 
 def _strided(array: Array, start: int | Array, count: int, stride: int, axis: int) -> Array:
-    """`count` entries `stride` apart along an axis, from a place that may be known at run time only."""
+    """`count` entries `stride` apart along an axis; the start may be known at run time only."""
     span = jax.lax.dynamic_slice_in_dim(array, start, (count - 1) * stride + 1, axis)
     return jax.lax.slice_in_dim(span, 0, None, stride, axis)
 
 
 def _max_pool_forward(x: Array, window: Window) -> tuple[Array, tuple[Array, tuple[int, ...]]]:
-    # Without the barrier XLA finds each maximum anew for every window that it is compared with.
+    # Without the barrier XLA computes each maximum again for every window that it is compared with.
     return max_pool(x, window), (jax.lax.optimization_barrier(select_max(x, window)), x.shape)
 
 
@@ -156,7 +158,7 @@ _pool_selected.defvjp(_pool_selected_forward, _pool_selected_backward)
 
 
 def _gather_selected(x: Array, selection: Array, window: Window) -> Array:
-    """Each window's element by its place in the padded input."""
+    """Each window's element by its index in the padded input."""
     pads = [window_extent(size, window)[1] for size in x.shape[1:3]]
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     n, _, width, c = padded.shape
@@ -179,11 +181,12 @@ def pick(elements: Inexact[Array, "m *shape"], index: Int[Array, "*shape"]) -> I
 
 
 def _unpool(cotangent: Array, selection: Array, window: Window, shape: tuple[int, ...]) -> Array:
-    """Each input, an array of that `shape`, collects from the windows that cover it and have selected it.
+    """The gradient at the input, of that `shape`: each input sums the cotangents of the windows that selected
+    it.
 
-    Inputs a stride apart are treated alike: input `s q + a` (padding included) is element `a + s i` of window
-    `q - i`. XLA's own transpose adds up one padded copy of the input's size for each element of a window.
-    Of large windows, whose elements are more than the windows, the chosen ones are gone through instead.
+    Inputs a stride apart are computed together: input `s q + a` (padding included) is element `a + s i` of
+    window `q - i`. XLA's own transpose adds one padded copy of the input's size for each element of a window.
+    If a window has more elements than there are windows, the loop is over the windows instead.
     """
     size = shape[1:3]
     if not _is_unrolled(window):
@@ -222,7 +225,7 @@ def _unpool(cotangent: Array, selection: Array, window: Window, shape: tuple[int
 
 
 _NO_WINDOW = 255
-"""Not the number of an element."""
+"""An index that no element has."""
 
 
 def adaptive_avg_pool(x: Inexact[Array, "n h w c"], size: int) -> Inexact[Array, "n size size c"]:

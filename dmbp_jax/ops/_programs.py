@@ -1,4 +1,4 @@
-"""Loops as data, and compiled programs that are kept."""
+"""Loops as data, and a bounded cache of compiled programs."""
 
 import functools
 import inspect
@@ -19,11 +19,11 @@ from dmbp_jax.typing import Key, Params
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Compiled programs of a network, of which the last are kept.
+# Compiled programs, least recently used ones discarded.
 
 KEPT = 32
-"""So many networks, each with a method or metric and its options, keep what was compiled for them, and with
-it the network; then the one that has not been used for the longest time goes."""
+"""The most combinations of a network with a method or metric and its options whose programs are cached; then
+the least recently used one is discarded, and its network with it."""
 _MAKERS: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -44,11 +44,11 @@ def forget_programs() -> None:
 
 
 def kept_jit(function: Callable[..., Any], *, static_argnames: tuple[str, ...] = ()) -> Callable[..., Any]:
-    """`jax.jit` of a function of arrays by position, for each of what it is given by keyword.
+    """`jax.jit` of a function whose arrays are positional arguments and whose keyword arguments are static.
 
-    What comes by keyword, such as a network's `apply`, is hashable and fixed in a program. `jax.jit` keeps
-    all programs, and by them all networks, until the process ends; here those of the last `KEPT` are kept.
-    `static_argnames` are for what changes with every image: its programs stay with the others' of a network.
+    Keyword arguments, such as a network's `apply`, are hashable. `jax.jit` keeps all programs, and with them
+    all networks, until the process ends; here only those of the last `KEPT` keyword arguments are kept.
+    `static_argnames` are static arguments that vary for one network, and do not count towards `KEPT`.
 
     >>> import jax.numpy as jnp
     >>> power = kept_jit(lambda x, *, exponent: x**exponent)
@@ -98,19 +98,19 @@ Atom = Var | Literal
 
 
 class Program(NamedTuple):
-    """What a function does, equation by equation; `jit`s within it are opened."""
+    """The equations of a function, with calls of `jit` inlined."""
 
     jaxpr: Jaxpr
-    """As it was traced: inputs and constants are read from here."""
+    """The traced program, with its inputs and constants."""
     consts: list[Any]
     eqns: list[JaxprEqn]
     outvars: list[Atom]
     structure: Any
-    """The result's, a tree of shapes."""
+    """The result's shapes, a tree."""
 
 
 def trace(function: Callable[..., Any], *args: Any) -> Program:
-    """The program of `function` for arguments of the kind of `args`, arrays or shapes."""
+    """The program of `function` for arguments with the shapes and dtypes of `args`, arrays or shapes."""
     closed, structure = jax.make_jaxpr(function, return_shape=True)(*args)
     eqns, outvars = _open(closed.jaxpr)
     return Program(closed.jaxpr, closed.consts, eqns, outvars, structure)
@@ -128,7 +128,7 @@ def as_function(
 
 
 def variables(atoms: Sequence[Atom]) -> list[Var]:
-    """Those that are no literals."""
+    """The atoms that are not literals."""
     return [atom for atom in atoms if isinstance(atom, Var)]
 
 
@@ -165,20 +165,21 @@ def _open(jaxpr: Jaxpr) -> tuple[list[JaxprEqn], list[Atom]]:
     return eqns, walk(jaxpr, dict(zip(outer, outer, strict=True)))
 
 
-# What does not change from step to step of a loop is computed once, before it.
+# Loop-invariant code motion: what does not change from step to step is computed once, before the loop.
 #
-# In DMBP the gates, the first layer's output and the transposed kernels of the backward passes depend on no
-# mask. XLA moves little of this out of a loop by itself, least of all on a CPU.
+# In DMBP the gates, the first layer's output and the transposed kernels of the backward passes do not depend
+# on the masks. XLA moves little of this out of a loop, least on a CPU.
 
 RECOMPUTED = frozenset({"broadcast_in_dim", "convert_element_type", "eq", "iota", "reshape", "squeeze"})
-"""Operations that cost less than reading what they return from memory."""
+"""Operations that cost less than reading their result from memory."""
 
 
 def hoist(step: Callable[..., Any], *changing: Any) -> tuple[list[Any], Callable[..., Any]]:
-    """`step` divided into what depends on its arguments, which are of the kind of `changing`, and the rest.
+    """`step` divided into the part that depends on its arguments, shaped as `changing`, and the invariant
+    rest.
 
-    Returns the arrays that the rest comes to, computed where this is called, and `within(constants,
-    *changing)`, which holds nothing else and may be called in any trace.
+    Returns the arrays of the rest, computed where this is called, and `within(constants, *changing)`, which
+    captures nothing else and may be called in any trace.
 
     >>> import jax.numpy as jnp
     >>> rate = jnp.asarray([0.0, 1.0])
@@ -231,8 +232,8 @@ def hoist(step: Callable[..., Any], *changing: Any) -> tuple[list[Any], Callable
 
 # A loop as data: its first state, its step, the number of steps, and what is computed from the last state.
 #
-# A method that loops says so by returning its `Loop`. The same loop is then scanned inside one program, or
-# walked from the host in slices, which can tell how far it is (`_calls/call.py`).
+# A method that loops returns its `Loop`. The same loop runs as one program, or in slices called from the
+# host, which can report progress (`_calls/call.py`).
 
 
 class Loop(NamedTuple):
@@ -250,7 +251,7 @@ class Loop(NamedTuple):
 
 
 def run_loop(loop: Loop) -> Any:
-    """The result of a loop, as one program when traced; what no step changes is computed once.
+    """The result of a loop, as one program when traced; loop invariants are computed once.
 
     >>> run_loop(Loop(4, jnp.asarray(1.0), lambda carry, number: carry * 2)).item()
     16.0
@@ -265,7 +266,7 @@ def run_loop(loop: Loop) -> Any:
 
 
 def iterative(method: Callable[P, Loop]) -> Callable[P, Attribution]:
-    """A method that is written as its loop, as a method like every other: decorate its definition.
+    """Decorate a method that returns a `Loop`: it becomes a method that returns an `Attribution`.
 
     >>> @iterative
     ... def mean(apply, params, image, target, *, key=None, n_steps=4):
@@ -287,7 +288,7 @@ def iterative(method: Callable[P, Loop]) -> Callable[P, Attribution]:
 
 
 def loop_of(method: Callable[..., Attribution]) -> Callable[..., Loop] | None:
-    """What makes the loop of a method that is `iterative`, with the method's own arguments; else None."""
+    """The function that returns the loop of an `iterative` method, with the method's arguments; else None."""
     loop: Callable[..., Loop] | None = getattr(method, "loop", None)
-    # `functools.wraps` copies attributes: what wraps a method bears its loop, and does something else.
+    # `functools.wraps` copies attributes: a wrapper of a method has the attribute, but another loop.
     return loop if getattr(method, "__wrapped__", None) is loop else None

@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Inexact
 
 from dmbp_jax._checks import InputError, Number, Positive, check_range, check_whole
-from dmbp_jax.ops._derivatives import largest
+from dmbp_jax.ops._derivatives import first_max
 from dmbp_jax.typing import Numbers
 
 # Constant arrays: on every device over which an image is divided, and of an image's shape.
@@ -20,20 +20,20 @@ def full_along(
 ) -> Float[Array, "..."]:
     """`jnp.full(shape, value, dtype)`, one for each device over which `image` is divided.
 
-    Inside `shard_map` a plain constant is one for all devices, and JAX adds its gradient up over them: over
-    images that have nothing to do with each other.
+    Inside `shard_map` a plain constant is shared by all devices, and JAX sums its gradient over them, that is
+    over unrelated images.
 
     >>> full_along(jnp.ones((2, 2, 3)), (3,), 0.5, jnp.float32).tolist()
     [0.5, 0.5, 0.5]
     """
     constant = jnp.asarray(value, dtype)
-    # Never taken, and folded away by the compiler.
+    # This branch is never used, and the compiler removes it.
     one = jnp.where(jnp.asarray(False), image.ravel()[0].astype(dtype), constant)
     return jnp.broadcast_to(one, shape)
 
 
 def filled(image: Inexact[Array, "..."], value: Numbers, what: str) -> Inexact[Array, "..."]:
-    """An array of the image's shape: one that is given, or a number everywhere.
+    """An array of the image's shape: the given one, or a number everywhere.
 
     Raises `InputError` for an array of another shape, calling it `what`.
 
@@ -47,12 +47,12 @@ def filled(image: Inexact[Array, "..."], value: Numbers, what: str) -> Inexact[A
         return jnp.broadcast_to(array.astype(image.dtype), image.shape)
     if array.shape != image.shape:
         raise InputError(
-            f"the {what} must have the image's shape {image.shape}, got {array.shape}; one number will do"
+            f"the {what} must be one number or have the image's shape {image.shape}, got {array.shape}"
         )
     return array
 
 
-# Gaussian blur: of a width that may be traced, and of a small window into which the tails are folded.
+# Gaussian blur: with a standard deviation that may be traced, and with a small window with folded tails.
 
 Padding = Literal["edge", "zero"]
 TRUNCATE = 4.0
@@ -123,7 +123,7 @@ def folded_gaussian_kernel(size: int, sigma: float) -> Float[np.ndarray, "size"]
 def folded_gaussian_blur(
     image: Float[Array, "h w c"], *, size: int = 11, sigma: float = 5.0
 ) -> Float[Array, "h w c"]:
-    """`image` convolved with `folded_gaussian_kernel` along rows and columns; outside of it lie zeros.
+    """`image`, zero-padded, convolved with `folded_gaussian_kernel` along rows and columns.
 
     >>> folded_gaussian_blur(jnp.ones((30, 30, 1)))[15, 15, 0].round(5).item()
     1.0
@@ -158,6 +158,6 @@ def min_max(maps: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     >>> min_max(jnp.asarray([1.0, 2.0, 5.0])).tolist(), min_max(jnp.ones(2)).tolist()
     ([0.0, 0.25, 1.0], [0.0, 0.0])
     """
-    low, high = -largest(-maps), largest(maps)
+    low, high = -first_max(-maps), first_max(maps)
     span = high - low
     return jnp.where(span > 0, (maps - low) / jnp.where(span > 0, span, 1), 0)

@@ -31,7 +31,7 @@ class Row(NamedTuple):
     """What is drawn of one explanation."""
 
     photo: Photo | None
-    """Without one there is no overlay either."""
+    """None: the overlay is left out as well."""
     heatmap: Heatmap
     parts: Mapping[str, Heatmap] = {}
     """By their titles."""
@@ -91,7 +91,7 @@ def _draw_row(figure: matplotlib.figure.FigureBase, row: Row, style: Style, *, w
         axes.set_yticks([])
         for spine in axes.spines.values():
             spine.set_edgecolor("0.8")
-    # A file's name is no formula, whatever dollar signs it has.
+    # matplotlib would read dollar signs in a file's name as a formula.
     figure.suptitle(row.title, fontsize=12, parse_math=False)
     scale = f"±{limit:.2g}" if heatmap is smoothed else f"{limit:.2g} above the map's minimum"
     caption = f"{row.subtitle} Colours saturate at {scale}. {style.caption()}".strip()
@@ -129,6 +129,6 @@ def draw_comparison(
     for axes, (name, picture) in zip(grid, panels, strict=False):
         axes.imshow(picture, interpolation="nearest")
         axes.set_title(name, fontsize=8.5)
-    # A file's name is no formula, whatever dollar signs it has.
+    # matplotlib would read dollar signs in a file's name as a formula.
     figure.suptitle(title, fontsize=11, parse_math=False)
     return figure

@@ -14,7 +14,7 @@ from dmbp_jax._checks import NonNegative, Opacity, Percentile, check_choice, che
 Heatmap: TypeAlias = Float[np.ndarray | Array, "h w"]
 Photo: TypeAlias = UInt8[np.ndarray | Array, "h w 3"]
 
-# Heat maps as colours: red speaks for the target, blue against it, white does not matter.
+# Heat maps as colours: red is evidence for the target, blue against it, white neither.
 
 PERCENTILE = 99.5
 CMAP = "seismic"
@@ -22,7 +22,8 @@ CMAP = "seismic"
 
 
 def symmetric_limit(heatmap: Heatmap, percentile: float = PERCENTILE) -> float:
-    """The magnitude at which colours saturate: a percentile of `|heatmap|`, so that no single pixel rules.
+    """The magnitude at which colours saturate: a percentile of `|heatmap|`, so that single outliers do not
+    decide.
 
     Above 0, also for a map of zeros and one that is not finite.
 
@@ -36,9 +37,9 @@ def symmetric_limit(heatmap: Heatmap, percentile: float = PERCENTILE) -> float:
 
 
 def from_minimum(heatmap: Heatmap) -> Float[np.ndarray, "h w"]:
-    """A map without negative values less its minimum, others as they are: for the eye, not for numbers.
+    """A map without negative values minus its minimum, others unchanged; for display only.
 
-    RISE and FullGrad give even the pixel that matters least a value above zero, and would be red all over.
+    RISE and FullGrad give every pixel a value above zero, and would be red throughout.
 
     >>> from_minimum(np.asarray([[2.0, 5.0]])).tolist(), from_minimum(np.asarray([[-2.0, 5.0]])).tolist()
     ([[0.0, 3.0]], [[-2.0, 5.0]])
@@ -75,7 +76,7 @@ def blend(
     """Colours over the photograph in grey, the larger the magnitude the more opaque, up to `alpha`."""
     photo, heatmap = np.asarray(photo), np.asarray(heatmap)
     limit = symmetric_limit(heatmap) if limit is None else limit
-    # The root lets weaker pixels show: on a photograph they have more to stand out from than on white.
+    # The square root makes weak pixels visible on a photograph.
     magnitude = np.abs(np.nan_to_num(heatmap, posinf=limit, neginf=limit))
     weight = alpha * np.sqrt(np.clip(magnitude / limit, 0, 1))[..., None]
     grey = np.repeat(photo.mean(axis=-1, keepdims=True), 3, axis=-1) * 0.6 + 255 * 0.4
@@ -87,7 +88,7 @@ def blend(
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """How maps are drawn. Nothing of it changes what is saved.
+    """How maps are drawn. It does not change what is saved.
 
     Raises `InputError` for a value out of range and an unknown colour map.
     """
@@ -99,7 +100,7 @@ class Style:
     cmap: str = CMAP
     """A colour map of matplotlib with zero in its middle: "RdBu_r", "PuOr_r", "coolwarm"."""
     smooth: float = 0.0
-    """The standard deviation in pixels of a Gaussian over maps, for the eye; 0 for none."""
+    """The standard deviation in pixels of the Gaussian that smooths displayed maps; 0 for none."""
 
     def __post_init__(self) -> None:
         for name, allowed in (("percentile", Percentile), ("alpha", Opacity), ("smooth", NonNegative)):
@@ -107,7 +108,7 @@ class Style:
         check_choice("cmap", self.cmap, matplotlib.colormaps)
 
     def caption(self) -> str:
-        """What a figure must say of this style, since the picture alone does not show it."""
+        """The part of a figure's caption that states how the map was smoothed."""
         if not self.smooth:
             return ""
         return (
@@ -130,9 +131,10 @@ def make_style(**options: Any) -> Style:
 
 
 def smooth_heatmap(heatmap: Heatmap, sigma: float) -> Float[np.ndarray, "h w"]:
-    """The map under a Gaussian of `sigma` pixels, for the eye; what is not finite stays alone and as it is.
+    """The map smoothed by a Gaussian of `sigma` pixels, for display; pixels that are not finite are left out
+    and unchanged.
 
-    The mean of the finite pixels around each, weighted by the Gaussian, nothing beyond the border.
+    Each pixel is the mean of the finite pixels around it, weighted by the Gaussian; there is no padding.
 
     >>> smooth_heatmap(np.asarray([[1.0, 1.0, np.nan]]), 1.0).tolist()
     [[1.0, 1.0, nan]]

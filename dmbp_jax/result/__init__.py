@@ -1,4 +1,4 @@
-"""What an explanation is: its arrays, how they are told in a line, drawn, and kept in a file."""
+"""`Attribution`, the result of every method: its arrays, its text, its figures, its file."""
 
 from dmbp_jax.result._attribution import Attribution, Method, Scores
 

@@ -1,4 +1,4 @@
-"""What an explanation is: its arrays and scores, and how it is kept in a file."""
+"""`Attribution` and `Scores`, and their file format."""
 
 import dataclasses
 import numbers
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     import matplotlib.figure
 
 
-# How an explained logit divides.
+# The parts of an explained logit.
 
 
 class Scores(NamedTuple):
-    """How the explained logit `y` divides (Eq. 14): `total = positive + negative + nuisance`.
+    """The parts of the explained logit `y` (Eq. 14): `total = positive + negative + nuisance`.
 
     Scalars for one image, `(n,)` for a batch, one axis more in a history.
     """
@@ -41,19 +41,19 @@ class Scores(NamedTuple):
 
 # Explanations in a `.safetensors` file.
 #
-# Each field is an array of that name; those of `scores`, `history` and `masks` have the field's name before
-# their own: `scores.total`, `masks.layer1.0.relu1`. In a file of several explanations the name of each stands
-# in front: `rise/values`.
+# Each field is an array of that name; those of `scores`, `history` and `masks` are prefixed by the field's
+# name: `scores.total`, `masks.layer1.0.relu1`. In a file of several explanations each is prefixed by its
+# name: `rise/values`.
 
 Fields = Mapping[str, Any]
 """The fields of an explanation: arrays, or arrays by name, or None."""
 
 
 def write_explanations(path: Path, explanations: Mapping[str, Fields], beside: Fields) -> None:
-    """Write explanations by their names, "" for one that has none, with the arrays `beside` them.
+    """Write explanations by their names, "" for an unnamed one, with the arrays `beside` them.
 
-    Raises `InputError` where the numbers are not here (inside `jit`), for an array beside them whose name is
-    taken, and where `path` cannot be written.
+    Raises `InputError` inside `jit`, for an array beside them whose name is taken, and where `path` cannot be
+    written.
     """
     arrays: dict[str, Any] = {}
     for name, fields in explanations.items():
@@ -69,12 +69,14 @@ def write_explanations(path: Path, explanations: Mapping[str, Fields], beside: F
         arrays[key] = np.asarray(value)
     for key, array in arrays.items():
         if not is_known(array):
-            raise InputError(f"cannot save {key}, whose numbers are not here: save outside of jit and vmap")
+            raise InputError(
+                f"cannot save {key}: its values are not in this process; save outside of jit and vmap"
+            )
     write_tensors(path, {key: _storable(array) for key, array in arrays.items()}, {})
 
 
 def read_explanation(path: Path, name: str, known: Mapping[str, bool]) -> dict[str, Any]:
-    """The fields of the explanation of that name; of the `known` ones, the True ones are several arrays.
+    """The fields of the explanation of that name; `known` says which fields are several arrays.
 
     Raises `InputError` for a file that is missing, damaged, or holds no explanation, or none of that name.
     """
@@ -117,7 +119,7 @@ def check_fields(path: Path, fields: Fields) -> None:
                 raise InputError(
                     f"{path} is damaged: its array {key} must be floating point, not {array.dtype}"
                 )
-            # One number for each image, or one explanation: with axes of its own behind those of the batch.
+            # One number for each image, or one array for each image with axes after the batch axis.
             more = field in ("values", "positive", "negative", "masks", "history")
             leading = array.shape[: finite.ndim] if more else array.shape
             if (
@@ -140,11 +142,11 @@ def _storable(array: npt.ArrayLike) -> np.ndarray:
 # The result of every method.
 
 
-# Fields are NumPy arrays where a batch was computed in chunks or read from a file: not checked at run time.
+# Fields may be NumPy arrays (a batch in chunks, a file), so they are not checked at run time.
 @no_type_check
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Attribution:
-    """An explanation: what each input value contributes to the explained output.
+    """An explanation: the contribution of each input value to the explained output.
 
     Shapes are given for a batch; a single-image method returns the same without the leading `n`. It is a
     tree of arrays for JAX, and is indexed along the batch: `a[3]` is the explanation of one image, `a[:8]`
@@ -158,14 +160,14 @@ class Attribution:
     scores: Scores | None = None
     """The logit and its parts, each `(n,)`."""
     positive: Float[Array, "..."] | None = None
-    """DMBP: the part that the positive branch contributes, `(n, h, w, c)`; with `parts_apart` at least 0."""
+    """DMBP: the positive branch's part, `(n, h, w, c)`; with `parts_apart` at least 0."""
     negative: Float[Array, "..."] | None = None
-    """DMBP: the part that the negative branch contributes, `(n, h, w, c)`; with `parts_apart` at most 0."""
+    """DMBP: the negative branch's part, `(n, h, w, c)`; with `parts_apart` at most 0."""
     completeness_gap: Float[Array, "..."] | None = None
-    """DMBP of a network with smooth operations: the part of the logit that the tangents' constants
-    account for, neither an input nor a bias, `(n,)`."""
+    """DMBP of a network with smooth operations: the part of the logit from the tangents' constants, neither
+    inputs nor biases, `(n,)`."""
     convergence_delta: Float[Array, "..."] | None = None
-    """Methods whose values should add up to a difference of scores: how far they miss it, `(n,)`."""
+    """Methods whose values should add up to a difference of scores: their sum minus it, `(n,)`."""
     masks: dict[str, Float[Array, "..."]] | None = None
     """DMBP, on request: the positive branch's mask of every masked site, `(n, *site shape)`."""
     history: Scores | None = None
@@ -173,12 +175,12 @@ class Attribution:
 
     @property
     def heatmap(self) -> Float[Array | np.ndarray, "..."]:
-        """The sum over channels, `(n, h, w)`: above zero speaks for the target, below against it.
+        """The sum over channels, `(n, h, w)`: positive is evidence for the target, negative against it.
 
         Inputs of three axes and more have channels, which are the last one: `(n, h, w, c)`, and
-        `(n, frames, h, w, c)`. Values of fewer are as they are: `(n, features)`, `(n, 28, 28)`, and
-        `(n, tokens, features)`, since the shape does not tell features from columns;
-        `a.values.sum(axis=-1)` adds them up.
+        `(n, frames, h, w, c)`. Values of fewer axes are unchanged: `(n, features)`, `(n, 28, 28)`, and `(n,
+        tokens, features)`, since the shape does not distinguish features from columns;
+        `a.values.sum(axis=-1)` sums over features.
 
         >>> Attribution(np.ones((2, 8, 9, 3)), np.ones(2, bool)).heatmap.shape
         (2, 8, 9)
@@ -210,7 +212,7 @@ class Attribution:
                     f"an explanation is indexed by an image or a slice, a[3] or a[:8], not by {index!r}"
                 )
             if not -count <= index < count:
-                # What Python's own loops end by.
+                # Ends Python's own loops.
                 raise IndexError(f"there is no image {index} in a batch of {count}")
         taken: Attribution = jax.tree.map(lambda leaf: leaf[index], self)
         return taken
@@ -225,28 +227,27 @@ class Attribution:
     ) -> "matplotlib.figure.Figure":
         """A figure with a row for each image: photograph, map, DMBP's two parts, the map over the photograph.
 
-        Red speaks for the target, blue against it, white does not matter; each row has a scale of its own.
-        The figure is not one of `pyplot`'s: `figure.savefig("why.png")`.
+        Red is evidence for the target, blue against it, white neither; each row has its own scale. The figure
+        is not one of `pyplot`'s: `figure.savefig("why.png")`.
 
         Args:
             photo: `(h, w, 3)` of 8 bits, as the network saw it (`model.spec.preprocess.crop_photo`), or
-                `(n, h, w, 3)`: one for each image; a Pillow image will do. Without it the maps are alone.
-            titles: above the rows; one text serves all.
-            captions: below the rows, before what the figure says of itself.
-            **style: fields of `dmbp_jax.plot.Style`: `percentile` (where colours saturate), `alpha` (how
-                opaque the overlay is), `cmap` (the colours), `smooth` (pixels of a Gaussian, for the eye; the
+                `(n, h, w, 3)`: one for each image; or a Pillow image. None: maps without photographs.
+            titles: above the rows; one text for all, or one for each.
+            captions: below the rows, before the figure's own caption. **style: fields of
+            `dmbp_jax.plot.Style`: `percentile` (where colours saturate), `alpha` (how
+                opaque the overlay is), `cmap` (the colours), `smooth` (pixels of a Gaussian, for display; the
                 caption says so).
 
         Raises:
-            InputError: values that are no maps, more than 16 images, numbers that are not here (inside
-                `jit`), a photograph or a number of titles that does not fit, an option of no figure or out
-                of range.
+            InputError: values that are no maps, more than 16 images, inside `jit`, a photograph or a number
+                of titles that does not fit, an unknown option or one out of range.
 
         >>> a = Attribution(np.ones((2, 8, 8, 3)), np.ones(2, bool))
         >>> len(a.plot(np.zeros((8, 8, 3), np.uint8), smooth=1.5).subfigs)
         2
         """
-        # matplotlib is slow to import, and most programs draw nothing.
+        # Imported on use: matplotlib is slow to import.
         from dmbp_jax.plot import draw_explanations
         from dmbp_jax.plot._heatmap import make_style
         from dmbp_jax.result._rows import make_rows
@@ -261,11 +262,11 @@ class Attribution:
         show_figure(self.plot(photo, **options))
 
     def save(self, path: str | Path, **beside: npt.ArrayLike | int | float) -> None:
-        """Write everything to a `.safetensors` file, whole or not at all; `Attribution.load` reads it.
+        """Write all fields to a `.safetensors` file, atomically; `Attribution.load` reads it.
 
-        Arrays `beside` it, such as `photo=` or `logits=`, are kept in the same file by their names.
-        bfloat16 is kept as float32. Raises `InputError` inside `jit`, for a name that is taken or a file's
-        name with another ending, and where `path` cannot be written.
+        Arrays `beside` it, such as `photo=` or `logits=`, are saved in the same file by their names. bfloat16
+        is kept as float32. Raises `InputError` inside `jit`, for a name that is taken or a file's name with
+        another ending, and where `path` cannot be written.
         """
         if Path(path).suffix != ".safetensors":
             raise InputError(f"cannot save {path}: the numbers go into a .safetensors file")
@@ -287,7 +288,7 @@ class Attribution:
         return cls(**fields)
 
     def fields(self) -> dict[str, Any]:
-        """The fields as they are kept in a file: arrays, or arrays by name, or None."""
+        """The fields as they are saved: arrays, or arrays by name, or None."""
         return {
             name: value._asdict() if isinstance(value, Scores) else value
             for name, value in vars(self).items()
@@ -297,7 +298,7 @@ class Attribution:
         return describe(self)
 
     def _repr_png_(self) -> bytes | None:
-        """What a notebook shows in place of `repr`: the maps of the first images, with their scores."""
+        """The notebook's display: the maps of the first images, with their scores."""
         from dmbp_jax.result._display import png_of_maps
 
         return png_of_maps(self)
@@ -353,7 +354,7 @@ def keep_only(a: Attribution, keep: tuple[Kept, ...] | None) -> Attribution:
     return dataclasses.replace(a, values=maps(a.values), positive=positive, negative=negative)
 
 
-# How a method's values become an `Attribution`.
+# From a method's values to an `Attribution`.
 
 
 def attribution(values: Float[Array, "..."], **fields: Any) -> Attribution:

@@ -1,4 +1,4 @@
-"""An explanation in a line, and as a figure in a notebook."""
+"""The text of an explanation in one line, and its figure in a notebook."""
 
 import dataclasses
 import io
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from dmbp_jax.result._attribution import Attribution
 
 
-# A result in a line: shapes in place of pages of numbers.
+# A result in one line: shapes instead of pages of numbers.
 
 MOST_NUMBERS = 4
-"""Numbers that are written out; of more, the first ones."""
+"""The most numbers that are written out."""
 
 
 def describe(result: Any) -> str:
-    """A NamedTuple or dataclass of arrays in a line: the first numbers of a vector, how many flags hold, else
-    dtype and shape.
+    """A NamedTuple or dataclass of arrays in one line: the first numbers of a vector, the number of true
+    flags, otherwise dtype and shape.
 
-    Works on whatever stands in place of the arrays: tracers, shapes, axes.
+    Works on tracers, shapes and axes instead of arrays as well.
 
     >>> from typing import NamedTuple
     >>> class Three(NamedTuple):
@@ -44,7 +44,7 @@ def describe(result: Any) -> str:
 
 
 def is_known(array: Any) -> bool:
-    """Whether the numbers are here: not traced, not given away, not on another machine."""
+    """Whether the values are available: not traced, not donated, not on another machine."""
     if isinstance(array, jax.Array):
         return is_here(array) and not array.is_deleted()
     return isinstance(array, np.ndarray | np.generic | float | int)
@@ -72,13 +72,13 @@ def _first(value: Any) -> list[Any]:
 # Explanations on the screen: in a notebook, or in the system's viewer.
 
 MOST_MAPS = 6
-"""Maps that stand for a batch."""
+"""The most maps shown of a batch."""
 
 
 def show_figure(figure: "matplotlib.figure.Figure") -> None:
     """Show a figure in the notebook that runs this, or else in the system's viewer of pictures."""
     picture = PIL.Image.open(io.BytesIO(_png(figure)))
-    # Whoever runs a notebook has imported IPython already; in a terminal that has no kernel, and no pictures.
+    # A notebook has imported IPython already; in a terminal IPython has no kernel and shows no images.
     shell = sys.modules.get("IPython")
     if shell is not None and getattr(shell.get_ipython(), "kernel", None) is not None:
         from IPython.display import display
@@ -89,11 +89,11 @@ def show_figure(figure: "matplotlib.figure.Figure") -> None:
 
 
 def png_of_maps(a: "Attribution") -> bytes | None:
-    """The maps of the first images and their scores as a PNG; None if there are none, or not yet (`jit`)."""
+    """The maps of the first images and their scores as a PNG; None without maps, or inside `jit`."""
     if not (is_known(a.values) and is_known(a.finite)):
         return None
 
-    # Only now: matplotlib is slow to import.
+    # Imported on use: matplotlib is slow to import.
     from dmbp_jax.plot import draw_comparison
     from dmbp_jax.result._rows import has_maps
 

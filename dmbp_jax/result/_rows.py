@@ -1,4 +1,4 @@
-"""What is drawn of an explanation: the rows of its figure."""
+"""The rows of an explanation's figure."""
 
 import dataclasses
 import os
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dmbp_jax.result._attribution import Attribution
 
 MOST = 16
-"""Rows of a figure that can still be looked at."""
+"""The most rows of a figure."""
 
 
 def make_rows(
@@ -31,7 +31,9 @@ def make_rows(
 ) -> list[Row]:
     """A row for each image; arguments and errors are those of `Attribution.plot`."""
     if not (is_known(a.values) and is_known(a.finite)):
-        raise InputError("an explanation can be drawn outside of jit and vmap only: its numbers are not here")
+        raise InputError(
+            "cannot draw an explanation whose values are not in this process: draw outside of jit and vmap"
+        )
     if isinstance(photos, str | os.PathLike):
         raise InputError(
             f"photo must be an image or an array, not a path, got {photos!s}: "
@@ -61,7 +63,7 @@ def make_rows(
 
 
 def has_maps(a: "Attribution") -> bool:
-    """Whether a heat map of it is a picture, `(h, w)`."""
+    """Whether its heat map is an image, `(h, w)`."""
     return a.heatmap.ndim - np.ndim(a.finite) == 2
 
 
@@ -82,8 +84,8 @@ def _legend(heatmap: Float[np.ndarray, "h w"], style: Style) -> str:
     if style.cmap != CMAP:
         return ""
     if np.nanmin(heatmap, initial=0) < 0:
-        return "Red speaks for the class, blue against it."
-    return "The redder, the more it matters to the class."
+        return "Red is evidence for the class, blue against it."
+    return "The redder, the more important for the class."
 
 
 def _each(what: str, texts: str | Sequence[str], count: int) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""What a nonlinearity does in a pass through a network: one rule per file, no network in sight."""
+"""Rules: what each nonlinearity does in a forward and a backward pass, independent of the network."""
 
 from dmbp_jax.rules._masked import Masked, biases_at, masked_gate
 from dmbp_jax.rules._plain import PLAIN, Plain

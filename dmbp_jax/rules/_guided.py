@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from dmbp_jax.rules._plain import Opened
+from dmbp_jax.rules._plain import IgnoreCustomDerivatives
 from dmbp_jax.typing import Elementwise, Values
 
 # The rule of guided backpropagation: the plain gate, and only positive cotangents.
@@ -39,7 +39,7 @@ only_positive.defvjp(lambda a: (a, None), lambda _, cotangent: (jax.nn.relu(cota
 
 
 @dataclasses.dataclass(frozen=True)
-class Guided(Opened):
+class Guided(IgnoreCustomDerivatives):
     """Plain but for the backward pass of the piecewise linear activations, unless these are `smooth`.
 
     Backward `dz = slope * max(da, 0)`, with the slope at `z`.

@@ -1,4 +1,5 @@
-"""Masks multiplied into the backward pass: given ones, swept ones (`fast`), learned ones (LPR)."""
+"""Masks multiplied into the backward pass: given ones (`Masked`), those of the preset `fast` (`Swept`),
+learned ones (LPR, `Learned`)."""
 
 import dataclasses
 import functools
@@ -12,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Inexact, Shaped
 from dmbp_jax._checks import Number
 from dmbp_jax.ops._derivatives import square_root
 from dmbp_jax.ops._pool import pick, pool_selected
-from dmbp_jax.rules._plain import Behind, say_opened
+from dmbp_jax.rules._plain import OutputRule, warn_custom_derivative_ignored
 from dmbp_jax.rules._record import Linearization, linearize
 from dmbp_jax.typing import Apply, Deferred, Elementwise, Image, Results, Role, ValuesOfOne, Window
 
@@ -32,9 +33,8 @@ def masked_gate(
 ) -> Inexact[Array, "*shape"]:
     """`a = mask * gate * z`, where `gate = None` stands for all ones.
 
-    Backward `dz = mask * gate * da` and `dmask = gate * z * da`: the mask's own gradient must not be left
-    out, or a loss on the masked pass learns nothing and does not say so. The mask keeps its dtype and `z`
-    its own.
+    Backward `dz = mask * gate * da` and `dmask = gate * z * da`: without the mask's gradient a loss on the
+    masked pass would train nothing, silently. The mask and `z` each keep their dtype.
     """
     return _masked_gate_forward(z, gate, mask)[0]
 
@@ -68,7 +68,7 @@ class Masked:
     linearization: Linearization
     masks: dict[str, Float[Array, "..."]]
     tangent_constants: bool = True
-    """Whether a smooth operation's tangent has its constant, or is the linear map alone."""
+    """Whether a smooth operation's tangent includes its constant, or is the linear map alone."""
 
     def relu(self, site: str, z: ValuesOfOne) -> ValuesOfOne:
         """`mask * gate * z`."""
@@ -117,31 +117,31 @@ class Masked:
         moved = tangent(*(operand - point for operand, point in zip(operands, points, strict=True)))
         return jax.tree.map(jnp.add, values, moved)
 
-    def own_derivative(
-        self, name: str, sites: frozenset[str], as_defined: Deferred, opened: Deferred
+    def custom_derivative(
+        self, name: str, sites: frozenset[str], as_defined: Deferred, from_operations: Deferred
     ) -> Results:
         """The function by its operations; an `ExplanationWarning` says so."""
-        say_opened(name)
-        return opened()
+        warn_custom_derivative_ignored(name)
+        return from_operations()
 
 
-# The rule of the preset `fast`: masks that a backward pass chooses on its way from the logit to the image.
+# The rule of the preset `fast`: masks chosen during the backward pass, from the logit to the image.
 #
 # A pass of one image in three equal rows, whose cotangents are those of the plain network, of the positive
-# and of the negative branch. The values are the plain network's; at each masked site, what arrives there in
-# the three rows decides the masks, and the branches go on through them. So the masks of a layer are chosen
-# when those of all layers above are known.
+# and of the negative branch. The values are the plain network's. At each masked site the cotangents of the
+# three rows determine the masks, which then multiply the branches' cotangents. The masks of a layer are
+# therefore chosen when those of all layers above are known.
 
 
 class Choice(NamedTuple):
-    """How the masks of one site are chosen."""
+    """Parameters of the choice of one site's masks."""
 
     plain_weight: float
-    """The plain network's beside the weight of one branch."""
+    """The plain network's weight relative to that of one branch."""
     scale: float
-    """What the two masks of an activation sum up to."""
+    """The sum of the two masks of an activation."""
     by_location: bool = False
-    """Whether a location decides as a whole, by the sum over channels, the last axis."""
+    """Whether all channels (the last axis) of a location share one mask, chosen by their sum."""
 
 
 def choose_theta(
@@ -150,13 +150,13 @@ def choose_theta(
     """`theta = strength * s / rms(s)`, `s = sign(c) sqrt(|c|)` (Powerball; Yuan et al., 2016), the root mean
     square taken over the entries that are not zero.
 
-    `c = w c0 + c+ + c-` with `w` the plain network's weight, where each of the three, `a * dy/da` in a row of
-    `contributions`, is divided by the sum of its magnitudes, so that none outweighs the others.
+    `c = w c0 + c+ + c-` with `w` the plain network's weight. Each of the three, `a * dy/da` in a row of
+    `contributions`, is divided by the sum of its magnitudes, so that none dominates.
 
     Args:
         contributions: of the plain network, the positive and the negative branch, in any unit.
-        choice: `plain_weight` and `by_location`; `scale` plays no part.
-        strength: at least 0; at 0 every mask is the same, and at infinity it opens or closes.
+        choice: `plain_weight` and `by_location`; `scale` is not used.
+        strength: at least 0; at 0 all masks are equal, at infinity they are 0 or `scale`.
 
     >>> rows = jnp.asarray([[1.0, -1.0, 0.0]] * 3)
     >>> choose_theta(rows, Choice(plain_weight=1.0, scale=2.0), strength=2.0).tolist()
@@ -164,8 +164,8 @@ def choose_theta(
     """
     sizes = jnp.abs(contributions)
     axes = tuple(range(1, contributions.ndim))
-    # Relative to the largest first: nothing overflows, and a row that is dead decides nothing. No quotient
-    # below depends on the largest, so that no derivative goes through it.
+    # Divided by the maximum first, so that nothing overflows, and a row of zeros has no effect. No quotient
+    # below depends on the maximum, so no derivative is taken of it.
     largest = jax.lax.stop_gradient(sizes.max(axis=axes, keepdims=True))
     rows = contributions / jnp.where(largest > 0, largest, 1)
     rows = rows / jnp.where(largest > 0, jnp.abs(rows).sum(axis=axes, keepdims=True), 1)
@@ -206,7 +206,7 @@ sweep_masks.defvjp(_sweep_forward, _sweep_backward)
 
 
 @dataclasses.dataclass(frozen=True)
-class Swept(Behind):
+class Swept(OutputRule):
     """Plain values of three equal rows; backward, masks at the sites that have a slot.
 
     Slots are zeros of the shape of their site's output, without batch axis, and receive the masks as their
@@ -215,12 +215,12 @@ class Swept(Behind):
 
     slots: dict[str, Float[Array, "..."]]
     choices: Mapping[str, Choice]
-    """How the masks are chosen, for each site that has a slot."""
+    """The choice of masks for each site that has a slot."""
     strength: Number
-    """How far the masks of every site open and close; see `choose_theta`."""
+    """As in `choose_theta`."""
 
-    def behind(self, site: str, a: Inexact[Array, "3 *shape"]) -> Inexact[Array, "3 *shape"]:
-        """`a`, and its masks on the way back."""
+    def output(self, site: str, a: Inexact[Array, "3 *shape"]) -> Inexact[Array, "3 *shape"]:
+        """`a`; its masks multiply the cotangents."""
         if site not in self.slots:
             return a
         return sweep_masks(self.choices[site], a, self.slots[site], jnp.asarray(self.strength))
@@ -254,28 +254,28 @@ learned_gate.defvjp(lambda a, theta: (a, theta), _learned_backward)
 
 
 @dataclasses.dataclass(frozen=True)
-class Learned(Behind):
+class Learned(OutputRule):
     """Plain but for the backward pass of the activations in `thetas`, one image at a time.
 
-    Thetas have the shape of their site's output, without batch axis. One without theta is plain; at
-    infinite theta every one is.
+    Thetas have the shape of their site's output, without batch axis. A site without theta follows the plain
+    rule, as does an infinite theta.
     """
 
     thetas: dict[str, Float[Array, "..."]]
 
-    def behind(self, site: str, a: ValuesOfOne) -> ValuesOfOne:
+    def output(self, site: str, a: ValuesOfOne) -> ValuesOfOne:
         """`a` with the learned gate on its cotangent."""
         return learned_gate(a, self.thetas[site][None]) if site in self.thetas else a
 
 
-# The biases of a network, found by giving every layer zeros.
+# The biases of a network: every layer's output for zeros.
 
 
 def biases_at(apply: Apply, params: Any, image: Image) -> dict[str, Inexact[Array, "..."]]:
-    """What each affine site makes of zeros, and the constant part of each other activation at the image.
+    """Each affine site's output for zeros, and the constant part of each other activation at the image.
 
-    Together with the image they account for the logits (Eq. 14), but for what the constants of tangents do,
-    which are no biases: a smooth activation has 0 here. Shapes are those of the sites.
+    Together with the image they account for the logits (Eq. 14), except for the constants of tangents, which
+    are not biases: a smooth activation has 0 here. Shapes are those of the sites.
     """
     _, at = linearize(apply, params, image)
     rule = _Zeros(at, {}, tangent_constants=False, found={})
@@ -287,7 +287,7 @@ def biases_at(apply: Apply, params: Any, image: Image) -> dict[str, Inexact[Arra
 
 @dataclasses.dataclass(frozen=True)
 class _Zeros(Masked):
-    """Every layer and every activation hands on zeros; what a layer made of zeros is noted in `found`."""
+    """Every layer and activation returns zeros; a layer's output for zeros is recorded in `found`."""
 
     found: dict[str, Array] = dataclasses.field(kw_only=True)
 

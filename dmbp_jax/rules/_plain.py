@@ -49,8 +49,8 @@ class Plain:
         """`function(*operands)`."""
         return function(*operands)
 
-    def own_derivative(
-        self, name: str, sites: frozenset[str], as_defined: Deferred, opened: Deferred
+    def custom_derivative(
+        self, name: str, sites: frozenset[str], as_defined: Deferred, from_operations: Deferred
     ) -> Results:
         """The function with the derivative that it defines."""
         return as_defined()
@@ -59,47 +59,48 @@ class Plain:
 PLAIN = Plain()
 
 
-def say_opened(name: str) -> None:
-    """Say that a function's own derivative is not used."""
+def warn_custom_derivative_ignored(name: str) -> None:
+    """Warn that a function's custom derivative is not used."""
     warnings.warn(
-        f"{name} defines a derivative of its own, which this method does not use: it goes by what the "
-        "function computes",
+        f"{name} defines a custom derivative, which this method ignores: it differentiates the function's "
+        "operations instead",
         ExplanationWarning,
         stacklevel=3,
     )
 
 
 @dataclasses.dataclass(frozen=True)
-class Opened(Plain):
+class IgnoreCustomDerivatives(Plain):
     """The plain rule, also within functions that define their derivatives themselves."""
 
-    def own_derivative(
-        self, name: str, sites: frozenset[str], as_defined: Deferred, opened: Deferred
+    def custom_derivative(
+        self, name: str, sites: frozenset[str], as_defined: Deferred, from_operations: Deferred
     ) -> Results:
         """The function by its operations; an `ExplanationWarning` says so."""
-        say_opened(name)
-        return opened()
+        warn_custom_derivative_ignored(name)
+        return from_operations()
 
 
-OPENED = Opened()
+IGNORE_CUSTOM_DERIVATIVES = IgnoreCustomDerivatives()
 
 
 @dataclasses.dataclass(frozen=True)
-class Behind(Opened):
-    """The plain rule, and something behind the layers and activations: a subclass says what, in `behind`."""
+class OutputRule(IgnoreCustomDerivatives):
+    """The plain rule with a function applied to the outputs of layers and activations: `output` of a
+    subclass."""
 
-    def behind(self, site: str, a: Values) -> Values:
-        """What goes on from `site`, whose output is `a`."""
+    def output(self, site: str, a: Values) -> Values:
+        """The replacement of the output `a` of `site`."""
         return a
 
     def relu(self, site: str, z: Values) -> Values:
-        """`max(z, 0)`, and what is behind it."""
-        return self.behind(site, super().relu(site, z))
+        """`output` of `max(z, 0)`."""
+        return self.output(site, super().relu(site, z))
 
     def affine(self, site: str, z: Values, role: Role) -> Values:
-        """`z`, and what is behind it."""
-        return self.behind(site, super().affine(site, z, role))
+        """`output` of `z`."""
+        return self.output(site, super().affine(site, z, role))
 
     def piecewise(self, site: str, z: Values, function: Elementwise, *, smooth: bool = False) -> Values:
-        """`function(z)`, and what is behind it."""
-        return self.behind(site, super().piecewise(site, z, function, smooth=smooth))
+        """`output` of `function(z)`."""
+        return self.output(site, super().piecewise(site, z, function, smooth=smooth))

@@ -1,7 +1,4 @@
-"""A ReLU network is linear at each image: find its sites, and record the gates that make it so.
-
-A recorder lives inside one traced call; what leaves that call is plain data.
-"""
+"""Find a network's sites, and record the gates with which it is linear at an image."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -31,14 +28,14 @@ ACTIVATIONS = ("relu", "piecewise")
 
 
 class Site(NamedTuple):
-    """A place in a network where a rule is asked."""
+    """A place in a network where a rule is applied."""
 
     name: str
     kind: Literal["relu", "piecewise", "max_pool", "affine"]
     shape: tuple[int, ...]
     """The shape of the site's output, without the batch axis."""
     role: Role | None = None
-    """What an affine site is for."""
+    """The role of an affine site."""
 
 
 class Piece(NamedTuple):
@@ -57,21 +54,21 @@ class Linearization(NamedTuple):
     gates: dict[str, Bool[Array, "1 *shape"]]
     """ReLU sites: where the pre-activation is above zero, `g = 1[z > 0]`."""
     selections: dict[str, Integer[Array, "1 h w c"]]
-    """Max-pool sites: which element of each window is its first maximum."""
+    """Max-pool sites: the index of each window's first maximum."""
     pieces: dict[str, Piece]
     """Other piecewise linear activations."""
     tangents: dict[str, Piece]
     """Smooth activations: their tangents."""
     maxima: dict[str, Int[Array, "..."]]
-    """Other maxima: which element is the first one."""
+    """Other maxima: the index of the first one."""
     decisions: dict[str, Shaped[Array, "..."]]
-    """What comparisons came to."""
+    """The results of comparisons."""
     points: dict[str, tuple[Array, ...]]
     """Smooth operations of several operands: these operands."""
 
 
 class _Recorder:
-    """The plain rule, taking notes."""
+    """The plain rule, recording sites and gates."""
 
     def __init__(self) -> None:
         self.sites: dict[str, Site] = {}
@@ -114,10 +111,10 @@ class _Recorder:
         self.found.points[site] = operands
         return function(*operands)
 
-    def own_derivative(
-        self, name: str, sites: frozenset[str], as_defined: Deferred, opened: Deferred
+    def custom_derivative(
+        self, name: str, sites: frozenset[str], as_defined: Deferred, from_operations: Deferred
     ) -> Results:
-        return opened()
+        return from_operations()
 
     def _note(self, site: Site) -> None:
         if site.name in self.sites:
@@ -126,7 +123,7 @@ class _Recorder:
 
 
 class Recorded(NamedTuple):
-    """What a plain pass of one image tells."""
+    """The results of a recorded plain pass of one image."""
 
     logits: Inexact[Array, "k"]
     at: Linearization
@@ -163,7 +160,8 @@ def find_sites(
 
     `image` may be a `jax.ShapeDtypeStruct`: its values are not looked at.
 
-    Raises `InputError` for what is no network or no image of one, and for a shape that the network refuses.
+    Raises `InputError` for an `apply` or `image` of the wrong type, and for a shape that the network does not
+    accept.
     """
     _check(apply, image)
     found: list[Site] = []

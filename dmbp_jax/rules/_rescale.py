@@ -1,7 +1,7 @@
 """DeepLIFT's rescale rule, on a pass of two images: the image first, its baseline second.
 
 Backward, each nonlinearity multiplies the first image's cotangent by `(a - a0) / (z - z0)`, its slope between
-baseline and image, in place of its slope at the image. What arrives at the second image is zero.
+baseline and image, instead of its slope at the image. The second image's cotangent is zero.
 """
 
 import dataclasses
@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from dmbp_jax.ops._derivatives import held
+from dmbp_jax.ops._derivatives import stop_first_gradient
 from dmbp_jax.ops._pool import UNROLLED, pool_windows, window_element
-from dmbp_jax.rules._plain import Opened
+from dmbp_jax.rules._plain import IgnoreCustomDerivatives
 from dmbp_jax.typing import Elementwise, Values, Window
 
 
@@ -53,8 +53,8 @@ def rescale_maximum(
 ) -> Inexact[Array, "2 *shape"]:
     """`max(one, other) = other + relu(one - other)` with the rescale rule on its ReLU.
 
-    The cotangent is shared out by a convex combination, so that the contributions add up to the difference
-    of the maxima.
+    The cotangent is divided by a convex combination, so that the contributions add up to the difference of
+    the maxima.
     """
     return jnp.maximum(one, other)
 
@@ -73,7 +73,7 @@ rescale_maximum.defvjp(_maximum_forward, _maximum_backward)
 
 
 @dataclasses.dataclass(frozen=True)
-class Rescale(Opened):
+class Rescale(IgnoreCustomDerivatives):
     """Plain values of two images; the gradient of the first one's score is DeepLIFT's multiplier."""
 
     def relu(self, site: str, z: Values) -> Values:
@@ -103,19 +103,19 @@ class Rescale(Opened):
         difference = z[:1] - z[1:]
         differs = jnp.abs(difference) > 0
         between = (value[:1] - value[1:]) / jnp.where(differs, difference, 1)
-        slope = held(jnp.where(differs, between, derivative[:1]))
-        straight = slope * (z[:1] - held(z[:1]))
-        return held(value) + jnp.concatenate([straight, jnp.zeros_like(straight)])
+        slope = stop_first_gradient(jnp.where(differs, between, derivative[:1]))
+        straight = slope * (z[:1] - stop_first_gradient(z[:1]))
+        return stop_first_gradient(value) + jnp.concatenate([straight, jnp.zeros_like(straight)])
 
     def smooth(
         self, site: str, function: Callable[..., Sequence[Array]], *operands: Array
     ) -> Sequence[Array]:
         """`function(*operands)` with the mean of its slopes at the two images.
 
-        For a product that is exact, `a b - a' b' = (a - a') (b + b') / 2 + (b - b') (a + a') / 2`. What a
-        quotient misses is in the method's `convergence_delta`.
+        This is exact for a product, `a b - a' b' = (a - a') (b + b') / 2 + (b - b') (a + a') / 2`. The error
+        for a quotient is in the method's `convergence_delta`.
         """
-        points = held(operands)
+        points = stop_first_gradient(operands)
         apart = [
             jnp.concatenate([z[:1] - p[:1], jnp.zeros_like(p[1:])])
             for z, p in zip(operands, points, strict=True)

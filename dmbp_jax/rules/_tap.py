@@ -1,4 +1,4 @@
-"""Taps: read what flows through a site, forward (activation) and backward (gradient)."""
+"""Taps: read the activation and the gradient at a site."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,13 +10,13 @@ from jaxtyping import Array, Float, Inexact, Shaped
 from dmbp_jax import ops
 from dmbp_jax._checks import InputError, check_choice
 from dmbp_jax.ops._resample import full_along
-from dmbp_jax.rules._plain import PLAIN, say_opened
+from dmbp_jax.rules._plain import PLAIN, warn_custom_derivative_ignored
 from dmbp_jax.rules._record import ACTIVATIONS, Site
 from dmbp_jax.typing import Apply, Deferred, Elementwise, Image, Results, Role, Rule, Target, Values, Window
 
 
 class Tapped(NamedTuple):
-    """What was read in one forward and one backward pass of one image."""
+    """The readings of one forward and one backward pass of one image."""
 
     score: Float[Array, ""]
     to_image: Image
@@ -60,13 +60,13 @@ class _Taps:
     ) -> Sequence[Array]:
         return self.rule.smooth(site, function, *operands)
 
-    def own_derivative(
-        self, name: str, sites: frozenset[str], as_defined: Deferred, opened: Deferred
+    def custom_derivative(
+        self, name: str, sites: frozenset[str], as_defined: Deferred, from_operations: Deferred
     ) -> Results:
         if sites.isdisjoint(self.zeros):
-            return self.rule.own_derivative(name, sites, as_defined, opened)
-        say_opened(name)
-        return opened()
+            return self.rule.custom_derivative(name, sites, as_defined, from_operations)
+        warn_custom_derivative_ignored(name)
+        return from_operations()
 
     def _tap(self, site: str, value: Array) -> Array:
         if site not in self.zeros:
@@ -112,7 +112,7 @@ def _forward(
     def forward(image: Image, zeros: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
         taps = _Taps(rule, zeros)
         logits = apply(params, image[None], rule=taps)[0]
-        # Half precision is for the passes; a score is compared and added up.
+        # Half precision is for the passes only; scores are compared and added.
         logits = logits.astype(np.promote_types(logits.dtype, np.float32))
         return ops.target_score(logits, target), taps.activations
 
@@ -137,7 +137,9 @@ def choose_map(
     if token_grid is not None:
         rows, columns = token_grid
         if name is None:
-            raise InputError("a token_grid is of one site: name it, one of those of find_sites with (t, c)")
+            raise InputError(
+                "token_grid needs the name of one site, whose output is tokens (t, c): see find_sites"
+            )
         chosen = choose_site(sites, name)
         if len(chosen.shape) != 2 or min(rows, columns) < 1 or chosen.shape[0] < rows * columns:
             raise InputError(
@@ -158,8 +160,8 @@ def choose_map(
 def lay_out(output: Inexact[Array, "*shape"], token_grid: tuple[int, int] | None) -> Inexact[Array, "h w c"]:
     """A site's output as a map: the last `rows * columns` tokens of a transformer, row by row.
 
-    Tokens before them, of the class or registers, have no place in the image and are left out. None hands on
-    what is a map already.
+    Tokens before them (class token, registers) have no position in the image and are left out. None returns a
+    map unchanged.
 
     >>> import jax.numpy as jnp
     >>> lay_out(jnp.zeros((1 + 6, 8)), (2, 3)).shape

@@ -162,9 +162,9 @@ def measure(model: Model, one: LoadedSample, heatmap: npt.NDArray[np.floating]) 
     predict: Predict = lambda x: jax.nn.softmax(model.apply(model.params, x))  # noqa: E731
     target: jax.Array = jnp.asarray(281)
     others = jnp.zeros(1000).at[7].set(1.0)
-    inserted: Curve = insertion(predict, one.image, heatmap, target, n_steps=3, substrate="gaussian")
+    inserted: Curve = insertion(predict, one.image, heatmap, target, n_steps=3, baseline="gaussian")
     removed: Curve = deletion(predict, one.image, jnp.asarray(heatmap), target, n_steps=3)
-    entering = complementary_insertion(predict, one.image, heatmap, others, n_steps=3, substrate="zero")
+    entering = complementary_insertion(predict, one.image, heatmap, others, n_steps=3, baseline="zero")
     assert_type(entering.auc, jax.Array)
     area: jax.Array = area_under_curve(inserted.probabilities)
     wide: npt.NDArray[np.floating] = to_photograph(heatmap, one.region, one.size)
@@ -215,7 +215,13 @@ def examine(
     assert noisy.removed.shape == one.image.shape
     right: SensitivityN = sensitivity_n(logits, one.image, heatmap, target, key=key, sizes=(9,), n_subsets=4)
     gone: Road = road(
-        lambda x: jax.nn.softmax(logits(x)), one.image, heatmap, target, key=key, shares=(0.5,), chunk_size=1
+        lambda x: jax.nn.softmax(logits(x)),
+        one.image,
+        heatmap,
+        target,
+        key=key,
+        shares=(0.5,),
+        perturbations_per_eval=1,
     )
     last: RoadCurve = gone.lerf
     filled: jax.Array = noisy_linear_imputation(one.image, heatmap > 0, key=key)
@@ -285,7 +291,7 @@ def know_weights(folder: Path) -> Model:
     return model._replace(spec=dataclasses.replace(spec, preprocess=preprocess))
 
 
-def evaluate_all(model: Model, read: LoadedSample, folder: Path) -> dmbp.Evaluated:
+def evaluate_all(model: Model, read: LoadedSample, folder: Path) -> dmbp.EvaluationResult:
     """A method, a metric, a network and a kind of data of one's own, by name, in a run of a folder."""
 
     def brightness(
@@ -321,7 +327,7 @@ def evaluate_all(model: Model, read: LoadedSample, folder: Path) -> dmbp.Evaluat
     register_dataset(one)
     assert dmbp.register_dataset is register_dataset
     assert dmbp.register_network is register_network
-    run: dmbp.Evaluated = dmbp.evaluate(
+    run: dmbp.EvaluationResult = dmbp.evaluate(
         "mine",
         "one:cat",
         methods=["brightness", "gradient"],

@@ -42,9 +42,9 @@ def total_variation(mask):
     return total / (rows * columns)
 
 
-def loss(matrices, image, weights, thetas, *, scale, outside, area_weight, total_variation_weight, output):
+def loss(matrices, image, weights, thetas, *, scale, baseline, area_weight, total_variation_weight, output):
     mask = np.minimum(saliency(matrices, image, weights, thetas) / scale, 1)
-    masked = mask[:, :, None] * image + (1 - mask[:, :, None]) * outside
+    masked = mask[:, :, None] * image + (1 - mask[:, :, None]) * baseline
     logits = forward(matrices, masked)[-1]
     if output == "softmax":
         log_probabilities = logits - np.log(np.exp(logits).sum())

@@ -1,1 +1,1 @@
-"""PyTorch programs that do the same as ours, to compare speed with."""
+"""PyTorch programs that compute the same as this package, to compare speed with."""

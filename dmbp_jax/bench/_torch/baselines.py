@@ -1,4 +1,5 @@
-"""The baselines as PyTorch users run them: Captum's, and RISE and FullGrad after their authors' programs.
+"""The compared methods as PyTorch users run them: Captum's, and RISE and FullGrad after their authors'
+programs.
 
 Each takes NCHW images and gives maps as NumPy arrays, NHWC. PyTorch and Captum are imported when called.
 """
@@ -64,7 +65,7 @@ def rise(
     cells: int = 7,
     probability: float = 0.5,
 ) -> np.ndarray:
-    """RISE as TorchRay has it: grids upsampled bilinearly, cropped at random shifts, in batches."""
+    """RISE as in TorchRay: grids upsampled bilinearly, cropped at random shifts, in batches."""
     import torch
 
     height, width = x.shape[2:]
@@ -118,7 +119,7 @@ def fullgrad(network: TorchNetwork, x: Any, targets: Sequence[int]) -> np.ndarra
 
 
 def _in_dtype(network: TorchNetwork, dtype: Any) -> Callable[[Any], Any]:
-    """The network as a function; Captum's arithmetic turns half-precision images into float32."""
+    """The network as a function; Captum converts half-precision images to float32."""
     return lambda x: network.module(x.to(dtype))
 
 

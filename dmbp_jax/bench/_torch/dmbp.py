@@ -1,8 +1,8 @@
-"""DMBP in plain PyTorch, as a careful PyTorch program does it: what `bench --against torch` compares with.
+"""DMBP in optimised plain PyTorch, with which `bench --against torch` compares.
 
-It uses what can be known beforehand: batch-norm is folded; gates and pool selections are frozen; by duality
-(`y^s` is the output of the masked forward pass) a step is a forward and a backward pass of each branch;
-nothing is differentiated with respect to weights; the first layer's output, which does not change, is
+Everything constant is computed beforehand: batch-norm is folded; gates and pool selections are frozen; by
+duality (`y^s` is the output of the masked forward pass) a step is a forward and a backward pass of each
+branch; nothing is differentiated with respect to weights; the first layer's output, which does not change, is
 computed once. PyTorch is imported when `dmbp` is called.
 
 Tried, and not faster on CPUs: both branches in one batch (slower at batch 8), channels-last activations, an
@@ -85,7 +85,7 @@ def dmbp(
 
 
 def freeze(network: TorchNetwork, x: Any) -> FrozenGates:
-    """The plain pass of NCHW images, taking notes."""
+    """The plain pass of NCHW images, recording gates and selections."""
     import torch
     from torch import nn
 
@@ -115,7 +115,7 @@ def freeze(network: TorchNetwork, x: Any) -> FrozenGates:
 def masked_forward(
     network: TorchNetwork, frozen: FrozenGates, masks: dict[str, Any], images: Any = None
 ) -> Any:
-    """The logits of a masked pass; without `images` from the first layer's known output on."""
+    """The logits of a masked pass; without `images`, from the first layer's stored output."""
     from torch import nn
 
     def call(node: str, module: Any, h: Any) -> Any:

@@ -1,6 +1,6 @@
 """torchvision's networks with the package's parameters, for comparisons with PyTorch.
 
-PyTorch is imported when something is called, never with this module.
+PyTorch is imported when a function is called, not with this module.
 """
 
 import contextlib
@@ -51,8 +51,8 @@ def check_known(name: str) -> None:
 
 @contextlib.contextmanager
 def all_cores() -> Iterator[int]:
-    """PyTorch computes as XLA does: with as many threads as this process may use cores, and with zeros for
-    subnormal numbers, of which half masks in a deep network make many and which CPUs are slow at."""
+    """Make PyTorch compute as XLA does: with a thread for each available core, and with zeros for subnormal
+    numbers, which are slow on CPUs and frequent under masks in deep networks."""
     import torch
 
     before = torch.get_num_threads()
@@ -80,7 +80,7 @@ def torch_network(name: str, params: Params, dtype: str = "float32") -> TorchNet
     host = jax.tree.map(np.asarray, params)
     last = [layer.name for layer in architecture.layout(1)][-1]
     classes = len(_find(host, last)["bias"])
-    # Random weights, soon replaced, would take seconds to draw.
+    # Random initial weights would take seconds to draw and be replaced.
     with torch.device("meta"):
         model = torchvision.models.get_model(name, weights=None, num_classes=classes)
     for module in list(model.modules()):

@@ -8,13 +8,13 @@ from small import tiny_network
 import dmbp_jax
 from dmbp_jax._checks import InputError
 from dmbp_jax._methods import METHODS, VARIANTS
-from dmbp_jax.evaluation._methods import GROUPS, TABLE2, choose_contestants, known_methods
+from dmbp_jax.evaluation._methods import GROUPS, TABLE2, choose_methods, known_methods
 
 NETWORK = {"architecture": "squeezenet1_1", "output": "softmax"}
 
 
 def choose(*names, preset="paper", **options):
-    return {one.name: one for one in choose_contestants(names, preset=preset, **NETWORK, **options)}
+    return {one.name: one for one in choose_methods(names, preset=preset, **NETWORK, **options)}
 
 
 def test_groups_stand_for_known_methods_and_all_for_every_one():
@@ -76,7 +76,7 @@ def test_what_is_no_method_of_explain_also_explains(name):
     apply, params, images = tiny_network()
     one = choose(name, steps=2)[name]
     a = dmbp_jax.explain(
-        apply, params, images, jnp.asarray([1, 2, 3]), one.method, key=jax.random.key(0), **one.options
+        apply, params, images, jnp.asarray([1, 2, 3]), one.function, key=jax.random.key(0), **one.options
     )
     assert a.heatmap.shape == images.shape[:3]
     assert a.finite.all()
@@ -89,12 +89,12 @@ def test_random_maps_are_independent_of_each_other():
         params,
         images,
         jnp.asarray([1, 2, 3]),
-        choose("random")["random"].method,
+        choose("random")["random"].function,
         key=jax.random.key(0),
     ).heatmap
     assert abs(jnp.corrcoef(maps.reshape(3, -1))[0, 1]) < 0.5
     with pytest.raises(InputError, match=r"give key=jax\.random\.key"):
-        dmbp_jax.explain(apply, params, images, jnp.asarray([1, 2, 3]), choose("random")["random"].method)
+        dmbp_jax.explain(apply, params, images, jnp.asarray([1, 2, 3]), choose("random")["random"].function)
 
 
 def test_table_2_is_the_published_one(shared):
