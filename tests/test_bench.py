@@ -38,7 +38,7 @@ def finished(tmp_path_factory):
     arguments = ("--model", MODEL, "--size", "8", "--repeats", "2", "--steps", "3", "-o", "bench.json")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES, MODEL, tiny)
-        run = run_here(folder, "bench", *arguments, "--method", "dmbp,fullgrad", "--batch-size", "2")
+        run = run_here(folder, "bench", *arguments, "--method", "dmbp,fullgrad,fast", "--batch-size", "2")
     assert run.code == 0, run.err
     return run, json.loads((folder / "bench.json").read_text())
 
@@ -46,11 +46,11 @@ def finished(tmp_path_factory):
 @pytest.mark.long
 def test_the_table_has_a_row_for_each_case_and_progress_a_line_for_each_unit(finished):
     run, _ = finished
-    rows = re.findall(r"^ (dmbp|fullgrad) +tiny +2 +float32 +(\d) ", run.out, re.MULTILINE)
-    assert rows == [("dmbp", "3"), ("fullgrad", "1")]
+    rows = re.findall(r"^ (dmbp|fullgrad|fast) +tiny +2 +float32 +(\d) ", run.out, re.MULTILINE)
+    assert rows == [("dmbp", "3"), ("fullgrad", "1"), ("fast", "1")]
     assert "torch" not in run.out
     assert run.out.endswith("wrote bench.json\n")
-    assert re.findall(r"^\[(\d) of 6\] ", run.err, re.MULTILINE) == list("123456")
+    assert re.findall(r"^\[(\d) of 9\] ", run.err, re.MULTILINE) == list("123456789")
 
 
 def test_the_device_is_named(finished):
@@ -58,7 +58,7 @@ def test_the_device_is_named(finished):
 
 
 def test_numbers_of_a_row_belong_together(finished):
-    for row, steps in zip(finished[1]["measurements"], (3, 1), strict=True):
+    for row, steps in zip(finished[1]["measurements"], (3, 1, 1), strict=True):
         assert row["case"]["steps"] == steps
         achieved = row["flops_per_step"] / row["ours"]["step"]["median"]
         np.testing.assert_allclose(row["flops_per_second"], achieved)
@@ -74,7 +74,12 @@ def test_numbers_of_a_row_belong_together(finished):
 def test_operations_and_memory_are_counted(finished):
     apply, params, images = tiny_network()
     counts = count_network(apply, params, images[0])
-    dmbp, fullgrad = finished[1]["measurements"]
+    dmbp, fullgrad, fast = finished[1]["measurements"]
+    assert fast["flops_per_step"] == 4 * counts.forward_flops
+    assert dmbp["call_over_gradient"] is None
+    for single in (fullgrad, fast):
+        ratio = single["call_over_gradient"]
+        assert 0 < ratio["lowest"] <= ratio["median"] <= ratio["highest"]
     assert dmbp["flops_per_step"] == counts.step_flops
     assert fullgrad["flops_per_step"] == 2 * counts.forward_flops
     # At least the parameters are an argument of the program.
@@ -96,6 +101,7 @@ def test_operations_and_memory_are_counted(finished):
         (("--method", "rise", "--steps", "0"), ["steps must be at least 1, got 0"]),
         (("--repeats", "0"), ["repeats must be at least 1, got 0"]),
         (("--size", "-1"), ["size must be at least 1, got -1"]),
+        (("--method", "fast", "--against", "torch"), ["fast has no PyTorch program"]),
         (("--against", "tensorflow"), ["unknown program to compare with 'tensorflow'"]),
         (("-o", "bench.txt"), ["bench.txt", ".json"]),
     ],

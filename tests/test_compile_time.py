@@ -2,15 +2,21 @@
 
 import threading
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from small import tiny_network
 
 import dmbp_jax
+from dmbp_jax import load_model
 from dmbp_jax._compile_time import STAGES, covered, stopwatch
+from dmbp_jax._progress import StepProgress
+from dmbp_jax.cli._explain import Photograph, explain_photographs
+from dmbp_jax.rules import PLAIN
 
 INTERVALS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 20)).map(lambda t: (t[0], t[0] + t[1])))
 
@@ -31,6 +37,31 @@ def test_a_second_call_compiles_nothing():
     assert first.compiling > 0
     assert second.compiling == 0
     assert second.working > 0
+
+
+def test_the_command_traces_a_network_once_for_what_it_says_and_once_for_its_map():
+    """The check of `explain` is of the program that has classified, and what takes no steps has no slices."""
+    apply, params, _ = tiny_network()
+    rules = []
+
+    def counting(params, x, *, rule=PLAIN):
+        rules.append(type(rule).__name__)
+        return apply(params, x, rule=rule)
+
+    model = load_model("squeezenet1_1")._replace(apply=counting, params=params)
+    (explained,) = explain_photographs(
+        model,
+        [Photograph(Path("one.png"), np.zeros((8, 8, 3), np.uint8))],
+        target=None,
+        contrast_with=None,
+        methods=["dmbp"],
+        preset="fast",
+        batch_size=1,
+        key=jax.random.key(0),
+        progress=StepProgress(),
+    )
+    assert explained.attributions["dmbp"].finite
+    assert rules == ["Plain", "Swept"]
 
 
 def test_tracing_counts_as_compiling_and_nothing_twice():

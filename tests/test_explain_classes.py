@@ -81,8 +81,8 @@ def forward_passes(method, options, count, classes_at_once=None):
         pytest.param("gradient_x_input", {}, 1, marks=pytest.mark.long),
         pytest.param("guided_backprop", {}, 1, marks=pytest.mark.long),
         ("grad_cam", {}, 1),
-        # The plain pass, and that of three rows.
-        ("dmbp", {"preset": "fast"}, 4),
+        # Three rows go back for every class.
+        ("dmbp", {"preset": "fast"}, 1),
         # The plain pass, and what the loop does not change: most of the first layer and of the last passes.
         pytest.param("dmbp", {"steps": 2}, 1, marks=pytest.mark.long),
         # Every node of the path and both ends; every noisy image.
@@ -95,7 +95,7 @@ def forward_passes(method, options, count, classes_at_once=None):
 def test_the_forward_pass_is_one_for_all_classes(method, options, shared):
     one, four = (forward_passes(method, options, count) for count in (1, 4))
     each = (four - one) / 3
-    assert one - each >= 0.99 * shared
+    assert 0.99 * shared <= one - each <= 1.2 * shared + 1
 
 
 def test_the_forward_pass_is_one_however_the_classes_are_divided():

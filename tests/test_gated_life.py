@@ -214,3 +214,17 @@ def test_images_on_explicit_axes_and_in_shard_map(methods):
         | {"PYTHONPATH": os.pathsep.join((str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")))},
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_function_is_traced_for_one_image_and_for_two_whatever_the_batch():
+    """How many images there are changes no program: methods run it on one; two tell which axis theirs is."""
+    counts = []
+
+    def network(params, x):
+        counts.append(len(x))
+        return jax.nn.relu(x @ params)
+
+    apply, params = dmbp_jax.gated((network, jnp.ones((3, 2))))
+    for images in (jnp.ones((5, 3)), jnp.ones((4, 3))):
+        dmbp_jax.explain(apply, params, images, [0] * len(images), "gradient")
+    assert counts == [1, 2]

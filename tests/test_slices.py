@@ -67,6 +67,13 @@ def test_any_number_of_steps_is_walked_in_few_slices(length, each, count):
     assert_same(result, jax.vmap(lambda x: run_loop(power(SHIFT, x, length)))(IMAGES))
 
 
+def test_a_loop_of_no_steps_has_no_slices_and_its_result_is_not_traced():
+    def make(shift, x):
+        return Loop(0, x, lambda carry, _: carry, lambda carry: pytest.fail("traced in vain"))
+
+    assert slice_loops(make, (SHIFT,), (IMAGES,)) is None
+
+
 def test_three_programs_whatever_the_number_of_slices():
     slices = slice_loops(functools.partial(power, length=47), (SHIFT,), (IMAGES,))
     with count_compile_time() as compiled:

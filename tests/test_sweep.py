@@ -29,6 +29,10 @@ def located(params, images, *, rule=PLAIN):
     return h.mean(axis=(1, 2)) @ last
 
 
+def is_relu(site):
+    return site.kind == "relu"
+
+
 def by_hand(params, image, target, strength, places):
     """`(3, h, w, c)`: the gradients of the plain network and both branches; the masks; written for loops."""
     first, second, third, last = params
@@ -65,8 +69,7 @@ def test_a_slow_program_gives_the_same(strength, target):
     image = RNG.normal(size=(3, 4, 3))
     expected, masks = by_hand(params, image, target, strength, places=True)
     with jax.enable_x64(True):
-        sites = find_sites(located, params, jnp.asarray(image))
-        found = sweep(located, params, jnp.asarray(image), jnp.asarray(target), sites, strength=strength)
+        found = sweep(located, params, jnp.asarray(image), jnp.asarray(target), is_relu, strength=strength)
         np.testing.assert_allclose(jnp.stack(found[1:4]), expected, rtol=1e-9, atol=1e-12)
         for name, expected_masks in zip(("first", "second", "third"), masks, strict=True):
             np.testing.assert_allclose(found.masks[name], expected_masks, rtol=1e-6)
@@ -77,7 +80,7 @@ def test_a_slow_program_gives_the_same(strength, target):
 def test_the_last_map_decides_by_places(network):
     apply, params, images = network
     sites = [site for site in find_sites(apply, params, images[0]) if site.kind == "relu"]
-    masks = sweep(apply, params, images[0], jnp.asarray(1), sites).masks
+    masks = sweep(apply, params, images[0], jnp.asarray(1), is_relu).masks
     last = next(site.name for site in reversed(sites) if len(site.shape) == 3)
     for site in sites:
         spread = np.ptp(np.asarray(masks[site.name]), axis=-1).max()
@@ -88,8 +91,7 @@ def test_the_last_map_decides_by_places(network):
 
 def test_without_strength_both_branches_are_the_network(network):
     apply, params, images = network
-    sites = [site for site in find_sites(apply, params, images[0]) if site.kind == "relu"]
-    found = sweep(apply, params, images[0], jnp.asarray(1), sites, strength=0.0)
+    found = sweep(apply, params, images[0], jnp.asarray(1), is_relu, strength=0.0)
     for branch in (found.positive, found.negative):
         np.testing.assert_allclose(branch, found.plain, rtol=1e-5, atol=1e-7)
 
@@ -104,8 +106,7 @@ def test_great_strength_takes_paths_of_one_sign():
     # Its input is a vector, which only a gated network may take.
     apply.gated = True
     x = jnp.asarray(RNG.normal(size=6).astype(np.float32))
-    sites = find_sites(apply, {}, x)
-    found = sweep(apply, {}, x, jnp.asarray(0), sites, strength=1e4)
+    found = sweep(apply, {}, x, jnp.asarray(0), is_relu, strength=1e4)
     contributions = (np.maximum(x @ hidden, 0) * out[:, 0]).astype(np.float64)
     np.testing.assert_allclose(found.positive @ x, 2 * contributions[contributions > 0].sum(), rtol=1e-4)
     np.testing.assert_allclose(found.negative @ x, 2 * contributions[contributions < 0].sum(), rtol=1e-4)
@@ -149,3 +150,30 @@ def test_masks_are_returned_and_a_history_is_refused(network):
     }
     with pytest.raises(InputError, match="takes no steps and has no history"):
         dmbp_jax.explain(apply, params, images, [1, 2, 3], preset="fast", return_history=True)
+
+
+def test_three_rows_go_back_and_one_goes_forward(network):
+    """The rows differ in their cotangents alone. The network is traced once."""
+    apply, params, images = network
+    rows = []
+
+    def counting(params, x, *, rule=PLAIN):
+        rows.append(len(x))
+        return apply(params, x, rule=rule)
+
+    found = sweep(counting, params, images[0], jnp.asarray(1), is_relu)
+    assert rows == [1]
+    assert jnp.isfinite(found.positive).all()
+
+
+def test_a_site_without_a_part_in_the_score_has_the_same_mask_in_both_branches():
+    def apply(params, x, *, rule=PLAIN):
+        h = rule.relu("first", x @ params)
+        rule.relu("beside", h)
+        stopped = rule.relu("stopped", jax.lax.stop_gradient(h))
+        return (h + 0 * stopped).mean(axis=(1, 2))
+
+    params, image = jnp.asarray(RNG.normal(size=(3, 2)), jnp.float32), jnp.ones((2, 2, 3))
+    masks = sweep(apply, params, image, jnp.asarray(0), is_relu).masks
+    np.testing.assert_array_equal(masks["beside"], np.ones((2, 2, 2)))
+    np.testing.assert_array_equal(masks["stopped"], np.ones((2, 2, 2)))

@@ -64,8 +64,10 @@ class Slices(NamedTuple):
         return self.within.lower(constants, carry, 0, self.each)
 
 
-def slice_loops(make: Callable[..., Loop], fixed: tuple[Any, ...], images: tuple[Any, ...]) -> Slices:
+def slice_loops(make: Callable[..., Loop], fixed: tuple[Any, ...], images: tuple[Any, ...]) -> Slices | None:
     """The loops `make(*fixed, *image)` of a batch, for arguments of these kinds, arrays or shapes.
+
+    None for loops of no steps, which have no slices; their result is not traced.
 
     `images` are trees of arrays whose first axis is the batch; `fixed` is the same for all. Each part of a
     loop is traced once, for one image.
@@ -80,19 +82,23 @@ def slice_loops(make: Callable[..., Loop], fixed: tuple[Any, ...], images: tuple
 
     def begin(fixed: Any, image: Any) -> Any:
         loop = make(*fixed, *image)
-        take = loop.step if loop.length else lambda carry, _: carry
-        of_step, step = hoist(take, loop.start, jax.ShapeDtypeStruct((), jnp.int32))
+        parts.update(length=loop.length)
+        if not loop.length:
+            return [], loop.start
+        of_step, step = hoist(loop.step, loop.start, jax.ShapeDtypeStruct((), jnp.int32))
         of_finish, finish = hoist(loop.finish, loop.start)
         # Both usually need the same arrays.
         constants = list({id(array): array for array in (*of_step, *of_finish)}.values())
         places = {id(array): place for place, array in enumerate(constants)}
-        parts.update(length=loop.length, step=step, finish=finish)
+        parts.update(step=step, finish=finish)
         parts.update(of_step=[places[id(one)] for one in of_step])
         parts.update(of_finish=[places[id(one)] for one in of_finish])
         return constants, loop.start
 
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), images)
     program = trace(begin, fixed, one)
+    if not parts["length"]:
+        return None
     # Computations of parameters alone must not be repeated for each image.
     own = program.jaxpr.invars[len(jax.tree.leaves(fixed)) :]
     moving = depending(program.eqns, own)
@@ -191,8 +197,8 @@ def make_program(call: Call, chunk: int, mesh: Mesh | None, *, stepwise: bool = 
             for leaf in leaves
         )
         slices = _slices(make, structure, kinds, call.settings)
-        # A loop without steps has no slice.
-        if slices.length:
+        # A loop without steps has no slices.
+        if slices is not None:
             return ChunkProgram(functools.partial(slices.run, fixed), lambda: slices.lower(fixed, shapes))
 
     whole = _whole(call.settings)
@@ -255,7 +261,7 @@ def _whole(settings: Settings) -> Any:
 @keep_programs
 def _slices(
     make: Callable[..., Loop], structure: Any, kinds: tuple[jax.ShapeDtypeStruct, ...], settings: Settings
-) -> Slices:
+) -> Slices | None:
     """Cached: as with `jit`, a second call with the same shapes traces nothing."""
 
     def loop(params: Params, arrays: Any, image: jax.Array, target: jax.Array, key: jax.Array | None) -> Loop:

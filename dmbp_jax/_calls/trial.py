@@ -5,10 +5,11 @@ works, the message names it as the remedy; otherwise the network's own error is 
 """
 
 import dataclasses
+import functools
 import inspect
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -54,7 +55,7 @@ def check_network(apply: Any, params: Any) -> None:
 
 
 def try_network(apply: Apply, params: Params, images: jax.Array | np.ndarray) -> jax.ShapeDtypeStruct:
-    """The shape `(n, k)` and dtype of the logits.
+    """The shape and dtype of the logits: `(n, k)`, or `(1, k)` of a gated network.
 
     Raises `InputError` for images that `apply` does not take, if the remedy is certain, and for logits of
     another shape; otherwise the network's own error.
@@ -70,14 +71,27 @@ def try_network(apply: Apply, params: Params, images: jax.Array | np.ndarray) ->
         raise
     if not isinstance(logits, jax.ShapeDtypeStruct):
         raise InputError(f"apply must return one array, the logits (n, classes), got {kind_of(logits)}")
-    if logits.ndim != 2 or logits.shape[0] != len(images):
-        raise InputError(f"apply must return logits of shape ({len(images)}, classes), got {logits.shape}")
+    count = 1 if isinstance(apply, GatedApply) else len(images)
+    if logits.ndim != 2 or logits.shape[0] != count:
+        raise InputError(f"apply must return logits of shape ({count}, classes), got {logits.shape}")
     return logits
 
 
+def plain_program(apply: Apply) -> Callable[[Params, Any], Any]:
+    """`apply` under the plain rule as a compiled function of parameters and images.
+
+    For each shape a network is traced once, whoever asks for its program.
+    """
+    # `rule` is not always among the function's own names.
+    return functools.partial(jax.jit(apply, static_argnames=("rule",)), rule=PLAIN)
+
+
 def _logits(apply: Apply, params: Params, images: Any) -> Any:
-    # Under `jit` a second trace is cached; `rule` is not always among the function's parameters.
-    return jax.eval_shape(jax.jit(apply, static_argnames=("rule",)), params, images, rule=PLAIN)
+    program = plain_program(apply)
+    if isinstance(apply, GatedApply):
+        # Whether it mixes images is seen when it is traced; methods run it on one.
+        return jax.eval_shape(lambda params, images: program(params, images[:1]), params, images)
+    return jax.eval_shape(program, params, images)
 
 
 def _advice(apply: Apply, params: Params, images: jax.Array | np.ndarray, error: Exception) -> str | None:
@@ -122,7 +136,8 @@ def _better_shape(apply: Apply, params: Params, images: jax.Array | np.ndarray) 
             logits = _logits(other, params, jax.ShapeDtypeStruct(shape, images.dtype))
         except Exception:
             continue
-        if getattr(logits, "ndim", None) == 2 and logits.shape[0] == shape[0]:
+        count = 1 if isinstance(other, GatedApply) else shape[0]
+        if getattr(logits, "ndim", None) == 2 and logits.shape[0] == count:
             return f"the network does not take images of shape {images.shape}: {remedy}"
     return None
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from rich.table import Column, Table
 
-from dmbp_jax._checks import check_choice, check_whole
+from dmbp_jax._checks import InputError, check_choice, check_whole
 from dmbp_jax.bench._counts import NetworkCounts
 from dmbp_jax.bench._measure import Spread
 from dmbp_jax.bench._methods import TIMED, Timed
@@ -46,6 +46,8 @@ class Case:
             why = ", since a step is measured as the difference of two calls"
             check_whole("steps", self.count, least=SHORT + 1, why=why)
         check_whole("steps", self.count, least=1)
+        if self.against_torch and not self.timed.modules:
+            raise InputError(f"{self.method} has no PyTorch program to compare with: leave it out")
 
     @property
     def timed(self) -> Timed:
@@ -110,6 +112,8 @@ class BenchRow(NamedTuple):
     matmul_flops_per_second: float
     """Operations per second of a large square product in the same dtype, the best of the same rounds."""
     share_of_matmul: float
+    call_over_gradient: Spread | None
+    """A call over one of the method `gradient`, in the same rounds; None for methods of several steps."""
     against: Against | None
 
 
@@ -133,6 +137,7 @@ COLUMNS = (
     "ms/image and step",
     "4 forwards, ms",
     "step / 4 forwards",
+    "call / gradient",
     "compile s",
     "MiB",
     "GFLOP/s",
@@ -174,6 +179,7 @@ def _ours(row: BenchRow) -> tuple[str, ...]:
         f"{1e3 * row.ours.step.median:.3g}",
         f"{1e3 * 4 * row.ours.forward.median:.3g}",
         f"{row.ours.step_over_four_forwards.median:.2f}",
+        "" if row.call_over_gradient is None else f"{row.call_over_gradient.median:.2f}",
         f"{row.compile_seconds:.1f}",
         "" if row.program_bytes is None else f"{row.program_bytes / 2**20:.0f}",
         f"{row.flops_per_second / 1e9:.3g}",

@@ -21,7 +21,7 @@ from dmbp_jax.bench._measure import (
     spread,
     step_bytes,
 )
-from dmbp_jax.bench._methods import run_ours, run_torch
+from dmbp_jax.bench._methods import run_method, run_ours, run_torch
 from dmbp_jax.bench._results import SHORT, Against, BenchRow, Case, Side
 from dmbp_jax.models import get_architecture, init
 from dmbp_jax.ops._convolution import cast_floats
@@ -55,6 +55,9 @@ def measure(case: Case, progress: RunProgress | None = None) -> BenchRow:
         values = ours(case.count).values
     first_call = time.perf_counter() - began
     runs = _runs("ours", case, ours, forward)
+    if case.timed.option is None:
+        cast = cast_floats((params, images), case.dtype)
+        runs["gradient"] = lambda: run_method(apply, *cast, targets, "gradient")
     product, product_flops = matrix_product(case.dtype)
     runs["matmul"] = product
     agreement = None
@@ -98,6 +101,11 @@ def measure(case: Case, progress: RunProgress | None = None) -> BenchRow:
         flops_per_second=achieved,
         matmul_flops_per_second=best_product,
         share_of_matmul=achieved / best_product,
+        call_over_gradient=(
+            ratios([one["ours_call"] for one in rounds], [one["gradient"] for one in rounds])
+            if "gradient" in runs
+            else None
+        ),
         against=_against(case, rounds, agreement) if case.against_torch else None,
     )
 

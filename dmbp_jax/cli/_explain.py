@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 import dmbp_jax
 from dmbp_jax import models
 from dmbp_jax._calls.chunks import by_shape, local_mesh
+from dmbp_jax._calls.trial import plain_program
 from dmbp_jax._checks import InputError, check_choice
 from dmbp_jax._methods import METHODS, VARIANTS, choose_method
 from dmbp_jax._plugins import load_plugin
@@ -85,7 +86,7 @@ def explain_photographs(
     """
     images = np.stack([model.spec.preprocess.normalize(p.rgb) for p in photographs])
     # One at a time: one program for any number of photographs.
-    classify = jax.jit(model.apply)
+    classify = plain_program(model.apply)
     logits = np.concatenate([classify(model.params, images[i : i + 1]) for i in range(len(photographs))])
     probabilities = np.asarray(model.spec.probabilities(jnp.asarray(logits)))
     targets = logits.argmax(axis=1) if target is None else np.full(len(photographs), target)

@@ -17,11 +17,19 @@ from dmbp_jax.ops._convolution import cast_floats
 from dmbp_jax.ops._resample import full_along
 from dmbp_jax.result import Attribution, Scores
 from dmbp_jax.rules import ACTIVATIONS, Linearization, Masked, Site, tap
-from dmbp_jax.rules._record import record
+from dmbp_jax.rules._record import linearize, record
 from dmbp_jax.rules._tap import Tapped, read
 from dmbp_jax.typing import Apply, Image, Key, Params, Target
 
 # Where the masks sit: three readings of the paper, which differ on residual networks only.
+
+
+def is_masked(site: Site, where: MaskSites) -> bool:
+    """Whether a site gets a mask; see `masked_sites`."""
+    if where == "relu":
+        return site.kind in ACTIVATIONS
+    roles = ("filter",) if where == "filter" else ("filter", "shortcut")
+    return site.kind == "affine" and site.role in roles
 
 
 def masked_sites(sites: Sequence[Site], where: MaskSites) -> tuple[Site, ...]:
@@ -30,14 +38,14 @@ def masked_sites(sites: Sequence[Site], where: MaskSites) -> tuple[Site, ...]:
     A mask after an affine layer commutes with the gate of the ReLU that follows, so that `"filter"` means
     layer and ReLU together. The class layer is never masked. Raises `InputError` if no site is to be masked.
     """
-    if where == "relu":
-        chosen = tuple(site for site in sites if site.kind in ACTIVATIONS)
-    else:
-        roles = ("filter",) if where == "filter" else ("filter", "shortcut")
-        chosen = tuple(site for site in sites if site.kind == "affine" and site.role in roles)
+    chosen = tuple(site for site in sites if is_masked(site, where))
     if not chosen:
-        raise InputError(f"the network has no site to mask with mask_sites={where!r}")
+        raise _nothing_to_mask(where)
     return chosen
+
+
+def _nothing_to_mask(where: MaskSites) -> InputError:
+    return InputError(f"the network has no site to mask with mask_sites={where!r}")
 
 
 # DMBP for one image: Ruiz, Agudo, Moreno-Noguer, "Generating Attribution Maps with Disentangled Masked
@@ -182,12 +190,21 @@ def _optimized(
 
 def _swept(apply: Apply, params: Params, x: Image, target: Target, config: SweepConfig) -> _Found:
     """The preset `fast`: one backward pass."""
-    _, linearization, sites = record(apply, params, x)
-    masked = masked_sites(sites, config.mask_sites)
-    swept = sweep(apply, params, x, target, masked, strength=config.strength)
+    swept = sweep(
+        apply,
+        params,
+        x,
+        target,
+        lambda site: is_masked(site, config.mask_sites),
+        strength=config.strength,
+    )
+    if not swept.masks:
+        raise _nothing_to_mask(config.mask_sites)
     total = target_score(swept.logits.astype(_mask_dtype(x)), target)
     positive, negative = keep_apart(swept.positive * x, swept.negative * x, swept.plain * x)
-    gap = _gap(apply, params, x, target, at=linearization, total=total)
+    gap = None
+    if swept.has_tangents:
+        gap = _gap(apply, params, x, target, at=linearize(apply, params, x)[1], total=total)
     return _Found(positive, negative, _scores_of(total, positive, negative), gap, swept.masks)
 
 

@@ -15,8 +15,7 @@ weight near the image, negative values are no evidence against the target. The s
 `notebooks/study_parts.py`.
 """
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -52,7 +51,9 @@ class SweptGradients(NamedTuple):
     negative: Image
     """The negative branch's."""
     masks: Sites
-    """The positive branch's masks."""
+    """The positive branch's masks; empty if the network has no masked site."""
+    has_tangents: bool
+    """Whether the network has smooth operations."""
 
 
 def sweep(
@@ -60,39 +61,47 @@ def sweep(
     params: Params,
     image: Image,
     target: Target,
-    masked: Sequence[Site],
+    is_masked: Callable[[Site], bool],
     *,
     strength: Positive = SweepConfig.strength,
 ) -> SweptGradients:
-    """Choose the masks at `masked` from the logit down, `m+ = scale sigmoid(theta)` and `m- = scale - m+`.
+    """Choose the masks of some sites from the logit down, `m+ = scale sigmoid(theta)` and `m- = scale - m+`.
 
     Equation and options of `theta`: `choose_theta` of `rules/_masked.py`. The scale is 2, so that the
     branches do not shrink with depth, or less in a network so deep that the product of all masks would
     overflow.
 
-    >>> from dmbp_jax.rules import PLAIN, find_sites
+    The network is traced once.
+
+    >>> from dmbp_jax.rules import PLAIN
     >>> def apply(params, x, *, rule=PLAIN):
     ...     return rule.relu("relu", x).sum(axis=(1, 2)) @ jnp.asarray([[1.0], [-1.0]])
     >>> image = jnp.ones((1, 1, 2))
-    >>> swept = sweep(apply, {}, image, jnp.asarray(0), find_sites(apply, {}, image)[:1], strength=2.0)
+    >>> swept = sweep(apply, {}, image, jnp.asarray(0), lambda site: site.kind == "relu", strength=2.0)
     >>> swept.plain.ravel().tolist(), (swept.positive > 0.5).ravel().tolist()
     ([1.0, -1.0], [True, False])
     """
     mask_dtype = np.promote_types(image.dtype, np.float32)
-    rule = functools.partial(Swept, choices=_choices(masked, image.dtype), strength=strength)
-    slots = {site.name: full_along(image, site.shape, 0, mask_dtype) for site in masked}
-    logits, backward = jax.vjp(
-        lambda x, slots: apply(params, x, rule=rule(slots)), jnp.stack([image] * 3), slots
-    )
-    at_logits = jax.grad(lambda row: target_score(row.astype(mask_dtype), target))(logits[0])
-    (plain, positive, negative), masks = backward(jnp.stack([at_logits] * 3))
-    return SweptGradients(logits[0], plain, positive, negative, masks)
+    rule = Swept(is_masked, strength, mask_dtype)
+    logits, backward = jax.vjp(lambda x: apply(params, x[None], rule=rule)[0], image)
+    masked = tuple(rule.masked.values())
+    rule.choices.update(_choices(masked, image.dtype))
+    at_logits = jax.grad(lambda row: target_score(row.astype(mask_dtype), target))(logits)
+    ((plain, positive, negative),) = jax.vmap(backward)(jnp.stack([at_logits] * 3))
+    # A site that has no part in the score has the same masks in both branches.
+    masks = {
+        site.name: rule.masks[site.name]
+        if site.name in rule.masks
+        else full_along(image, site.shape, rule.choices[site.name].scale / 2, mask_dtype)
+        for site in masked
+    }
+    return SweptGradients(logits, plain, positive, negative, masks, bool(rule.has_tangents))
 
 
 def _choices(masked: Sequence[Site], dtype: np.dtype) -> dict[str, Choice]:
     """How the masks of each site are chosen; the sites are in the order of the forward pass."""
     most = ROOM * jnp.finfo(dtype).maxexp
-    scale = min(2.0, 2.0 ** (most / len(masked)))
+    scale = min(2.0, 2.0 ** (most / max(len(masked), 1)))
     maps = [site.name for site in masked if len(site.shape) == 3]
     above = np.arange(len(masked))[::-1] / max(len(masked) - 1, 1)
     return {

@@ -3,18 +3,19 @@ learned ones (LPR, `Learned`)."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, Shaped
 
 from dmbp_jax._checks import Number
 from dmbp_jax.ops._derivatives import square_root
 from dmbp_jax.ops._pool import pick, pool_selected
-from dmbp_jax.rules._plain import OutputRule, warn_custom_derivative_ignored
-from dmbp_jax.rules._record import Linearization, linearize
+from dmbp_jax.rules._plain import IgnoreCustomDerivatives, OutputRule, warn_custom_derivative_ignored
+from dmbp_jax.rules._record import Linearization, Site, linearize, note_site
 from dmbp_jax.typing import Apply, Deferred, Elementwise, Image, Results, Role, ValuesOfOne, Window
 
 # The masked rule of DMBP: frozen gates, and one mask per masked activation.
@@ -127,18 +128,22 @@ class Masked:
 
 # The rule of the preset `fast`: masks chosen during the backward pass, from the logit to the image.
 #
-# A pass of one image in three equal rows, whose cotangents are those of the plain network, of the positive
-# and of the negative branch. The values are the plain network's. At each masked site the cotangents of the
-# three rows determine the masks, which then multiply the branches' cotangents. The masks of a layer are
-# therefore chosen when those of all layers above are known.
+# A forward pass of one image, and a backward pass of three rows (`jax.vmap` of it), whose cotangents are
+# those of the plain network, of the positive and of the negative branch. At each masked site the cotangents
+# of the three rows determine the masks, which then multiply the branches' cotangents. The masks of a layer
+# are therefore chosen when those of all layers above are known.
+
+
+SMALLER = 2.0**-16
+"""A factor of magnitudes before they are added up; theta does not depend on it."""
 
 
 class Choice(NamedTuple):
     """Parameters of the choice of one site's masks."""
 
-    plain_weight: float
+    plain_weight: Number
     """The plain network's weight relative to that of one branch."""
-    scale: float
+    scale: Number
     """The sum of the two masks of an activation."""
     by_location: bool = False
     """Whether all channels (the last axis) of a location share one mask, chosen by their sum."""
@@ -162,68 +167,126 @@ def choose_theta(
     >>> choose_theta(rows, Choice(plain_weight=1.0, scale=2.0), strength=2.0).tolist()
     [2.0, -2.0, 0.0]
     """
-    sizes = jnp.abs(contributions)
     axes = tuple(range(1, contributions.ndim))
-    # Divided by the maximum first, so that nothing overflows, and a row of zeros has no effect. No quotient
-    # below depends on the maximum, so no derivative is taken of it.
-    largest = jax.lax.stop_gradient(sizes.max(axis=axes, keepdims=True))
-    rows = contributions / jnp.where(largest > 0, largest, 1)
-    rows = rows / jnp.where(largest > 0, jnp.abs(rows).sum(axis=axes, keepdims=True), 1)
-    plain, positive, negative = rows
+    # Multiplied by a small factor, so that the sum of large numbers is finite; a row of zeros has no effect.
+    sums = (SMALLER * jnp.abs(contributions)).sum(axis=axes, keepdims=True)
+    plain, positive, negative = contributions / jnp.where(sums > 0, sums, 1)
     c = choice.plain_weight * plain + positive + negative
     if choice.by_location:
         c = jnp.broadcast_to(c.sum(axis=-1, keepdims=True), c.shape)
+    # The mean of the squares of `sqrt(|c|)`.
     size = jnp.abs(c)
-    biggest = jax.lax.stop_gradient(size.max())
-    root = square_root(size / jnp.where(biggest > 0, biggest, 1))
-    square = (root**2).sum() / jnp.maximum((size > 0).astype(size.dtype).sum(), 1)
-    return strength * jnp.sign(c) * root / jnp.sqrt(jnp.where(square > 0, square, 1))
+    square = size.sum() / jnp.maximum((size > 0).astype(size.dtype).sum(), 1)
+    return strength * jnp.sign(c) * square_root(size) / jnp.sqrt(jnp.where(square > 0, square, 1))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def sweep_masks(
-    choice: Choice, a: Inexact[Array, "3 *shape"], slot: Float[Array, "*shape"], strength: Float[Array, ""]
-) -> Inexact[Array, "3 *shape"]:
-    """`a`; backward the second row is multiplied by `m+ = scale sigmoid(theta)`, the third by
-    `m- = scale sigmoid(-theta)`, see `choose_theta`. `slot` is not used, and its gradient is `m+`."""
+def backward_by(
+    function: Callable[[Array, Array, Array], Array],
+    a: Inexact[Array, "1 *shape"],
+    strength: Float[Array, ""],
+) -> Inexact[Array, "1 *shape"]:
+    """`a`; backward, under a `jax.vmap` of several rows, `function(cotangents, a, strength)`."""
     return a
 
 
-def _sweep_forward(choice: Choice, a: Array, slot: Array, strength: Array) -> tuple[Array, tuple[Array, ...]]:
-    return a, (a, slot, strength)
+def _backward_by_backward(
+    function: Callable[..., Array], residuals: tuple[Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
+    a, strength = residuals
+
+    # Where all rows are the same, the site has no part in the score, and they are zeros.
+    @jax.custom_batching.custom_vmap
+    def of_rows(cotangent: Array, a: Array, strength: Array) -> Array:
+        return cotangent
+
+    @of_rows.def_vmap
+    def _(_count: int, _of_row: list[bool], rows: Array, a: Array, strength: Array) -> tuple[Array, bool]:
+        return function(rows, a, strength), True
+
+    return of_rows(cotangent, a, strength), jnp.zeros_like(strength)
 
 
-def _sweep_backward(choice: Choice, residuals: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
-    a, slot, strength = residuals
-    contributions = a.astype(slot.dtype) * cotangent.astype(slot.dtype)
-    theta = choose_theta(contributions, choice, strength)
-    positive, negative = choice.scale * jax.nn.sigmoid(theta), choice.scale * jax.nn.sigmoid(-theta)
-    masks = jnp.stack([jnp.ones_like(positive), positive, negative])
-    return masks.astype(cotangent.dtype) * cotangent, positive, jnp.zeros_like(strength)
-
-
-sweep_masks.defvjp(_sweep_forward, _sweep_backward)
+backward_by.defvjp(lambda function, a, strength: (a, (a, strength)), _backward_by_backward)
 
 
 @dataclasses.dataclass(frozen=True)
-class Swept(OutputRule):
-    """Plain values of three equal rows; backward, masks at the sites that have a slot.
+class Swept(IgnoreCustomDerivatives):
+    """Plain values; in a backward pass of three rows, masks at some of the activations and layers.
 
-    Slots are zeros of the shape of their site's output, without batch axis, and receive the masks as their
-    gradients.
+    The forward pass records the masked sites, the backward pass their masks. Between the two, `choices` must
+    be filled.
     """
 
-    slots: dict[str, Float[Array, "..."]]
-    choices: Mapping[str, Choice]
-    """The choice of masks for each site that has a slot."""
+    is_masked: Callable[[Site], bool]
     strength: Number
-    """As in `choose_theta`."""
+    """How far the masks of every site open and close; see `choose_theta`."""
+    dtype: np.dtype
+    """Of the masks."""
+    masked: dict[str, Site] = dataclasses.field(default_factory=dict)
+    """The masked sites, in the order of the forward pass."""
+    has_tangents: dict[str, bool] = dataclasses.field(default_factory=dict)
+    """The smooth operations, which are no linear maps at the image without a constant."""
+    choices: dict[str, Choice] = dataclasses.field(default_factory=dict)
+    """How the masks are chosen, for each masked site."""
+    masks: dict[str, Float[Array, "..."]] = dataclasses.field(default_factory=dict)
+    """The positive branch's, of sites that have a part in the score; without batch axis."""
 
-    def output(self, site: str, a: Inexact[Array, "3 *shape"]) -> Inexact[Array, "3 *shape"]:
-        """`a`; its masks multiply the cotangents."""
-        if site not in self.slots:
+    def relu(self, site: str, z: ValuesOfOne) -> ValuesOfOne:
+        """`max(z, 0)`, and its masks on the way back."""
+        return self._masked(Site(site, "relu", z.shape[1:]), super().relu(site, z))
+
+    def affine(self, site: str, z: ValuesOfOne, role: Role) -> ValuesOfOne:
+        """`z`, and its masks on the way back."""
+        return self._masked(Site(site, "affine", z.shape[1:], role), z)
+
+    def piecewise(
+        self, site: str, z: ValuesOfOne, function: Elementwise, *, smooth: bool = False
+    ) -> ValuesOfOne:
+        """`function(z)`, and its masks on the way back."""
+        if smooth:
+            self.has_tangents[site] = True
+        value = super().piecewise(site, z, function, smooth=smooth)
+        return self._masked(Site(site, "piecewise", z.shape[1:]), value)
+
+    def smooth(
+        self, site: str, function: Callable[..., Sequence[Array]], *operands: Array
+    ) -> Sequence[Array]:
+        """`function(*operands)`."""
+        self.has_tangents[site] = True
+        return super().smooth(site, function, *operands)
+
+    def _masked(self, site: Site, a: Array) -> Array:
+        if not self.is_masked(site):
             return a
-        return sweep_masks(self.choices[site], a, self.slots[site], jnp.asarray(self.strength))
+        note_site(self.masked, site)
+        return backward_by(functools.partial(self._mask, site.name), a, jnp.asarray(self.strength))
+
+    def _mask(self, site: str, rows: Array, a: Array, strength: Array) -> Array:
+        """The row of the plain network, the positive branch's times `m+ = scale sigmoid(theta)`, and the
+        negative one's times `m- = scale sigmoid(-theta)`; see `choose_theta`."""
+        choice = self.choices[site]
+        masked, self.masks[site] = _mask_rows(rows, a, strength, dtype=self.dtype, **choice._asdict())
+        return masked
+
+
+# Traced once for all sites of a shape.
+@functools.partial(jax.jit, static_argnames=("by_location", "dtype"))
+def _mask_rows(
+    rows: Array,
+    a: Array,
+    strength: Array,
+    *,
+    plain_weight: Number,
+    scale: Number,
+    by_location: bool,
+    dtype: np.dtype,
+) -> tuple[Array, Array]:
+    contributions = a.astype(dtype) * rows.astype(dtype)[:, 0]
+    theta = choose_theta(contributions, Choice(plain_weight, scale, by_location), strength)
+    positive, negative = scale * jax.nn.sigmoid(theta), scale * jax.nn.sigmoid(-theta)
+    masks = jnp.stack([jnp.ones_like(positive), positive, negative])
+    return masks.astype(rows.dtype)[:, None] * rows, positive
 
 
 # The rule of LPR: plain values, and a learnable gate on every cotangent that leaves a ReLU.

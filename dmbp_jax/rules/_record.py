@@ -67,6 +67,13 @@ class Linearization(NamedTuple):
     """Smooth operations of several operands: these operands."""
 
 
+def note_site(sites: dict[str, Site], site: Site) -> None:
+    """Add a site to those of a network; `ValueError` for a name that it has already."""
+    if site.name in sites:
+        raise ValueError(f"the network uses the site name {site.name!r} twice; names must be unique")
+    sites[site.name] = site
+
+
 class _Recorder:
     """The plain rule, recording sites and gates."""
 
@@ -75,7 +82,7 @@ class _Recorder:
         self.found = Linearization({}, {}, {}, {}, {}, {}, {})
 
     def relu(self, site: str, z: Values) -> Values:
-        self._note(Site(site, "relu", z.shape[1:]))
+        note_site(self.sites, Site(site, "relu", z.shape[1:]))
         self.found.gates[site] = z > 0
         return jax.nn.relu(z)
 
@@ -83,16 +90,16 @@ class _Recorder:
         self, site: str, h: Inexact[Array, "n h w c"], window: Window
     ) -> Inexact[Array, "n hh ww c"]:
         selection = select_max(h, window)
-        self._note(Site(site, "max_pool", selection.shape[1:]))
+        note_site(self.sites, Site(site, "max_pool", selection.shape[1:]))
         self.found.selections[site] = selection
         return pool_selected(h, selection, window)
 
     def affine(self, site: str, z: Values, role: Role) -> Values:
-        self._note(Site(site, "affine", z.shape[1:], role))
+        note_site(self.sites, Site(site, "affine", z.shape[1:], role))
         return z
 
     def piecewise(self, site: str, z: Values, function: Elementwise, *, smooth: bool = False) -> Values:
-        self._note(Site(site, "piecewise", z.shape[1:]))
+        note_site(self.sites, Site(site, "piecewise", z.shape[1:]))
         value, slope = jax.jvp(function, (z,), (jnp.ones_like(z),))
         (self.found.tangents if smooth else self.found.pieces)[site] = Piece(slope, value - slope * z)
         return value
@@ -115,11 +122,6 @@ class _Recorder:
         self, name: str, sites: frozenset[str], as_defined: Deferred, from_operations: Deferred
     ) -> Results:
         return from_operations()
-
-    def _note(self, site: Site) -> None:
-        if site.name in self.sites:
-            raise ValueError(f"the network uses the site name {site.name!r} twice; names must be unique")
-        self.sites[site.name] = site
 
 
 class Recorded(NamedTuple):
