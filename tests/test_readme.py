@@ -39,7 +39,7 @@ def test_it_is_short_and_names_every_method():
     assert len(README.splitlines()) <= 130
     from dmbp_jax import METHODS
 
-    (listed,) = re.findall(r"want a `key`\):\n\n(.*?)\n\n", README, flags=re.DOTALL)
+    (listed,) = re.findall(r"need a `key`\):\n\n(.*?)\n\n", README, flags=re.DOTALL)
     assert sorted(re.findall(r"`(\w+)`", listed)) == sorted(METHODS)
 
 
