@@ -170,18 +170,98 @@ def test_several_classes_at_once_have_the_gradients_of_each():
     )
 
 
-def test_forward_mode_is_refused_and_reverse_mode_twice_gives_what_it_would():
-    """JAX has no forward derivative of a function whose backward one is written out."""
-    network = tiny_network()
+def own_in_jax(params, x):
+    """`own` without the package."""
+
+    def conv(name, h):
+        z = jax.lax.conv_general_dilated(
+            h, params[name]["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return z + params[name]["bias"][None, None, None]
+
+    h = jax.nn.relu(conv("conv1", x))
+    h = jax.lax.reduce_window(h, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    h = jax.nn.relu(h + conv("conv2", h))
+    return h.mean((1, 2)) @ params["fc"]["kernel"] + params["fc"]["bias"][None]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_networks_have_forward_derivatives_of_every_order(x64, network):
+    """Of the package's and of gated ones: as without the package, and as finite differences."""
+    apply, params, images = NETWORKS[network]()
+    nchw = {"pieces": pieces, "smooth": smooth}
+    image, random = images[:1], np.random.default_rng(7)
+    direction = jax.tree.map(lambda leaf: jnp.asarray(random.standard_normal(leaf.shape)), (params, image))
+
+    def without(params, image):
+        return (
+            own_in_jax(params, image)
+            if network == "own"
+            else nchw[network](params, image.transpose(0, 3, 1, 2))
+        )
+
+    @jax.jit
+    def derivatives(point, direction):
+        def loss(point):
+            return (apply(*point) ** 3).sum()
+
+        value, slope = jax.jvp(loss, (point,), (direction,))
+        forth = jax.jvp(jax.grad(loss), (point,), (direction,))[1]
+        back = jax.grad(lambda point: jax.jvp(loss, (point,), (direction,))[1])(point)
+        twice = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), direction)
+        each = jax.vmap(jax.linearize(loss, point)[1])(twice)
+        return value, slope, jax.grad(loss)(point), forth, back, each
+
+    def at(step):
+        point = jax.tree.map(lambda leaf, along: leaf + step * along, (params, image), direction)
+        return derivatives(point, direction)
+
+    _, slope, gradient, forth, back, each = at(0.0)
+    ahead, behind = at(STEP), at(-STEP)
+    np.testing.assert_allclose(slope, (ahead[0] - behind[0]) / (2 * STEP), rtol=1e-6)
+    np.testing.assert_allclose(each, slope * np.asarray([1.0, 2.0]), rtol=1e-12)
+    inner = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, direction)))
+    np.testing.assert_allclose(slope, inner, rtol=1e-12)
+    for found, transposed, one, other in zip(
+        *map(jax.tree.leaves, (forth, back, ahead[2], behind[2])), strict=True
+    ):
+        np.testing.assert_allclose(found, transposed, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(found, (one - other) / (2 * STEP), rtol=1e-4, atol=1e-4)
+    assert all(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(forth[1]))
+
+    def hessian(of):
+        def of_corner(corner):
+            return of(params, image.at[0, 2:4, 2, :2].set(corner))[0, :2]
+
+        return jax.jit(lambda corner: (jax.jacfwd(of_corner)(corner), jax.hessian(of_corner)(corner)))(
+            image[0, 2:4, 2, :2]
+        )
+
+    with jax.numpy_rank_promotion("allow"):
+        expected = hessian(without)
+    for found, other in zip(hessian(apply), expected, strict=True):
+        np.testing.assert_allclose(found, other, rtol=1e-9, atol=1e-12)
+    assert jnp.abs(expected[0]).max() > 0
+    assert (jnp.abs(expected[1]).max() > 0) == (network == "smooth")
+
+
+@pytest.mark.parametrize("case", long_but(("fast",), CASES))
+def test_forward_mode_gives_the_derivative_of_a_map_that_reverse_mode_gives(x64, case):
+    network = own()
     _, params, images = network
-    loss = loss_of(network, "fast")
-    direction = draw_images(*images.shape)
-    with pytest.raises(TypeError, match="forward-mode"):
-        jax.jvp(lambda x: loss(x, params), (images,), (direction,))
-    value, back = jax.vjp(lambda x: loss(x, params), images)
-    _, forth = jax.vjp(lambda cotangent: back(cotangent)[0], jnp.zeros_like(value))
-    expected = jnp.vdot(jax.grad(loss)(images, params), direction)
-    np.testing.assert_allclose(forth(direction)[0], expected, rtol=1e-4)
+    point, random = (images, params), np.random.default_rng(11)
+    direction = jax.tree.map(lambda leaf: jnp.asarray(random.standard_normal(leaf.shape)), point)
+    loss = loss_of(network, case)
+
+    @jax.jit
+    def both(point, direction):
+        slope = jax.jvp(lambda point: loss(*point), (point,), (direction,))[1]
+        gradient = jax.grad(lambda point: loss(*point))(point)
+        return slope, sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, direction)))
+
+    found, expected = both(point, direction)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert abs(expected) > 1e-3
 
 
 def test_what_needs_the_host_is_refused_under_grad():

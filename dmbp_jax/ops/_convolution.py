@@ -7,9 +7,11 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Inexact
 
 from dmbp_jax._checks import ShapeError
+from dmbp_jax.ops._derivatives import transposable
 
 # Floating-point arrays cast to another precision.
 
@@ -171,65 +173,69 @@ def _plain(x: Array, kernel: Array, strides: Sizes, pads: Pads) -> Array:
 
 def _by_kind(x: Array, kernel: Array, strides: Sizes, pads: Pads) -> tuple[Array, Transformed | None]:
     """The convolution, and its transformed kernel where its sizes have a CPU use Winograd's algorithm."""
-    if strides != (1, 1) or not winograd_pays(x, kernel, pads):
-        return _plain(x, kernel, strides, pads), None
-    transformed = transform_kernel(kernel)
-    output = jax.lax.platform_dependent(
+    is_fast = strides == (1, 1) and winograd_pays(x, kernel, pads)
+    transformed = transform_kernel(kernel) if is_fast else None
+    return _of_kind(x, kernel, transformed, strides, pads), transformed
+
+
+def _of_kind(x: Array, kernel: Array, transformed: Transformed | None, strides: Sizes, pads: Pads) -> Array:
+    if transformed is None:
+        return _plain(x, kernel, strides, pads)
+    output: Array = jax.lax.platform_dependent(
         x,
         kernel,
         transformed,
         cpu=lambda x, _, transformed: winograd(x, transformed, pads),
         default=lambda x, kernel, _: _plain(x, kernel, strides, pads),
     )
-    return output, transformed
+    return output
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _convolve(x: Array, kernel: Array, strides: Sizes, pads: Pads) -> Array:
     return _by_kind(x, kernel, strides, pads)[0]
 
 
-class _Residuals(NamedTuple):
-    sizes: tuple[int, ...]
-    """Rows and columns of the data."""
-    kernel: Array
-    transformed: Transformed | None
-    """By Winograd's algorithm, where it is used."""
-    x: Array | None
-    """The data, where the gradient at the kernel is wanted too."""
-
-
-def _forward(x: Any, kernel: Any, strides: Sizes, pads: Pads) -> tuple[Array, _Residuals]:
+def _convolve_jvp(
+    strides: Sizes, pads: Pads, primals: tuple[Array, Array], tangents: tuple[Any, Any]
+) -> tuple[Array, Any]:
     # With `symbolic_zeros` an argument says whether it is differentiated. Usually only the data is; then the
     # data need not be kept, since only the kernel's gradient needs it.
-    kept = x.value if kernel.perturbed else None
-    output, transformed = _by_kind(x.value, kernel.value, strides, pads)
-    return output, _Residuals(x.value.shape[1:3], kernel.value, transformed, kept)
+    (x, kernel), (to_x, to_kernel) = primals, tangents
+    output, transformed = _by_kind(x, kernel, strides, pads)
+    terms = []
+    if not isinstance(to_x, SymbolicZero):
+        sizes = x.shape[1:3]
+
+        def forward(x: Array, kernel: Array, transformed: Transformed | None) -> Array:
+            return _of_kind(x, kernel, transformed, strides, pads)
+
+        def backward(cotangent: Array, kernel: Array, transformed: Transformed | None) -> Array:
+            # A separate array, computed once before a loop: XLA would transpose it in each step, or choose a
+            # slower program.
+            phases = _phases(kernel, strides)
+            if transformed is None:
+                return _to_data(cotangent, phases, sizes, strides, pads)
+            (top, bottom), (left, right) = pads
+            around = (2 - top, 2 - bottom), (2 - left, 2 - right)
+            to_x: Array = jax.lax.platform_dependent(
+                cotangent,
+                phases,
+                transformed,
+                cpu=lambda cotangent, _, transformed: winograd(
+                    cotangent, transformed, around, transposed=True
+                ),
+                default=lambda cotangent, phases, _: _to_data(cotangent, phases, sizes, strides, pads),
+            )
+            return to_x
+
+        terms.append(transposable(forward, backward, to_x, kernel, transformed))
+    if not isinstance(to_kernel, SymbolicZero):
+        terms.append(_plain(x, to_kernel, strides, pads))
+    return output, functools.reduce(jnp.add, terms) if terms else jnp.zeros_like(output)
 
 
-def _backward(
-    strides: Sizes, pads: Pads, residuals: _Residuals, cotangent: Array
-) -> tuple[Array, Array | None]:
-    sizes, kernel, transformed, x = residuals
-    # A separate array, computed once before a loop: XLA would transpose it in each step, or choose a slower
-    # program.
-    phases = _phases(kernel, strides)
-    if transformed is None:
-        to_x = _to_data(cotangent, phases, sizes, strides, pads)
-    else:
-        (top, bottom), (left, right) = pads
-        around = (2 - top, 2 - bottom), (2 - left, 2 - right)
-        to_x = jax.lax.platform_dependent(
-            cotangent,
-            phases,
-            transformed,
-            cpu=lambda cotangent, _, transformed: winograd(cotangent, transformed, around, transposed=True),
-            default=lambda cotangent, phases, _: _to_data(cotangent, phases, sizes, strides, pads),
-        )
-    if x is None:
-        return to_x, None
-    _, to_kernel = jax.vjp(lambda k: _plain(x, k, strides, pads), kernel)
-    return to_x, to_kernel(cotangent)[0]
+_convolve.defjvp(_convolve_jvp, symbolic_zeros=True)
 
 
 def _to_data(cotangent: Array, phases: Array, sizes: tuple[int, ...], strides: Sizes, pads: Pads) -> Array:
@@ -261,9 +267,6 @@ def _phases(kernel: Array, strides: Sizes) -> Array:
     filled = jnp.pad(kernel, ((0, rows * down - high), (0, columns * across - wide), (0, 0), (0, 0)))
     split = filled.reshape(rows, down, columns, across, inner, outer)
     return jnp.flip(split, (0, 2)).transpose(0, 2, 5, 1, 3, 4).reshape(rows, columns, outer, -1)
-
-
-_convolve.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 # Convolution and linear layer, NHWC, with PyTorch's padding; and batch-norm, which is folded into the

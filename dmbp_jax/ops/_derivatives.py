@@ -1,10 +1,13 @@
 """Functions with custom derivatives, and the score of a target."""
 
 import functools
-from typing import TypeVar, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Primitive, jaxpr_as_fun
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float, Inexact
 
 from dmbp_jax._checks import InputError, check_choice
@@ -65,6 +68,110 @@ def stop_first_gradient(tree: Tree) -> Tree:
 
 
 stop_first_gradient.defvjp(lambda tree: (tree, None), lambda *_: (None,))
+
+
+# Linear functions whose transpose is written down, too: `jax.custom_vjp` would do, but for forward mode.
+
+_transposable_p = Primitive("transposable")
+
+
+def transposable(
+    function: Callable[..., Array], transpose: Callable[..., Array], x: Array, *residuals: Any
+) -> Array:
+    """`function(x, *residuals)`, linear in `x`; on the way back it is `transpose(cotangent, *residuals)`.
+
+    Has derivatives of any order, forward and backward, also with respect to the residuals. Both functions are
+    pure and hold no traced arrays.
+
+    >>> times = lambda x, f: transposable(lambda x, f: f * x, lambda cotangent, f: f * cotangent, x, f)
+    >>> jax.jvp(times, (2.0, 3.0), (1.0, 1.0))[1].item(), jax.grad(times, argnums=1)(2.0, 3.0).item()
+    (5.0, 2.0)
+    """
+    leaves, structure = jax.tree.flatten(residuals)
+
+    def flat(of: Callable[..., Array]) -> Callable[..., Array]:
+        return lambda x, *leaves: of(x, *jax.tree.unflatten(structure, leaves))
+
+    return _bind(flat(function), flat(transpose), jnp.asarray(x), leaves)
+
+
+def _bind(
+    function: Callable[..., Array], transpose: Callable[..., Array], x: Array, leaves: Sequence[Array]
+) -> Array:
+    program = jax.make_jaxpr(function)(x, *leaves)
+    result: Array = _transposable_p.bind(x, *leaves, program=program, transpose=transpose)
+    return result
+
+
+def _function(program: Any) -> Callable[..., Array]:
+    return lambda *args: jaxpr_as_fun(program)(*args)[0]
+
+
+def _compute(*args: Array, program: Any, transpose: Callable[..., Array]) -> Array:
+    del transpose
+    return _function(program)(*args)
+
+
+def _transposable_jvp(
+    primals: Sequence[Array],
+    tangents: Sequence[Any],
+    *,
+    program: Any,
+    transpose: Callable[..., Array],
+) -> tuple[Array, Any]:
+    (x, *leaves), (dx, *moved) = primals, tangents
+    result = _transposable_p.bind(x, *leaves, program=program, transpose=transpose)
+    terms = []
+    if not isinstance(dx, ad.Zero):
+        terms.append(_transposable_p.bind(dx, *leaves, program=program, transpose=transpose))
+    moving = [i for i, tangent in enumerate(moved) if not isinstance(tangent, ad.Zero)]
+    if moving:
+
+        def of_residuals(*some: Array) -> Array:
+            given = dict(zip(moving, some, strict=True))
+            return _function(program)(x, *(given.get(i, leaf) for i, leaf in enumerate(leaves)))
+
+        _, term = jax.jvp(of_residuals, [leaves[i] for i in moving], [moved[i] for i in moving])
+        terms.append(term)
+    return result, functools.reduce(jnp.add, terms)
+
+
+def _transposable_transpose(
+    cotangent: Any, x: Any, *leaves: Array, program: Any, transpose: Callable[..., Array]
+) -> list[Any]:
+    to_x: Any = ad.Zero(x.aval)
+    if not isinstance(cotangent, ad.Zero):
+        to_x = _bind(transpose, _function(program), cotangent, leaves)
+    return [to_x] + [None] * len(leaves)
+
+
+def _transposable_batch(
+    args: Sequence[Array],
+    axes: Sequence[int | None],
+    *,
+    program: Any,
+    transpose: Callable[..., Array],
+) -> tuple[Array, int]:
+    count = next(arg.shape[axis] for arg, axis in zip(args, axes, strict=True) if axis is not None)
+    x, *leaves = args
+    # A transpose gives one cotangent for each: what is shared is repeated, and added up outside.
+    at = axes[0]
+    x = jnp.broadcast_to(x, (count, *x.shape)) if at is None else jnp.moveaxis(x, at, 0)
+    function, transpose = (jax.vmap(of, in_axes=(0, *axes[1:])) for of in (_function(program), transpose))
+    return _bind(function, transpose, x, leaves), 0
+
+
+def _transposable_shape(*avals: Any, program: Any, transpose: Callable[..., Array]) -> Any:
+    del avals, transpose
+    return program.out_avals[0]
+
+
+_transposable_p.def_impl(_compute)
+_transposable_p.def_abstract_eval(_transposable_shape)
+ad.primitive_jvps[_transposable_p] = _transposable_jvp
+ad.primitive_transposes[_transposable_p] = _transposable_transpose
+batching.primitive_batchers[_transposable_p] = _transposable_batch
+mlir.register_lowering(_transposable_p, mlir.lower_fun(_compute, multiple_results=False))
 
 
 # What is explained: one class, or any weighted sum of classes, such as "tabby minus tiger cat".

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Inexact, Int, Integer
 
 from dmbp_jax._checks import ShapeError
+from dmbp_jax.ops._derivatives import transposable
 from dmbp_jax.typing import Window
 
 Sizes: TypeAlias = tuple[int, int]
@@ -27,7 +28,7 @@ UNROLLED = 9
 so."""
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def max_pool(x: Inexact[Array, "n h w c"], window: Window) -> Inexact[Array, "n hh ww c"]:
     """The maximum over each window; its gradient goes to the first maximum, row by row, as PyTorch's does.
 
@@ -108,19 +109,12 @@ def _strided(array: Array, start: int | Array, count: int, stride: int, axis: in
     return jax.lax.slice_in_dim(span, 0, None, stride, axis)
 
 
-def _max_pool_forward(x: Array, window: Window) -> tuple[Array, tuple[Array, tuple[int, ...]]]:
+@max_pool.defjvp
+def _max_pool_jvp(window: Window, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (tangent,) = primals, tangents
     # Without the barrier XLA computes each maximum again for every window that it is compared with.
-    return max_pool(x, window), (jax.lax.optimization_barrier(select_max(x, window)), x.shape)
-
-
-def _max_pool_backward(
-    window: Window, residuals: tuple[Array, tuple[int, ...]], cotangent: Array
-) -> tuple[Array]:
-    selection, shape = residuals
-    return (_unpool(cotangent, selection, window, shape),)
-
-
-max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+    selection = jax.lax.optimization_barrier(select_max(x, window))
+    return max_pool(x, window), pool_selected(tangent, selection, window)
 
 
 def pool_selected(
@@ -129,32 +123,22 @@ def pool_selected(
     """The selected element of each window: linear in `x`; `max_pool(x)` for `x`'s own selection."""
     if not _is_unrolled(window):
         return _gather_selected(x, selection, window)
-    return _pool_selected(x, selection, window, x.shape)
+    shape = x.shape
+    return transposable(
+        lambda x, selection: _compare_selected(x, selection, window),
+        lambda cotangent, selection: _unpool(cotangent, selection, window, shape),
+        x,
+        selection,
+    )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _pool_selected(x: Array, selection: Array, window: Window, shape: tuple[int, ...]) -> Array:
-    del shape
+def _compare_selected(x: Array, selection: Array, window: Window) -> Array:
+    """Each element of all windows, one after the other, where it is the selected one."""
     elements = pool_windows(x, window, fill=0.0)
     chosen = jnp.zeros_like(elements[0])
     for index, element in enumerate(elements):
         chosen = jnp.where(selection == index, element, chosen)
     return chosen
-
-
-def _pool_selected_forward(
-    x: Array, selection: Array, window: Window, shape: tuple[int, ...]
-) -> tuple[Array, Array]:
-    return _pool_selected(x, selection, window, shape), selection
-
-
-def _pool_selected_backward(
-    window: Window, shape: tuple[int, ...], selection: Array, cotangent: Array
-) -> tuple[Array, None]:
-    return _unpool(cotangent, selection, window, shape), None
-
-
-_pool_selected.defvjp(_pool_selected_forward, _pool_selected_backward)
 
 
 def _gather_selected(x: Array, selection: Array, window: Window) -> Array:
