@@ -602,7 +602,7 @@ def test_the_papers_protocol_fills_in_what_was_not_said(tmp_path):
     for name in ("tench", "cat"):
         for number in range(7):
             save_photo(folder / name / f"{name}{number}.JPEG")
-    paper = Evaluation("squeezenet1_1", f"imagenet:{folder}", preset="paper")
+    paper = Evaluation("squeezenet1_1", f"imagenet:{folder}", methods="table2", preset="paper")
     plan = plan_module.make_plan(paper)
     config = plan.config
     assert config["per_class"] == 5

@@ -147,7 +147,7 @@ NUMBERS = {
             "eps": (1e-8, 1e-5),
             "start": (3.0, 1.0),
             "percentile": (99.0, 70),
-            "outside": (0.0, 0.3),
+            "baseline": (0.0, 0.3),
             "area_weight": (1.0, -0.5),
             "total_variation_weight": (1.0, 0.1),
         },
