@@ -112,8 +112,8 @@ def explain(
             those of the images. Its devices may be of several processes, which then make the same call.
         progress: whether that bar shows.
         on_step: called as `on_step(done, total)` during the loop of a method that has one, otherwise after
-        each chunk. **options: of the method; for `"dmbp"` see `dmbp_jax.dmbp.dmbp` and `DMBPConfig`. An
-        array, such as
+            each chunk.
+        **options: of the method; for `"dmbp"` see `dmbp_jax.dmbp.dmbp` and `DMBPConfig`. An array, such as
             a `baseline`, is used for all images.
 
     Returns:

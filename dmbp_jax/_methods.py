@@ -120,8 +120,8 @@ def register_method(
     Args:
         method: `method(apply, params, image, target, *, key=None, **options) -> Attribution` for one image.
         name: by default the function's.
-        title: its title in tables; by default the name, without underscores. **options: of the method, under
-        this name: then the name is a variant, such as
+        title: its title in tables; by default the name, without underscores.
+        **options: of the method, under this name: then the name is a variant, such as
             `register_method(smoothgrad, name="smoothgrad_500", n_samples=500)`, for evaluations and commands.
 
     Returns:

@@ -137,4 +137,5 @@ def test_a_run_of_one_chunk_tells_both_apart(tmp_path):
     seconds = sum(row.seconds for row in run.rows())
     assert compiling >= 0.2
     assert seconds + compiling <= elapsed
-    assert f"without the {compiling:,.2f} seconds of compiling in all" in run.write_report().read_text("utf-8")
+    page = run.write_report().read_text("utf-8")
+    assert f"without the {compiling:,.2f} seconds of compiling in all" in page

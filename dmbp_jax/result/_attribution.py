@@ -234,8 +234,8 @@ class Attribution:
             photo: `(h, w, 3)` of 8 bits, as the network saw it (`model.spec.preprocess.crop_photo`), or
                 `(n, h, w, 3)`: one for each image; or a Pillow image. None: maps without photographs.
             titles: above the rows; one text for all, or one for each.
-            captions: below the rows, before the figure's own caption. **style: fields of
-            `dmbp_jax.plot.Style`: `percentile` (where colours saturate), `alpha` (how
+            captions: below the rows, before the figure's own caption.
+            **style: fields of `dmbp_jax.plot.Style`: `percentile` (where colours saturate), `alpha` (how
                 opaque the overlay is), `cmap` (the colours), `smooth` (pixels of a Gaussian, for display; the
                 caption says so).
 
