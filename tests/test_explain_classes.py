@@ -84,7 +84,7 @@ def forward_passes(method, options, count, classes_at_once=None):
         # Three rows go back for every class.
         ("dmbp", {"preset": "fast"}, 1),
         # The plain pass, and what the loop does not change: most of the first layer and of the last passes.
-        pytest.param("dmbp", {"steps": 2}, 1, marks=pytest.mark.long),
+        pytest.param("dmbp", {"steps": 2}, 2, marks=pytest.mark.long),
         # Every node of the path and both ends; every noisy image.
         pytest.param("integrated_gradients", {"n_steps": 3}, 5, marks=pytest.mark.long),
         pytest.param("smoothgrad", {"n_samples": 3}, 3, marks=pytest.mark.long),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float, Inexact, Shaped
 
 from dmbp_jax._checks import Number
@@ -28,7 +29,7 @@ from dmbp_jax.typing import Apply, Deferred, Elementwise, Image, Results, Role, 
 # - the mask gradients `dy^s/dm_l = g_l * z_l * da_l`, from one forward and one backward pass.
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def masked_gate(
     z: Inexact[Array, "*shape"], gate: Bool[Array, "*shape"] | None, mask: Float[Array, "*shape"]
 ) -> Inexact[Array, "*shape"]:
@@ -37,25 +38,23 @@ def masked_gate(
     Backward `dz = mask * gate * da` and `dmask = gate * z * da`: without the mask's gradient a loss on the
     masked pass would train nothing, silently. The mask and `z` each keep their dtype.
     """
-    return _masked_gate_forward(z, gate, mask)[0]
+    return mask.astype(z.dtype) * (z if gate is None else jnp.where(gate, z, 0))
 
 
-def _masked_gate_forward(z: Array, gate: Array | None, mask: Array) -> tuple[Array, tuple[Array, Array]]:
-    mask_of_z = mask.astype(z.dtype)
-    if gate is None:
-        return mask_of_z * z, (mask, z)
+@functools.partial(masked_gate.defjvp, symbolic_zeros=True)
+def _masked_gate_jvp(
+    primals: tuple[Array, Array | None, Array], tangents: tuple[Any, Any, Any]
+) -> tuple[Array, Array]:
+    (z, gate, mask), (dz, _, dmask) = primals, tangents
     # Closed gates are zeros in both, so that the backward pass needs no gate.
-    scale, opened = jnp.where(gate, mask, 0), jnp.where(gate, z, 0)
-    return mask_of_z * opened, (scale, opened)
-
-
-def _masked_gate_backward(residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, None, Array]:
-    scale, opened = residuals
-    to_mask = opened.astype(scale.dtype) * cotangent.astype(scale.dtype)
-    return scale.astype(cotangent.dtype) * cotangent, None, to_mask
-
-
-masked_gate.defvjp(_masked_gate_forward, _masked_gate_backward)
+    scale, opened = (mask, z) if gate is None else (jnp.where(gate, mask, 0), jnp.where(gate, z, 0))
+    tangent = jnp.zeros_like(z)
+    if not isinstance(dz, SymbolicZero):
+        tangent = scale.astype(z.dtype) * dz
+    if not isinstance(dmask, SymbolicZero):
+        to_mask = (opened.astype(mask.dtype) * dmask).astype(z.dtype)
+        tangent = to_mask if isinstance(dz, SymbolicZero) else tangent + to_mask
+    return mask.astype(z.dtype) * opened, tangent
 
 
 @dataclasses.dataclass(frozen=True)
