@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar, no_type_check
 
 from dmbp_jax._checks import (
     Count,
@@ -44,6 +44,8 @@ T = TypeVar("T")
 TARGETS = ("truth", "predicted")
 
 
+# What users pass is checked in `__post_init__`, with a message for each option.
+@no_type_check
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """What `evaluate` is told: each option with its type, range and default; `evaluate` says what they mean.
@@ -96,6 +98,8 @@ class Evaluation:
         for name in ("methods", "metrics"):
             given = getattr(self, name)
             object.__setattr__(self, name, None if given is None and name == "metrics" else several(given))
+        for name in self._determining:
+            object.__setattr__(self, name, as_number(getattr(self, name)))
         check_choice("preset", self.preset, PRESETS)
         check_choice("target", self.target, TARGETS)
         check_output(self.output)
@@ -139,10 +143,13 @@ class Evaluation:
         Metrics may be added to a run, and the same samples may be in another place. Of the network, the
         methods and the samples more is recorded than their names.
         """
+        return {name: getattr(self, name) for name in self._determining}
+
+    @property
+    def _determining(self) -> list[str]:
         beside = {"network", "samples", "methods", "metrics", "folder", "name", "classes", "preprocess"}
         beside |= {"progress", "processes"}
-        names = [field.name for field in dataclasses.fields(self) if field.name not in beside]
-        return {name: as_number(getattr(self, name)) for name in names}
+        return [field.name for field in dataclasses.fields(self) if field.name not in beside]
 
 
 def _takes(kind: Callable[P, Any]) -> Callable[[Callable[..., T]], Callable[P, T]]:

@@ -76,7 +76,7 @@ _transposable_p = Primitive("transposable")
 
 
 def transposable(
-    function: Callable[..., Array], transpose: Callable[..., Array], x: Array, *residuals: Any
+    function: Callable[..., Array], transpose: Callable[..., Array], x: Array | float, *residuals: Any
 ) -> Array:
     """`function(x, *residuals)`, linear in `x`; on the way back it is `transpose(cotangent, *residuals)`.
 
@@ -96,7 +96,7 @@ def transposable(
 
 
 def _bind(
-    function: Callable[..., Array], transpose: Callable[..., Array], x: Array, leaves: Sequence[Array]
+    function: Callable[..., Array], transpose: Callable[..., Array], x: Any, leaves: Sequence[Any]
 ) -> Array:
     program = jax.make_jaxpr(function)(x, *leaves)
     result: Array = _transposable_p.bind(x, *leaves, program=program, transpose=transpose)
@@ -107,13 +107,13 @@ def _function(program: Any) -> Callable[..., Array]:
     return lambda *args: jaxpr_as_fun(program)(*args)[0]
 
 
-def _compute(*args: Array, program: Any, transpose: Callable[..., Array]) -> Array:
+def _compute(*args: Any, program: Any, transpose: Callable[..., Array]) -> Array:
     del transpose
     return _function(program)(*args)
 
 
 def _transposable_jvp(
-    primals: Sequence[Array],
+    primals: Sequence[Any],
     tangents: Sequence[Any],
     *,
     program: Any,
@@ -137,7 +137,7 @@ def _transposable_jvp(
 
 
 def _transposable_transpose(
-    cotangent: Any, x: Any, *leaves: Array, program: Any, transpose: Callable[..., Array]
+    cotangent: Any, x: Any, *leaves: Any, program: Any, transpose: Callable[..., Array]
 ) -> list[Any]:
     to_x: Any = ad.Zero(x.aval)
     if not isinstance(cotangent, ad.Zero):
@@ -146,7 +146,7 @@ def _transposable_transpose(
 
 
 def _transposable_batch(
-    args: Sequence[Array],
+    args: Sequence[Any],
     axes: Sequence[int | None],
     *,
     program: Any,
