@@ -41,7 +41,6 @@ from dmbp_jax._checks import (
     check_first,
     check_images,
     check_targets,
-    check_whole,
     is_concrete,
     is_here,
     kind_of,
@@ -49,6 +48,7 @@ from dmbp_jax._checks import (
 )
 from dmbp_jax._methods import get_method
 from dmbp_jax._progress import bar
+from dmbp_jax._ranges import check_whole
 from dmbp_jax.ops._programs import hoist
 from dmbp_jax.result import Attribution, Method
 from dmbp_jax.result._attribution import Kept, check_kept

@@ -11,7 +11,7 @@ import jaxtyping
 import numpy as np
 from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray, Shaped
 
-from dmbp_jax._checks import Finite, NonNegative, Positive
+from dmbp_jax._ranges import Finite, NonNegative, Positive
 
 __all__ = [
     "Apply",

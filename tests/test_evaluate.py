@@ -158,17 +158,19 @@ def test_rows_of_composites_are_what_the_metrics_give(photos, tmp_path, model):
     assert value("class_sensitivity_abs", most).value == pytest.approx(expected.absolute, abs=1e-3)
 
 
+ON_COMPOSITES = (
+    "insertion",
+    "complementary_insertion",
+    "deletion",
+    "grid_pointing",
+    "sanity",
+    "cascade",
+    "class_sensitivity",
+)
+
+
 def test_every_metric_gives_one_row_for_what_it_is_defined_on(photos, tmp_path):
-    grid = [
-        "insertion",
-        "complementary_insertion",
-        "deletion",
-        "grid_pointing",
-        "sanity",
-        "cascade",
-        "class_sensitivity",
-    ]
-    rows = run(setting(f"{photos}", samples=f"grid:{photos}", metrics=tuple(grid)), tmp_path / "run")
+    rows = run(setting(f"{photos}", samples=f"grid:{photos}", metrics=ON_COMPOSITES), tmp_path / "run")
     count = {name: sum(row.metric == name for row in rows) for name in {row.metric for row in rows}}
     # Two composites of four classes; the classes that are compared for sensitivity are the network's choice.
     eight = {
@@ -197,22 +199,11 @@ def test_every_metric_gives_one_row_for_what_it_is_defined_on(photos, tmp_path):
 
 def test_every_metric_describes_the_rows_that_it_gives(photos, tmp_path):
     for data, names in (
-        (
-            f"grid:{photos}",
-            [
-                "insertion",
-                "complementary_insertion",
-                "deletion",
-                "grid_pointing",
-                "sanity",
-                "cascade",
-                "class_sensitivity",
-            ],
-        ),
-        (f"folder:{photos}", ["counter_evidence"]),
+        (f"grid:{photos}", ON_COMPOSITES),
+        (f"folder:{photos}", ("counter_evidence",)),
     ):
         folder = tmp_path / names[0]
-        rows = run(setting(photos, samples=data, metrics=tuple(names), methods=("random",), limit=1), folder)
+        rows = run(setting(photos, samples=data, metrics=names, methods=("random",), limit=1), folder)
         described = {row for name in names for row in METRICS[name].shown}
         assert {row.metric for row in rows} == described
     assert [row for metric in METRICS.values() for row in metric.shown] == list(registered_titles().metrics)

@@ -69,7 +69,7 @@ def test_ranges_are_checked_in_one_file():
         r"must (not )?be (at least|from|between|above|positive|negative|a whole number|in [(\[])"
     )
     files = [path for path in SOURCES if ROOT / "dmbp_jax" in path.parents]
-    assert {path.name for path in files if any(map(of_ranges.search, raised_in(path)))} == {"_checks.py"}
+    assert {path.name for path in files if any(map(of_ranges.search, raised_in(path)))} == {"_ranges.py"}
 
 
 def named_in(path):

@@ -12,16 +12,8 @@ import numpy.typing as npt
 from jax.sharding import Mesh
 
 from dmbp_jax._calls.call import Options
-from dmbp_jax._checks import (
-    InputError,
-    called,
-    check_choice,
-    check_range,
-    check_whole,
-    is_number,
-    kind_of,
-    range_of,
-)
+from dmbp_jax._checks import InputError, called, check_choice, is_number, kind_of
+from dmbp_jax._ranges import check_range, check_whole, range_of
 from dmbp_jax.result import Method
 
 _NAMES = {

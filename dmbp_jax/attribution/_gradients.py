@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import jax
 import jax.numpy as jnp
 
-from dmbp_jax._checks import FINITE, ExplanationWarning, check_choice
+from dmbp_jax._checks import ExplanationWarning, check_choice
+from dmbp_jax._ranges import FINITE
 from dmbp_jax.ops import gaussian_blur, target_score
 from dmbp_jax.ops._resample import filled
 from dmbp_jax.result import Attribution

@@ -15,16 +15,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from dmbp_jax._checks import (
-    Finite,
-    InputError,
-    Percentile,
-    Positive,
-    check_choice,
-    check_is_image,
-    check_range,
-    check_whole,
-)
+from dmbp_jax._checks import InputError, check_choice, check_is_image
+from dmbp_jax._ranges import Finite, Percentile, Positive, check_range, check_whole
 from dmbp_jax.attribution._gradients import Baseline, make_baseline, target_gradient
 from dmbp_jax.ops import Loop, iterative, log_probabilities, target_score
 from dmbp_jax.ops._derivatives import check_output, first_max, stop_first_gradient

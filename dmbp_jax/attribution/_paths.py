@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from dmbp_jax._checks import Positive, check_choice, check_is_image, check_range, check_whole
+from dmbp_jax._checks import check_choice, check_is_image
+from dmbp_jax._ranges import Positive, check_range, check_whole
 from dmbp_jax.attribution._gradients import Baseline, make_baseline, target_gradient
 from dmbp_jax.ops import Loop, gaussian_blur, iterative, target_score
 from dmbp_jax.ops._resample import Padding

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dmbp_jax._checks import InputError, Share, check_is_image, check_range, check_whole
+from dmbp_jax._checks import InputError, check_is_image
+from dmbp_jax._ranges import Share, check_range, check_whole
 from dmbp_jax.ops import Loop, iterative, probabilities, target_score
 from dmbp_jax.ops._derivatives import check_output
 from dmbp_jax.ops._resample import full_along

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from dmbp_jax._checks import InputError, NonNegative, Number, called, check_choice, check_range, check_whole
+from dmbp_jax._checks import InputError, called, check_choice
+from dmbp_jax._ranges import NonNegative, Number, check_range, check_whole
 from dmbp_jax.attribution._gradients import gradient
 from dmbp_jax.ops import Loop, iterative, log_probabilities, target_score
 from dmbp_jax.ops._derivatives import first_max

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dmbp_jax._calls.chunks import program_bytes
-from dmbp_jax._checks import check_choice, check_whole
+from dmbp_jax._checks import check_choice
 from dmbp_jax._explain import explain
+from dmbp_jax._ranges import check_whole
 from dmbp_jax.bench._counts import NetworkCounts
 from dmbp_jax.dmbp import DMBPConfig
 from dmbp_jax.dmbp._config import configure

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from rich.table import Column, Table
 
-from dmbp_jax._checks import InputError, check_choice, check_whole
+from dmbp_jax._checks import InputError, check_choice
+from dmbp_jax._ranges import check_whole
 from dmbp_jax.bench._counts import NetworkCounts
 from dmbp_jax.bench._measure import Spread
 from dmbp_jax.bench._methods import TIMED, Timed

@@ -17,7 +17,8 @@ import jax
 import typer
 
 import dmbp_jax
-from dmbp_jax._checks import InputError, Whole, whole_of
+from dmbp_jax._checks import InputError
+from dmbp_jax._ranges import Whole, whole_of
 from dmbp_jax.images._depth import LEAST_DEPTH, MOST_DEPTH
 from dmbp_jax.models import cache_folder
 from dmbp_jax.typing import OutputActivation

@@ -3,15 +3,8 @@
 import dataclasses
 from typing import Any, Literal, get_args
 
-from dmbp_jax._checks import (
-    CountFromZero,
-    Decay,
-    Finite,
-    InputError,
-    Positive,
-    check_choice,
-    check_fields,
-)
+from dmbp_jax._checks import InputError, check_choice
+from dmbp_jax._ranges import CountFromZero, Decay, Finite, Positive, check_fields
 
 MaskSites = Literal["filter", "relu", "filter_and_shortcut"]
 Objective = Literal["all", "posneg", "positive"]

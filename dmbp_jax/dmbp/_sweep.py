@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact
 
-from dmbp_jax._checks import Positive
+from dmbp_jax._ranges import Positive
 from dmbp_jax.dmbp._config import SweepConfig
 from dmbp_jax.dmbp._optimization import Sites
 from dmbp_jax.ops import target_score

@@ -8,18 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar, no_type_check
 
-from dmbp_jax._checks import (
-    Count,
-    CountFromZero,
-    InputError,
-    Whole,
-    as_number,
-    check_choice,
-    check_fields,
-    kind_of,
-    several,
-)
+from dmbp_jax._checks import InputError, as_number, check_choice, kind_of, several
 from dmbp_jax._progress import RunProgress
+from dmbp_jax._ranges import Count, CountFromZero, Whole, check_fields
 from dmbp_jax.dmbp import PRESETS
 from dmbp_jax.evaluation._methods import CHEAP
 from dmbp_jax.evaluation._own_metrics import MetricFunction

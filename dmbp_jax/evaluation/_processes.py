@@ -14,7 +14,8 @@ from typing import Protocol, runtime_checkable
 import jax
 from jax.experimental import multihost_utils
 
-from dmbp_jax._checks import InputError, check_whole
+from dmbp_jax._checks import InputError
+from dmbp_jax._ranges import check_whole
 
 NOTE = "results-stopped.txt"
 """The file in the run's folder with the reason why a process ended, for the others to read."""

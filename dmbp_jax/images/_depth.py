@@ -10,7 +10,8 @@ import PIL.Image
 import PIL.TiffImagePlugin
 from jaxtyping import Num, UInt8, UInt16
 
-from dmbp_jax._checks import InputError, Whole, check_option, warn_once
+from dmbp_jax._checks import InputError, warn_once
+from dmbp_jax._ranges import Whole, check_option
 
 Reopen = Callable[[], contextlib.AbstractContextManager[PIL.Image.Image]]
 """Opens the same file again: of colours of 16 bits, Pillow gives eight at a time."""

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
-from dmbp_jax._checks import InputError, check_whole, kind_of, several, shorten
+from dmbp_jax._checks import InputError, kind_of, several, shorten
+from dmbp_jax._ranges import check_whole
 from dmbp_jax.images._image_file import open_image, upright_size
 from dmbp_jax.images._preprocess import Preprocess
 

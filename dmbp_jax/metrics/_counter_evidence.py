@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dmbp_jax._checks import InputError, Share, check_shares
+from dmbp_jax._checks import InputError
+from dmbp_jax._ranges import Share, check_shares
 from dmbp_jax.metrics._curves import Baseline, make_baseline, pixel_ranks
 from dmbp_jax.metrics._variants import (
     as_map,

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dmbp_jax._checks import InputError, check_choice, check_whole
+from dmbp_jax._checks import InputError, check_choice
+from dmbp_jax._ranges import check_whole
 from dmbp_jax.metrics._variants import (
     as_order,
     as_target,

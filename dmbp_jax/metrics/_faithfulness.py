@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dmbp_jax._checks import InputError, NonNegative, check_range, check_whole
+from dmbp_jax._checks import InputError
+from dmbp_jax._ranges import NonNegative, check_range, check_whole
 from dmbp_jax.metrics._curves import Baseline, make_baseline
 from dmbp_jax.metrics._variants import (
     as_map,

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from dmbp_jax._checks import InputError, NonNegative, check_range, check_whole
+from dmbp_jax._checks import InputError
+from dmbp_jax._ranges import NonNegative, check_range, check_whole
 from dmbp_jax.metrics._curves import pixel_order, tie_ranks
 from dmbp_jax.metrics._variants import as_map, as_order
 from dmbp_jax.typing import Numbers

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dmbp_jax._checks import Fraction, InputError, NonNegative, check_range, check_shares
+from dmbp_jax._checks import InputError
+from dmbp_jax._ranges import Fraction, NonNegative, check_range, check_shares
 from dmbp_jax.metrics._curves import Predict, pixel_ranks
 from dmbp_jax.metrics._variants import (
     as_order,

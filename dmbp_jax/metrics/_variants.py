@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dmbp_jax._checks import InputError, as_number, check_whole, shorten
+from dmbp_jax._checks import InputError, as_number, shorten
+from dmbp_jax._ranges import check_whole
 from dmbp_jax.ops import target_score
 from dmbp_jax.typing import Images, Numbers, Target
 

@@ -8,7 +8,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Inexact
 
-from dmbp_jax._checks import InputError, Number, Positive, check_range, check_whole
+from dmbp_jax._checks import InputError
+from dmbp_jax._ranges import Number, Positive, check_range, check_whole
 from dmbp_jax.ops._derivatives import first_max
 from dmbp_jax.typing import Numbers
 

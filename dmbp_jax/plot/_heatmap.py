@@ -9,7 +9,8 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Array, Float, UInt8
 
-from dmbp_jax._checks import NonNegative, Opacity, Percentile, check_choice, check_range
+from dmbp_jax._checks import check_choice
+from dmbp_jax._ranges import NonNegative, Opacity, Percentile, check_range
 
 Heatmap: TypeAlias = Float[np.ndarray | Array, "h w"]
 Photo: TypeAlias = UInt8[np.ndarray | Array, "h w 3"]

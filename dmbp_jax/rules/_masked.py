@@ -12,7 +12,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float, Inexact, Shaped
 
-from dmbp_jax._checks import Number
+from dmbp_jax._ranges import Number
 from dmbp_jax.ops._derivatives import square_root
 from dmbp_jax.ops._pool import pick, pool_selected
 from dmbp_jax.rules._plain import IgnoreCustomDerivatives, OutputRule, warn_custom_derivative_ignored
